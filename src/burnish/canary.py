@@ -1,0 +1,147 @@
+"""May this model share prompts? Asked of the model itself at load, and answered "no" unless everything agrees.
+
+A wrong yes is silent: recurrent layers leak one branch into the next, old classes never call the kernel, a window is
+dropped. So three things are demanded on two tiny packs: the kernel is called in every layer; packed log-probs equal
+those of the stock forward on each sequence alone; and changing one branch leaves its sibling unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import torch
+from torch import Tensor
+
+from burnish import attention
+from burnish.engine import Engine
+from burnish.errors import ModelError
+from burnish.group import EncodedGroup, Unjudged
+from burnish.model import Policy
+from burnish.pack import pack
+
+ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+TOLERANCE = 2e-4  # nats per token, float32; a wrong layout is off by tenths
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a model is to be run, and the line that tells the user why."""
+
+    shared: bool
+    plain_head: bool
+    line: str
+
+
+def decide(policy: Policy, layout: str) -> Verdict:
+    """Choose the layout for a freshly loaded model (float32 or float64, before casting). `layout` is the user's wish.
+
+    Raises ModelError when the user demands the shared layout of a model that cannot have it, or when not even the
+    padded path reproduces the stock forward.
+    """
+    reason = "asked for" if layout == "padded" else _static_screen(policy)
+    if reason is None:
+        reason = _try_shared(policy)
+        if reason is None:
+            return Verdict(True, False, "prompts are computed once and shared by their completions (proved on this model)")
+    if layout == "shared":
+        raise ModelError(f"engine.layout = 'shared': this model cannot share prompts: {reason}")
+    for plain_head in (False, True):
+        error = _disagreement(Engine(policy, 1 << 20, shared=False, plain_head=plain_head))
+        if error <= TOLERANCE:
+            head = "; its head runs unfused, through the stock forward" if plain_head else ""
+            return Verdict(False, plain_head, f"completions run as separate padded rows ({reason}){head}")
+    raise ModelError(f"{policy.path}: log-probs differ from the model's own forward by {error:.2g} nats; not trained")
+
+
+def _static_screen(policy: Policy) -> str | None:
+    config = policy.base.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or [])
+    if kinds - ATTENTION_KINDS:
+        return f"it has {', '.join(sorted(kinds - ATTENTION_KINDS))} layers, which would leak between completions"
+    if getattr(config, "attention_chunk_size", None):
+        return "it attends in chunks"
+    if getattr(policy.base, "_is_stateful", False) or any(getattr(m, "_is_stateful", False) for m in policy.base.modules()):
+        return "it is recurrent"
+    return None
+
+
+def _try_shared(policy: Policy) -> str | None:
+    """None if the shared layout is proved; else the reason, with the model's own attention put back."""
+    stock = policy.base.config._attn_implementation
+    attention.register()
+    try:
+        policy.base.set_attn_implementation(attention.NAME)
+        reason = _prove(policy, stock)
+    except (ModelError, ValueError, TypeError, RuntimeError, AttributeError, KeyError) as error:
+        reason = f"its attention cannot be replaced: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+    if reason is not None:
+        policy.base.set_attn_implementation(stock)
+    return reason
+
+
+def _prove(policy: Policy, stock: str) -> str | None:
+    config = policy.base.config.get_text_config()
+    engine = Engine(policy, 1 << 20)
+    groups = probes(policy)
+    with torch.no_grad():
+        (batch,) = pack(groups, 1 << 20, shared=True)
+        packed = engine.score(batch)[0]
+    layers = int(getattr(config, "num_hidden_layers", 1))
+    seen = engine.last_layout.calls if engine.last_layout else 0
+    if seen < layers:
+        return f"only {seen} of its {layers} layers use the replaceable attention"
+    changed = [_with_first_branch_changed(groups[0]), *groups[1:]]
+    with torch.no_grad():
+        (other,) = pack(changed, 1 << 20, shared=True)
+        moved = engine.score(other)[0]
+    sibling = (batch.completion_of == 1).nonzero()[:, 0]
+    leak = (packed[sibling] - moved[sibling]).abs().max().item()
+    if leak > 1e-5:
+        return f"one completion changes another's log-probs by {leak:.2g} nats"
+    policy.base.set_attn_implementation(stock)
+    expected = _stock_logps(policy, groups)
+    policy.base.set_attn_implementation(attention.NAME)
+    error = (packed - expected).abs().max().item()
+    return None if error <= TOLERANCE else f"packed log-probs differ from the plain forward by {error:.2g} nats"
+
+
+def _disagreement(engine: Engine) -> float:
+    groups = probes(engine.policy)
+    try:
+        with torch.no_grad():
+            (batch,) = pack(groups, 1 << 20, shared=False, pad_id=engine.pad_id)
+            return float((engine.score(batch)[0] - _stock_logps(engine.policy, groups)).abs().max())
+    except (ValueError, TypeError, RuntimeError, AttributeError, KeyError):
+        return float("inf")
+
+
+def probes(policy: Policy) -> list[EncodedGroup]:
+    """Two small groups of pseudo-random tokens: unequal lengths, branches that share a first token, K = 3 and 1."""
+    vocabulary = policy.base.get_input_embeddings().weight.shape[0]
+    draw = torch.Generator().manual_seed(0)
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(torch.randint(0, vocabulary, (n,), generator=draw).tolist())
+
+    first = ids(1)
+    branches = (first + ids(6), first + ids(3), ids(1))
+    shape = [(ids(9), branches), (ids(4), (ids(5),))]
+    return [EncodedGroup(str(i), p, c, (True,) * len(c), Unjudged()) for i, (p, c) in enumerate(shape)]
+
+
+def _with_first_branch_changed(group: EncodedGroup) -> EncodedGroup:
+    first = (group.completion_ids[0][0], *reversed(group.completion_ids[1]), *group.completion_ids[0][1:])[:7]
+    return EncodedGroup(group.id, group.prompt_ids, (first, *group.completion_ids[1:]), group.ended, group.feedback)
+
+
+def _stock_logps(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
+    """The oracle: each prompt + completion alone through the model's own forward, log-softmax of its own logits."""
+    out = []
+    with torch.no_grad():
+        for group in groups:
+            for completion in group.completion_ids:
+                ids = torch.tensor([[*group.prompt_ids, *completion]], device=policy.device)
+                logits = policy.base(input_ids=ids, use_cache=False).logits[0]
+                logits = logits if logits.dtype == torch.float64 else logits.float()
+                rows = logits[len(group.prompt_ids) - 1 : -1].log_softmax(-1)
+                out.append(rows.gather(1, torch.tensor(completion, device=policy.device)[:, None])[:, 0])
+    return torch.cat(out)

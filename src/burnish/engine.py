@@ -1,0 +1,136 @@
+"""PackedBatch x model -> per-token log-probs. One forward a microbatch; only predicting rows reach the head.
+
+`Engine` decides once, at load, whether the model may use the shared layout (`canary.py` proves it on the model
+itself) and then hides the choice: both layouts come in as `PackedBatch` and leave as log-probs in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish import attention
+from burnish.group import EncodedGroup
+from burnish.logprob import token_logprobs
+from burnish.model import Policy
+from burnish.pack import pack
+from burnish.tensors import PackedBatch, TokenScores
+
+VERSION = 1  # part of the reference store's key: raise it when a change here can change a log-prob
+
+
+@dataclass
+class Engine:
+    """Scores packed batches with one model. `shared` says which layout; `plain_head` avoids the fused head.
+
+    `token_budget` is the largest number of input tokens in a forward pass.
+    """
+
+    policy: Policy
+    token_budget: int
+    shared: bool = True
+    plain_head: bool = False
+    pad_id: int = 0
+    router_aux_coef: float = 0.0
+    last_layout: attention.Layout | None = field(default=None, init=False)  # the canary reads its call count
+
+    def plan(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
+        return pack(groups, self.token_budget, shared=self.shared, pad_id=self.pad_id)
+
+    def score(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
+        """Log-prob of every completion token [tokens] in nats, float32, with gradient; and the MoE router loss, a sum
+        over the batch's groups, or None."""
+        batch = to_device(batch, self.policy.device)
+        if self.plain_head:
+            return self._plain(batch), None
+        output = self._forward(self.policy.decoder, batch)
+        hidden = output.last_hidden_state.flatten(0, 1).index_select(0, batch.predict_rows)
+        head = self.policy.head
+        bias = getattr(head, "bias", None)
+        logps = token_logprobs(hidden, head.weight, batch.targets, bias, self.policy.transform)
+        return logps, self._router_loss(output, batch) if self.router_aux_coef else None
+
+    def score_reference(self, batch: PackedBatch) -> Tensor:
+        """The same pass for the initial policy (adapter switched off), without gradient."""
+        with torch.no_grad(), self.policy.as_reference():
+            return self.score(batch)[0]
+
+    def _forward(self, module: Any, batch: PackedBatch) -> Any:
+        options: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
+        if batch.shared:
+            options[attention.KEYWORD] = self.last_layout = attention.Layout.of(batch)
+            options["position_ids"] = batch.position_ids
+        else:
+            options["attention_mask"] = batch.attention_mask  # right padding: the stock positions are right
+        if self.router_aux_coef:
+            options["output_router_logits"] = True
+        return module(**options)
+
+    def _plain(self, batch: PackedBatch) -> Tensor:
+        """Full logits through the stock forward: slow, and right for a head no transform here describes."""
+        logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
+        rows = logits.index_select(0, batch.predict_rows)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        return rows.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
+
+    def _router_loss(self, output: Any, batch: PackedBatch) -> Tensor:
+        """Load-balancing loss (Switch, 2101.03961 eq. 4-6) per group, summed over groups.
+
+        Taken over one group's tokens so that no packing changes it; a prompt token counts once a branch, as it would
+        if the branches were computed apart.
+        """
+        config = self.policy.base.config.get_text_config()
+        top = int(config.num_experts_per_tok)
+        group_of, weight = multiplicity(batch)
+        total = torch.zeros((), dtype=torch.float32, device=batch.input_ids.device)
+        layers = [x for x in output.router_logits if x is not None]
+        groups = int(batch.group_of.max()) + 1
+        for logits in layers:
+            share = logits.float().reshape(-1, logits.shape[-1]).softmax(-1)
+            chosen = torch.zeros_like(share).scatter_(1, share.topk(top, dim=-1).indices, 1.0)
+            zero = share.new_zeros(groups, share.shape[-1])
+            mass = share.new_zeros(groups).index_add(0, group_of, weight).clamp(min=1)[:, None]
+            frequency = zero.index_add(0, group_of, chosen * weight[:, None]) / mass
+            probability = zero.index_add(0, group_of, share * weight[:, None]) / mass
+            total = total + (frequency * probability).sum() * share.shape[-1]
+        return self.router_aux_coef * total / max(len(layers), 1)
+
+
+def multiplicity(batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """For every input row [rows * width]: its group, and how many completions it serves (0 for padding)."""
+    if not batch.shared:
+        assert batch.attention_mask is not None
+        width = batch.input_ids.shape[1]
+        return batch.group_of.repeat_interleave(width), batch.attention_mask.flatten().float()
+    group_of = torch.zeros(batch.input_ids.shape[1], dtype=torch.long)
+    weight = torch.ones(batch.input_ids.shape[1])
+    for number, group in enumerate(batch.spans):
+        group_of[group.start : group.stop] = number
+        weight[group.prompt.start : group.prompt.stop] = float(len(group.branches))
+    device = batch.input_ids.device
+    return group_of.to(device), weight.to(device)
+
+
+def to_device(batch: PackedBatch, device: torch.device) -> PackedBatch:
+    if device.type == "cpu":
+        return batch
+    names = ["input_ids", "position_ids", "predict_rows", "targets", "completion_of", "lengths", "group_of"]
+    moved: dict[str, Any] = {name: getattr(batch, name).to(device, non_blocking=True) for name in names}
+    if batch.attention_mask is not None:
+        moved["attention_mask"] = batch.attention_mask.to(device, non_blocking=True)
+    return replace(batch, **moved)
+
+
+def token_scores(policy: Tensor, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
+    device = policy.device
+    return TokenScores(
+        policy,
+        None if reference is None else reference.to(device),
+        batch.completion_of.to(device),
+        batch.lengths.to(device),
+        batch.group_of.to(device),
+    )

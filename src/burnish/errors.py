@@ -1,0 +1,41 @@
+"""What can go wrong, drawn as a tree. Every message is a sentence for people: what, where, what to do.
+
+    BurnishError              exit code 2 unless a child says otherwise
+    |-- ConfigError           a key, a value, or a combination that cannot be meant
+    |-- DataError             a file or a row that cannot be trained on
+    |-- ModelError            a model folder or architecture that cannot be used as asked
+    |-- StoreError            a folder that cannot be written, or holds something else
+    `-- TrainingError         the run itself went wrong (non-finite loss, failed self-check); exit code 3
+
+Interruption by the user is not an error: the command line reports it and exits with 130.
+"""
+
+from __future__ import annotations
+
+
+class BurnishError(Exception):
+    """Any condition burnish explains to a person; the command line prints it without a traceback."""
+
+    exit_code = 2
+
+
+class ConfigError(BurnishError):
+    """A key, a value, or a combination in the configuration that cannot be meant."""
+
+
+class DataError(BurnishError):
+    """A file or a row that cannot be trained on; the message names the file and the row."""
+
+
+class ModelError(BurnishError):
+    """A model folder or an architecture that cannot be used as asked."""
+
+
+class StoreError(BurnishError):
+    """A folder or disk that cannot be written, or already holds something else."""
+
+
+class TrainingError(BurnishError):
+    """The run itself went wrong: a loss that is not finite, or a self-check that failed."""
+
+    exit_code = 3

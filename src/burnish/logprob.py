@@ -1,0 +1,129 @@
+"""Hidden states x head -> per-token log-probs in float32, a slice of rows at a time; the logits are never kept.
+
+Forward keeps two numbers a row (its log-sum-exp is recomputed as needed); backward recomputes a slice's logits, turns
+them into `softmax - one_hot` in place, and multiplies. With a frozen head (LoRA) nothing is recomputed: the upstream
+gradient of a row is one number g, so `d logp / d h = W[y] - softmax(h W^T) W` is taken in forward and scaled by g.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+SLICE_ELEMENTS = 1 << 23  # logits alive at once: 32 MiB in float32
+
+
+@dataclass(frozen=True)
+class HeadTransform:
+    """What a family does to its logits: `softcap * tanh(scale * (h W^T + b) / softcap)`; scale 1 and no cap for most."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+
+def token_logprobs(
+    hidden: Float[Tensor, "tokens width"],
+    weight: Float[Tensor, "vocab width"],
+    targets: Int[Tensor, " tokens"],
+    bias: Float[Tensor, " vocab"] | None = None,
+    transform: HeadTransform | None = None,
+) -> Float[Tensor, " tokens"]:
+    """log softmax(head(hidden))[target] for each row, in nats; float32 (float64 for float64 input)."""
+    transform = transform or HeadTransform()
+    out: Tensor = _TokenLogProb.apply(hidden, weight, bias, targets, transform)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: HeadTransform) -> Tensor:
+    """One slice of transformed logits in the accumulation type (float32, or float64)."""
+    if hidden.is_cuda and hidden.dtype != torch.float32:
+        logits = torch.mm(hidden, weight.t(), out_dtype=torch.float32)
+    else:
+        logits = torch.mm(hidden, weight.t())
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+    if bias is not None:
+        logits += bias
+    if transform.scale != 1.0:
+        logits *= transform.scale
+    if transform.softcap is not None:
+        logits.div_(transform.softcap).tanh_().mul_(transform.softcap)
+    return logits
+
+
+def _dlogits(logits: Tensor, lse: Tensor, targets: Tensor, transform: HeadTransform) -> Tensor:
+    """d logp / d raw logits = (one_hot - softmax) x the transform's derivative, written over `logits`."""
+    slope = None
+    if transform.softcap is not None:
+        slope = 1 - (logits / transform.softcap).square()
+    grad = logits.sub_(lse[:, None]).exp_().neg_()
+    rows = torch.arange(targets.shape[0], device=targets.device)
+    grad[rows, targets] += 1
+    if slope is not None:
+        grad *= slope
+    if transform.scale != 1.0:
+        grad *= transform.scale
+    return grad
+
+
+class _TokenLogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, transform: HeadTransform
+    ) -> Tensor:
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
+        lse = torch.empty_like(out)
+        head_trains = weight.requires_grad or (bias is not None and bias.requires_grad)
+        shortcut = hidden.requires_grad and not head_trains
+        jacobian = torch.empty_like(hidden) if shortcut else None
+        for rows in _slices(hidden.shape[0], weight.shape[0]):
+            logits = _logits(hidden[rows], weight, bias, transform)
+            lse[rows] = torch.logsumexp(logits, dim=-1)
+            out[rows] = logits.gather(1, targets[rows, None])[:, 0] - lse[rows]
+            if jacobian is not None:
+                grad = _dlogits(logits, lse[rows], targets[rows], transform)
+                torch.mm(grad.to(weight.dtype), weight, out=jacobian[rows])
+        ctx.transform, ctx.shortcut = transform, shortcut
+        ctx.save_for_backward(jacobian if shortcut else hidden, weight, bias, targets, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (upstream,) = grads
+        hidden, weight, bias, targets, lse = ctx.saved_tensors
+        if ctx.shortcut:
+            return (hidden * upstream[:, None].to(hidden.dtype)), None, None, None, None
+        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
+        d_hidden = torch.empty_like(hidden) if need_hidden else None
+        # float32 accumulation over slices: a bfloat16 sum would lose the small slices
+        d_weight = torch.zeros(weight.shape, dtype=lse.dtype, device=weight.device) if need_weight else None
+        d_bias = torch.zeros(weight.shape[0], dtype=lse.dtype, device=weight.device) if need_bias else None
+        for rows in _slices(hidden.shape[0], weight.shape[0]):
+            logits = _logits(hidden[rows], weight, bias, ctx.transform)
+            grad = _dlogits(logits, lse[rows], targets[rows], ctx.transform).mul_(upstream[rows, None])
+            if d_bias is not None:
+                d_bias += grad.sum(0)
+            grad = grad.to(weight.dtype)
+            if d_hidden is not None:
+                torch.mm(grad, weight, out=d_hidden[rows])
+            if d_weight is not None:
+                _add_product(d_weight, grad.t(), hidden[rows])
+        cast = None if d_weight is None else d_weight.to(weight.dtype)
+        return d_hidden, cast, None if d_bias is None else d_bias.to(bias.dtype), None, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """`total += left @ right` without a second full-size temporary where the types allow it."""
+    if total.dtype == right.dtype:
+        total.addmm_(left, right)
+    else:
+        total += torch.mm(left, right)
+
+
+def _slices(rows: int, vocab: int) -> list[slice]:
+    step = max(1, SLICE_ELEMENTS // vocab)
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]

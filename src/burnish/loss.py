@@ -1,0 +1,81 @@
+"""One microbatch's scores and feedback -> un-reduced losses, and the step's count of units to divide by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from burnish.group import EncodedGroup
+from burnish.objectives import Objective
+from burnish.pack import offsets
+from burnish.tensors import Losses, PackedBatch, Pairs, Singles, TokenScores
+from burnish.views import pair_view, single_view
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """An objective with its hyper-parameters, applied to microbatches of a step."""
+
+    objective: Objective
+    params: Mapping[str, Any]
+    pair_rule: str = "best_vs_worst"
+
+    def units(self, groups: Sequence[EncodedGroup]) -> int:
+        """What the summed losses of these groups are divided by; counted before the first backward pass."""
+        if self.objective.unit == "group":
+            return len(groups)
+        if self.objective.unit == "pair":
+            return sum(len(pair_view(group, self.pair_rule)) for group in groups)
+        trained = [(group, k) for group in groups for k, _ in single_view(group)]
+        if self.objective.unit == "completion":
+            return len(trained)
+        return sum(len(group.completion_ids[k]) for group, k in trained)
+
+    def closed_form(self, groups: Sequence[EncodedGroup]) -> float | None:
+        """Mean loss when the policy is its reference; None where it depends on the log-probs themselves."""
+        if self.objective.view != "pairs":
+            return None
+        values: list[float] = []
+        for group in groups:
+            for winner, loser, weight in pair_view(group, self.pair_rule):
+                sizes = len(group.completion_ids[winner]), len(group.completion_ids[loser])
+                value = self.objective.at_reference(*sizes, self.params)
+                if value is None:
+                    return None
+                values.append(weight * value)
+        return sum(values) / len(values)
+
+    def __call__(self, scores: TokenScores, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> Losses:
+        """`groups` are the step's; the batch names those that stand in it, in order."""
+        here = [groups[i] for i in batch.group_index]
+        view = self._pairs(here, scores) if self.objective.view == "pairs" else self._singles(here, scores)
+        losses: Losses = self.objective.function(scores, view, **self.params)
+        return losses
+
+    def _pairs(self, groups: Sequence[EncodedGroup], scores: TokenScores) -> Pairs:
+        triples = [
+            (start + winner, start + loser, weight)
+            for start, group in zip(offsets(groups), groups, strict=True)
+            for winner, loser, weight in pair_view(group, self.pair_rule)
+        ]
+        device = scores.policy.device
+        return Pairs(
+            torch.tensor([t[0] for t in triples], dtype=torch.long, device=device),
+            torch.tensor([t[1] for t in triples], dtype=torch.long, device=device),
+            torch.tensor([t[2] for t in triples], dtype=scores.policy.dtype, device=device),
+        )
+
+    def _singles(self, groups: Sequence[EncodedGroup], scores: TokenScores) -> Singles:
+        singles = [
+            (start + k, label)
+            for start, group in zip(offsets(groups), groups, strict=True)
+            for k, label in single_view(group)
+        ]
+        device = scores.policy.device
+        return Singles(
+            torch.tensor([k for k, _ in singles], dtype=torch.long, device=device),
+            torch.tensor([label for _, label in singles], dtype=torch.bool, device=device),
+        )

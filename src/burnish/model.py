@@ -1,0 +1,228 @@
+"""Loading and saving a policy: any Hugging Face causal LM, its head, its adapters, and where each lies.
+
+The kernels of the policy and of its reference are the same module in the same dtype. `dtype = "bfloat16"` keeps
+float32 master weights (see `masters.py`) and computes in bfloat16; buffers such as rotary frequencies stay float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from burnish.config import AdapterConfig, ModelConfig
+from burnish.errors import ConfigError, ModelError
+from burnish.logprob import HeadTransform
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@dataclass
+class Policy:
+    """A causal LM taken apart where the engine needs it: decoder, head, and what the family does to its logits."""
+
+    module: Any  # PreTrainedModel, or a PeftModel around one
+    base: Any  # the PreTrainedModel
+    path: str
+    dtype: torch.dtype
+
+    @property
+    def decoder(self) -> nn.Module:
+        decoder: nn.Module | None = self.base.get_decoder() if hasattr(self.base, "get_decoder") else None
+        if decoder is None or decoder is self.base:
+            decoder = getattr(self.base, self.base.base_model_prefix)
+        return decoder
+
+    @property
+    def head(self) -> nn.Linear:
+        head: nn.Linear = self.base.get_output_embeddings()
+        return head
+
+    @property
+    def transform(self) -> HeadTransform:
+        return head_transform(self.base.config.get_text_config())
+
+    @property
+    def adapted(self) -> bool:
+        return self.module is not self.base
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """The initial policy: for an adapter, the same module with the adapter switched off."""
+        with self.module.disable_adapter() if self.adapted else nullcontext():
+            yield
+
+
+def head_transform(config: Any) -> HeadTransform:
+    """The logit transforms of the families transformers knows; the canary proves each on the model at hand."""
+    scale = 1.0
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        scale *= float(getattr(config, name, None) or 1.0)
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling:
+        scale *= float(scaling) if config.model_type.startswith("hyperclovax") else 1.0 / float(scaling)
+    return HeadTransform(scale, getattr(config, "final_logit_softcapping", None))
+
+
+def require_model_dir(path: str) -> None:
+    """Refuse, before any weight loads, a local folder that holds no model. Hub names pass."""
+    folder = Path(path)
+    if not folder.exists():
+        if path.startswith((".", "/", "~")) or path.count("/") > 1:
+            raise ModelError(f"model.path: there is no folder {path}")
+        return
+    if not folder.is_dir():
+        raise ModelError(f"model.path: {path} is a file; name the folder that holds config.json and the weights")
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise ModelError(
+            f"model.path: {path} holds an adapter, not a model. Fold it into its base first "
+            f"(`burnish merge {path} OUT`), so that the reference is the model you mean"
+        )
+    if not (folder / "config.json").exists():
+        raise ModelError(f"model.path: {path} holds no config.json, so it is not a Hugging Face model folder")
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ModelError(f"model.path: {path} has a config.json but no weights (*.safetensors or *.bin)")
+
+
+def load_policy(model: ModelConfig, adapter: AdapterConfig | None = None, *, tokenizer_size: int | None = None) -> Policy:
+    """Load the weights as float32 (float64 on request), add the adapter if one is asked for, cast for computing.
+
+    Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
+    """
+    base = _load_base(model, quantize=adapter is not None and adapter.kind == "qlora")
+    vocabulary = base.get_input_embeddings().weight.shape[0]
+    if tokenizer_size is not None and tokenizer_size > vocabulary:
+        raise ModelError(
+            f"the tokenizer has {tokenizer_size} tokens but the model's embedding only {vocabulary} rows: "
+            f"this tokenizer does not belong to {model.path}"
+        )
+    silence_dropout(base)
+    module = base if adapter is None or adapter.kind == "none" else _add_adapter(base, adapter)
+    return Policy(module, base, model.path, DTYPES[model.dtype])
+
+
+def _load_base(model: ModelConfig, *, quantize: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    require_model_dir(model.path)
+    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+    if quantize:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=DTYPES[model.dtype]
+        )
+        options["dtype"] = DTYPES[model.dtype]
+    else:
+        options["dtype"] = torch.float64 if model.dtype == "float64" else torch.float32
+    try:
+        base = AutoModelForCausalLM.from_pretrained(model.path, **options)
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"model.path: {model.path} could not be loaded as a causal language model: {reason}") from error
+    base.config.use_cache = False
+    if torch.cuda.is_available() and not quantize:
+        base.to("cuda")
+    return base
+
+
+def silence_dropout(module: nn.Module) -> None:
+    """Preference losses compare two passes over the same text, so noise between them is noise in the margin."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        for name in ("attention_dropout", "attn_dropout", "dropout"):
+            if isinstance(getattr(part, name, None), float):
+                setattr(part, name, 0.0)
+
+
+def _add_adapter(base: Any, adapter: AdapterConfig) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    targets: Any = list(adapter.targets) if not isinstance(adapter.targets, str) else adapter.targets
+    if "lm_head" in targets or (isinstance(targets, list) and "embed_tokens" in targets):
+        raise ConfigError("adapter.targets: adapters on the embedding or the output head are not supported")
+    settings = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        use_rslora=adapter.rslora,
+        use_dora=adapter.dora,
+    )
+    try:
+        return get_peft_model(base, settings)
+    except ValueError as error:
+        raise ConfigError(f"adapter.targets: {str(error).splitlines()[0]}") from error
+
+
+def cast_for_compute(policy: Policy) -> None:
+    """Cast parameters, never buffers: rotary frequencies in bfloat16 would be off by a whole position at 256."""
+    if policy.dtype == torch.bfloat16:
+        for parameter in policy.module.parameters():
+            if parameter.is_floating_point() and parameter.dtype == torch.float32:
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def weights_hash(path: str) -> str:
+    """Content hash of a model folder's weights and configuration; a hub name hashes its resolved snapshot."""
+    folder = Path(path)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(path))
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"]):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def save_model(policy: Policy, folder: Path, tokenizer: Any) -> None:
+    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in."""
+    folder.mkdir(parents=True)
+    policy.module.save_pretrained(folder)
+    file = folder / "config.json"
+    if file.exists():
+        config = json.loads(file.read_text())
+        config.pop("attn_implementation", None)
+        config["use_cache"] = True
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    tokenizer.save_pretrained(folder)
+
+
+def merge(adapter_dir: str, out_dir: str) -> None:
+    """Fold an adapter into its base model and write a plain model folder. Raises ModelError for anything else."""
+    folder = Path(adapter_dir)
+    if (folder / "model" / "adapter_config.json").exists():
+        folder = folder / "model"
+    if not (folder / "adapter_config.json").exists():
+        raise ModelError(f"{adapter_dir} holds no adapter_config.json; name an adapter's folder, or a run's")
+    if Path(out_dir).exists() and any(Path(out_dir).iterdir()):
+        raise ModelError(f"{out_dir} is not empty; name a new folder")
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
+
+    try:
+        model: Any = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} could not be loaded with its base model: {str(error).splitlines()[0]}") from error
+    model.merge_and_unload().save_pretrained(out_dir)
+    AutoTokenizer.from_pretrained(folder).save_pretrained(out_dir)

@@ -1,0 +1,139 @@
+"""Groups -> microbatches under a token budget: the prompt once, its K branches behind it, several groups in one row.
+
+How many tokens share a forward pass is hardware and never changes a result: which groups make an optimiser step is
+decided before packing, and every loss is divided by the step's counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+
+from burnish.group import EncodedGroup
+from burnish.tensors import GroupSpans, PackedBatch, Span
+
+
+def rows_needed(group: EncodedGroup, *, shared: bool) -> int:
+    """Input rows a group takes. A completion's last token is only ever a target, so it needs none."""
+    branches = [max(len(ids) - 1, 0) for ids in group.completion_ids]
+    prompts = 1 if shared else len(branches)
+    return len(group.prompt_ids) * prompts + sum(branches)
+
+
+def divide(sizes: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices of `sizes` in bins of at most `budget` (first fit, largest first); an oversized item gets its own bin.
+
+    Bins keep the items' original order, so equal input gives equal output whatever the budget splits off.
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        for which, left in enumerate(room):
+            if sizes[index] <= left:
+                bins[which].append(index)
+                room[which] -= sizes[index]
+                break
+        else:
+            bins.append([index])
+            room.append(budget - sizes[index])
+    return [sorted(members) for members in bins]
+
+
+def pack(groups: Sequence[EncodedGroup], token_budget: int, *, shared: bool, pad_id: int = 0) -> list[PackedBatch]:
+    """Divide a step's groups into microbatches of at most `token_budget` input tokens.
+
+    In the shared layout a microbatch is one flat row; in the padded layout it is `[completions, longest]`, and the
+    budget counts padding. A group larger than the budget stands alone rather than being cut.
+    """
+    if shared:
+        bins = divide([rows_needed(group, shared=True) for group in groups], token_budget)
+        return [_flat_row([groups[i] for i in members], members) for members in bins]
+    return [_padded_rows([groups[i] for i in members], members, pad_id) for members in _rectangles(groups, token_budget)]
+
+
+def _rectangles(groups: Sequence[EncodedGroup], budget: int) -> list[list[int]]:
+    """Bins for the padded layout: sorted by width, so that a bin's rectangle wastes little."""
+
+    def width(i: int) -> int:
+        longest = max((len(ids) for ids in groups[i].completion_ids), default=1)
+        return len(groups[i].prompt_ids) + max(longest - 1, 0)
+
+    bins: list[list[int]] = []
+    widest = height = 0
+    for index in sorted(range(len(groups)), key=lambda i: (-width(i), i)):
+        rows = len(groups[index].completion_ids)
+        if not bins or widest * (height + rows) > budget:
+            bins.append([])
+            widest, height = width(index), 0
+        bins[-1].append(index)
+        height += rows
+    return [sorted(members) for members in bins]
+
+
+def _flat_row(groups: Sequence[EncodedGroup], members: Sequence[int]) -> PackedBatch:
+    ids: list[int] = []
+    positions: list[int] = []
+    spans: list[GroupSpans] = []
+    predict: list[int] = []
+    for group in groups:
+        prompt = Span(len(ids), len(group.prompt_ids))
+        ids += group.prompt_ids
+        positions += range(prompt.length)
+        branches = []
+        for completion in group.completion_ids:
+            branch = Span(len(ids), max(len(completion) - 1, 0))
+            if completion:
+                predict.append(prompt.stop - 1)  # the prompt's last row predicts every branch's first token
+                predict += range(branch.start, branch.stop)
+            ids += completion[:-1]
+            positions += range(prompt.length, prompt.length + branch.length)
+            branches.append(branch)
+        spans.append(GroupSpans(prompt, tuple(branches)))
+    return _batch(groups, members, [ids], [positions], None, tuple(spans), predict)
+
+
+def _padded_rows(groups: Sequence[EncodedGroup], members: Sequence[int], pad_id: int) -> PackedBatch:
+    rows = [(group.prompt_ids, completion) for group in groups for completion in group.completion_ids]
+    lengths = [len(prompt) + max(len(completion) - 1, 0) for prompt, completion in rows]
+    width = max(lengths)
+    ids = [[*p, *c[:-1], *[pad_id] * (width - n)] for (p, c), n in zip(rows, lengths, strict=True)]
+    mask = [[1] * n + [0] * (width - n) for n in lengths]
+    positions = [list(range(width)) for _ in rows]
+    predict: list[int] = []
+    for row, (prompt, completion) in enumerate(rows):
+        first = row * width + len(prompt) - 1
+        predict += range(first, first + len(completion))
+    return _batch(groups, members, ids, positions, mask, (), predict)
+
+
+def _batch(
+    groups: Sequence[EncodedGroup],
+    members: Sequence[int],
+    ids: list[list[int]],
+    positions: list[list[int]],
+    mask: list[list[int]] | None,
+    spans: tuple[GroupSpans, ...],
+    predict: list[int],
+) -> PackedBatch:
+    completions = [completion for group in groups for completion in group.completion_ids]
+    lengths = torch.tensor([len(completion) for completion in completions], dtype=torch.long)
+    sizes = torch.tensor([len(group.completion_ids) for group in groups], dtype=torch.long)
+    return PackedBatch(
+        input_ids=torch.tensor(ids, dtype=torch.long),
+        position_ids=torch.tensor(positions, dtype=torch.long),
+        attention_mask=None if mask is None else torch.tensor(mask, dtype=torch.long),
+        spans=spans,
+        predict_rows=torch.tensor(predict, dtype=torch.long),
+        targets=torch.tensor([token for completion in completions for token in completion], dtype=torch.long),
+        completion_of=torch.repeat_interleave(torch.arange(len(completions)), lengths),
+        lengths=lengths,
+        group_of=torch.repeat_interleave(torch.arange(len(groups)), sizes),
+        group_index=tuple(members),
+    )
+
+
+def offsets(groups: Sequence[EncodedGroup]) -> list[int]:
+    """Number of the first completion of each group, when a microbatch's completions are numbered 0..C-1."""
+    return [0, *accumulate(len(group.completion_ids) for group in groups)][:-1]

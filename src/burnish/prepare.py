@@ -1,0 +1,105 @@
+"""Everything that can be refused before a weight is loaded: data read, rendered, and matched with the objective."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from burnish import model as models
+from burnish import objectives, readers, render, views
+from burnish.config import Run, lr_advice
+from burnish.errors import DataError
+from burnish.group import EncodedGroup
+from burnish.loss import StepLoss
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run's data in token space and its objective; `lines` is what the user is told before training."""
+
+    run: Run
+    tokenizer: Any
+    train: list[EncodedGroup]
+    evaluation: list[EncodedGroup]
+    loss: StepLoss
+    lines: list[str] = field(default_factory=list)
+
+
+def prepare(run: Run) -> Prepared:
+    """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
+    objective = objectives.find(run.objective.name)
+    params = objective.validate(dict(run.objective.params))
+    models.require_model_dir(run.model.path)
+    tokenizer = render.load_tokenizer(run.model.path)
+    renderer = render.Renderer(tokenizer, run.data.template)
+    lines = [renderer.describe()]
+    sources = [run.data.train] if isinstance(run.data.train, str) else list(run.data.train)
+    train = _read(run, renderer, sources, objective, "train", lines)
+    evaluation = _read(run, renderer, [run.data.eval], objective, "eval", lines) if run.data.eval else []
+    lines.append(_objective_line(objective, params))
+    advice = lr_advice(objective.name, run.optim.lr, objective.lr_range, run.adapter.kind != "none")
+    if advice:
+        lines.append(advice)
+    return Prepared(run, tokenizer, train, evaluation, StepLoss(objective, params, run.data.pair_rule), lines)
+
+
+def _read(
+    run: Run, renderer: render.Renderer, sources: Sequence[str], objective: Any, name: str, lines: list[str]
+) -> list[EncodedGroup]:
+    groups: list[EncodedGroup] = []
+    for source in sources:
+        found = readers.read(source, format=run.data.format, split="train", limit=run.data.limit)
+        encoded, report = render.encode_all(
+            renderer, found.groups, max_length=run.data.max_length, overlong=run.data.overlong
+        )
+        groups += encoded
+        lines.append(f"{name}: {source}: {len(found.groups)} groups read as {found.format}. {found.note}".rstrip())
+        reasons = Counter(skip.reason for skip in found.skipped)
+        lines += [f"  {count} rows left out: {reason}" for reason, count in reasons.most_common()]
+        lines += [f"  {line}" for line in report.lines()]
+    refusal = views.missing_feedback(groups, objective.view, objective.name)
+    if refusal:
+        raise DataError(refusal)
+    usable = [g for g in groups if objective.view != "pairs" or views.pair_view(g, run.data.pair_rule)]
+    if len(usable) < len(groups):
+        lines.append(f"  {len(groups) - len(usable)} groups left out: all their completions are tied")
+    if not usable:
+        raise DataError(f"data.{name}: nothing is left to train on. See the counts above")
+    sizes = [len(c) for g in usable for c in g.completion_ids]
+    prompts = [len(g.prompt_ids) for g in usable]
+    lines.append(
+        f"  {len(usable)} groups in use: prompts {np.mean(prompts):.0f} tokens on average (longest {max(prompts)}), "
+        f"completions {np.mean(sizes):.0f} (longest {max(sizes)})"
+    )
+    return usable
+
+
+def _objective_line(objective: Any, params: dict[str, Any]) -> str:
+    values = ", ".join(f"{key} = {value}" for key, value in params.items())
+    unit = f" (beta is {objective.beta_unit})" if objective.beta_unit else ""
+    return f"objective: {objective.name} with {values or 'no settings'}{unit}; {objective.paper}"
+
+
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch's groups: a pure function of (seed, epoch)."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def step_indices(step: int, count: int, per_step: int, seed: int, end: int | None = None) -> list[int]:
+    """Groups of step `step` (from 0): a window on the endless sequence of shuffled epochs, cut at `end`."""
+    first, last = step * per_step, (step + 1) * per_step
+    positions = range(first, min(last, end) if end is not None else last)
+    shuffled = {epoch: order(count, seed, epoch) for epoch in {p // count for p in positions}}
+    return [int(shuffled[p // count][p % count]) for p in positions]
+
+
+def total_steps(run: Run, count: int) -> tuple[int, int | None]:
+    """(number of optimiser steps, number of groups at which an epoch-bounded run ends)."""
+    if run.optim.steps is not None:
+        return run.optim.steps, None
+    end = round(run.optim.epochs * count)
+    return max(1, -(-end // run.optim.groups_per_step)), max(1, end)

@@ -1,0 +1,56 @@
+"""What is asserted at the start of every run, on its own first groups and model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from burnish import reference
+from burnish.engine import Engine, token_scores
+from burnish.errors import TrainingError
+from burnish.group import EncodedGroup
+from burnish.prepare import Prepared
+from burnish.store import ReferenceStore
+
+STORED_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 0.3}  # nats per token
+
+
+def at_start(
+    engine: Engine, store: ReferenceStore | None, ready: Prepared, groups: Sequence[EncodedGroup]
+) -> list[str]:
+    """Policy and initial reference, same kernels, same microbatch: every log-ratio exactly 0, the loss its closed form;
+    and the stored log-probs those of this very engine. Raises TrainingError otherwise. Returns the lines to show.
+    """
+    if store is None:
+        return []
+    engine.policy.module.eval()
+    batch = engine.plan(groups)[0]
+    with torch.no_grad():
+        policy = engine.score(batch)[0]
+    stored = reference.lookup(store, batch, groups)
+    if ready.run.reference.kind == "path":
+        engine.policy.module.train()
+        return ["start: the reference is another model, so margins do not start at 0"]
+    live = engine.score_reference(batch)
+    engine.policy.module.train()
+    gap = float((policy - live).abs().max())
+    if gap != 0.0:
+        raise TrainingError(f"policy and reference differ by {gap:.3g} nats before the first update; not trained")
+    lines = ["start: policy = reference exactly (all margins 0)"]
+    here = [groups[i] for i in batch.group_index]
+    losses = ready.loss(token_scores(policy, live, batch), batch, groups)
+    expected = ready.loss.closed_form(here)
+    if expected is not None:
+        mean = float(losses.values.double().mean())
+        if abs(mean - expected) > 1e-5 * max(1.0, abs(expected)):
+            raise TrainingError(f"the loss at the start is {mean:.8f}, not its closed form {expected:.8f}; not trained")
+        lines[0] += f", loss {mean:.6f} = its closed form"
+    drift = float((stored.to(live.device) - live).abs().max())
+    if drift > STORED_TOLERANCE[engine.policy.dtype]:
+        raise TrainingError(
+            f"stored reference log-probs differ from this model's by {drift:.3g} nats a token: "
+            f"delete {store.folder} and run again"
+        )
+    lines.append(f"start: stored reference agrees to {drift:.1e} nats a token")
+    return lines

@@ -1,0 +1,152 @@
+"""What flows between the engine and the objectives: packed rows, per-token scores, un-reduced losses, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Unit = Literal["token", "completion", "pair", "group"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows `[start, start + length)` of a flat row."""
+
+    start: int
+    length: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpans:
+    """Where one group lies in the flat row: its prompt, then its K branches, contiguous and in order."""
+
+    prompt: Span
+    branches: tuple[Span, ...]
+
+    @property
+    def start(self) -> int:
+        return self.prompt.start
+
+    @property
+    def stop(self) -> int:
+        return self.branches[-1].stop if self.branches else self.prompt.stop
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """One microbatch. Completions are numbered 0..C-1 over the whole microbatch, groups 0..G-1.
+
+    The *shared* layout is one flat row `input_ids[1, T]`: each group's prompt once, then its branches, each with
+    positions that go on from the prompt. The *padded* layout is plain right-padded rows `[C, T]`, one completion a
+    row, with `attention_mask`; it serves models that cannot share. Both name, for every completion token, the
+    (flattened) input row whose hidden state predicts it. A completion's last token predicts nothing, so it is no input.
+    """
+
+    input_ids: Int[Tensor, "rows width"]
+    position_ids: Int[Tensor, "rows width"]
+    attention_mask: Int[Tensor, "rows width"] | None  # None in the shared layout
+    spans: tuple[GroupSpans, ...]  # empty in the padded layout
+    predict_rows: Int[Tensor, " tokens"]
+    targets: Int[Tensor, " tokens"]
+    completion_of: Int[Tensor, " tokens"]
+    lengths: Int[Tensor, " completions"]
+    group_of: Int[Tensor, " completions"]
+    group_index: tuple[int, ...]  # which of the step's groups stand here, in order
+
+    @property
+    def shared(self) -> bool:
+        return self.attention_mask is None
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Per-token log-probs of every completion of a microbatch, policy and (where needed) reference.
+
+    `completion_of` maps a token to its completion; tokens of one completion are contiguous and in order.
+    Log-probs are in nats, float32 (float64 in exactness tests). The reference never carries gradient.
+    """
+
+    policy: Float[Tensor, " tokens"]
+    reference: Float[Tensor, " tokens"] | None
+    completion_of: Int[Tensor, " tokens"]
+    lengths: Int[Tensor, " completions"]
+    group_of: Int[Tensor, " completions"]
+
+    def sum_by_completion(self, values: Float[Tensor, " tokens"]) -> Float[Tensor, " completions"]:
+        """Segment sum over each completion's tokens; an empty completion sums to exactly 0."""
+        zero = values.new_zeros(self.lengths.shape[0])
+        return zero.index_add(0, self.completion_of, values)
+
+    @property
+    def logps(self) -> Float[Tensor, " completions"]:
+        """Summed policy log-probs S (objectives.md 1.1: sum over completion tokens, end-of-turn included)."""
+        return self.sum_by_completion(self.policy)
+
+    @property
+    def logratios(self) -> Float[Tensor, " completions"]:
+        """Summed log-ratios: `p_t - q_t` is formed per token, then summed (long sums keep their digits that way)."""
+        if self.reference is None:
+            raise ValueError("this objective needs reference log-probs, and none were computed")
+        return self.sum_by_completion(self.policy - self.reference)
+
+    @property
+    def counts(self) -> Float[Tensor, " completions"]:
+        """Lengths as floats, at least 1, for means over tokens."""
+        return self.lengths.clamp(min=1).to(self.policy.dtype)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pair view of a microbatch: indices of chosen and rejected completions, and each pair's weight."""
+
+    chosen: Int[Tensor, " pairs"]
+    rejected: Int[Tensor, " pairs"]
+    weight: Float[Tensor, " pairs"]
+
+
+@dataclass(frozen=True)
+class Singles:
+    """The unpaired view: which completions are trained on, and their yes/no labels (True where unlabelled)."""
+
+    index: Int[Tensor, " singles"]
+    desirable: Bool[Tensor, " singles"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number with its own reduction: add sums and counts over microbatches, ranks and steps, then divide."""
+
+    total: float | Tensor
+    count: float | Tensor
+
+    def __add__(self, other: Metric) -> Metric:
+        return Metric(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        count = float(self.count)
+        return float(self.total) / count if count else float("nan")
+
+    @staticmethod
+    def of(values: Tensor) -> Metric:
+        """Sum and count of a tensor of per-unit values (detached, float64)."""
+        return Metric(values.detach().to(torch.float64).sum(), float(values.numel()))
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Un-reduced losses: one value per unit. The loop divides their sum by the *step's* number of units."""
+
+    values: Float[Tensor, " units"]
+    unit: Unit
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    rewards: Float[Tensor, " completions"] | None = None  # the reward inside the loss, for per-completion records

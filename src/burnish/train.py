@@ -1,0 +1,337 @@
+"""The loop: groups -> microbatches -> scores -> losses -> backward -> step -> log. It does not know the algorithm."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish import canary, checkpoint, engine, model, reference, selfcheck
+from burnish.config import Run
+from burnish.engine import Engine, token_scores
+from burnish.errors import ConfigError, TrainingError
+from burnish.group import EncodedGroup
+from burnish.masters import Masters, adamw
+from burnish.prepare import Prepared, prepare, step_indices, total_steps
+from burnish.progress import Progress
+from burnish.runlog import RunLog, claim_run_dir
+from burnish.schedule import learning_rate
+from burnish.store import ReferenceStore
+from burnish.summary import model_card, write_summary
+from burnish.tensors import Losses, Metric, PackedBatch, TokenScores
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the step was finished and saved; the message says how to go on."""
+
+
+@dataclass
+class Trainer:
+    """What a run holds while it runs. The class is a record; the verbs are the functions below."""
+
+    ready: Prepared
+    engine: Engine
+    masters: Masters
+    optimizer: Any
+    store: ReferenceStore | None
+    log: RunLog
+    progress: Progress
+    steps: int
+    end: int | None
+    moved: bool = False
+    stop: list[int] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        return self.ready.run
+
+    def groups(self, step: int) -> list[EncodedGroup]:
+        chosen = step_indices(step, len(self.ready.train), self.run.optim.groups_per_step, self.run.seed, self.end)
+        return [self.ready.train[i] for i in chosen]
+
+
+def run(config: Run, *, progress: bool | None = None) -> Path:
+    """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
+    ready = prepare(config)
+    claim_run_dir(config)
+    if config.engine.threads:
+        torch.set_num_threads(config.engine.threads)
+    steps, end = total_steps(config, len(ready.train))
+    folder = Path(config.run.dir)
+    with RunLog(folder) as log, Progress(steps, live=progress) as shown:
+        for line in ready.lines:
+            shown.note(line)
+        trainer = build(ready, log, shown, steps, end)
+        first = resume(trainer) if config.run.resume else 0
+        log.append("run", objective=config.objective.name, steps=steps, first_step=first, notes=ready.lines)
+        if first == 0:
+            for line in selfcheck.at_start(trainer.engine, trainer.store, ready, trainer.groups(0)):
+                shown.note(line)
+        loop(trainer, first)
+        finish(trainer)
+    return folder
+
+
+def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | None) -> Trainer:
+    """Load the weights, prove the layout, fetch the reference log-probs, make the optimiser."""
+    config = ready.run
+    torch.manual_seed(config.seed)
+    policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
+    scorer, line = make_engine(policy, config)
+    shown.note(line)
+    store = None
+    if ready.loss.objective.needs_reference:
+        if config.reference.kind == "none":
+            raise ConfigError(f"{config.objective.name} needs a reference; reference.kind = 'none' leaves it without")
+        store = _reference(ready, scorer, shown, log)
+    if config.engine.gradient_checkpointing:
+        policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    policy.module.train()
+    masters = Masters(policy.trainable(), policy.dtype)
+    optim = config.optim
+    optimizer = adamw(
+        masters.parameters, lr=optim.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
+    )
+    trained = sum(p.numel() for p in masters.parameters)
+    shown.note(f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups")
+    return Trainer(ready, scorer, masters, optimizer, store, log, shown, steps, end)
+
+
+def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
+    """An engine in the layout the canary allows, its model cast for computing; and the line that says why."""
+    verdict = canary.decide(policy, config.engine.layout)
+    model.cast_for_compute(policy)
+    pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
+    scorer = Engine(
+        policy,
+        config.engine.token_budget,
+        shared=verdict.shared,
+        plain_head=verdict.plain_head,
+        pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
+        router_aux_coef=config.model.router_aux_coef,
+    )
+    return scorer, f"layout: {verdict.line}"
+
+
+def _reference(ready: Prepared, scorer: Engine, shown: Progress, log: RunLog) -> ReferenceStore:
+    """Open the store and fill it, with the policy as it stands or with the other model the user named."""
+    config = ready.run
+    path = config.reference.path if config.reference.kind == "path" else config.model.path
+    if config.reference.kind == "path":
+        model.require_model_dir(path)
+    weights = model.weights_hash(path)
+    store = ReferenceStore(Path(config.reference.store), weights, config.model.dtype, engine.VERSION)
+    for name in store.rejected:
+        shown.note(f"reference: stored block {name} was damaged; it is computed again")
+    groups = [*ready.train, *ready.evaluation]
+    if config.reference.kind == "path" or (config.run.resume and store.missing(groups)):
+        other = config.model.model_copy(update={"path": path})
+        if store.missing(groups):
+            scorer = make_engine(model.load_policy(other), config)[0]
+    began = time.perf_counter()
+    computed = reference.fill(store, groups, scorer, shown.stage("reference log-probs"))
+    took = time.perf_counter() - began
+    shown.note(
+        f"reference: {path} (weights {weights[:12]}), {config.model.dtype}; {computed} groups computed, "
+        f"{len(groups) - computed} taken from the store" + (f", {took:.1f} s" if computed else "")
+    )
+    log.append("reference", weights=weights, computed=computed, stored=len(groups) - computed, seconds=took)
+    return store
+
+
+def loop(trainer: Trainer, first: int) -> None:
+    config = trainer.run
+    with _finish_step_on_interrupt(trainer.stop):
+        for step in range(first, trainer.steps):
+            began = time.perf_counter()
+            groups = trainer.groups(step)
+            lr = learning_rate(
+                step, trainer.steps, peak=config.optim.lr, kind=config.optim.schedule, warmup=config.optim.warmup
+            )
+            loss, metrics, tokens = accumulate(trainer, groups, step)
+            limit = config.optim.max_grad_norm or float("inf")
+            norm = float(torch.nn.utils.clip_grad_norm_(trainer.masters.parameters, limit))
+            if not _finite(norm):
+                refuse_step(trainer, step, groups, f"the gradient's norm is {norm}")
+            for group in trainer.optimizer.param_groups:
+                group["lr"] = lr
+            trainer.optimizer.step()
+            trainer.optimizer.zero_grad(set_to_none=True)
+            trainer.masters.publish()
+            shown = {name: metric.mean for name, metric in metrics.items()}
+            seconds = time.perf_counter() - began
+            trainer.log.append(
+                "step", step=step + 1, loss=loss, lr=lr, grad_norm=norm, tokens=tokens, seconds=seconds, **shown
+            )
+            trainer.progress.update(step + 1, {"loss": loss, "lr": lr, "tokens": tokens, "seconds": seconds, **shown})
+            trainer.moved |= step > first and _moved(shown)
+            if step - first == 9 and not trainer.moved and trainer.store is not None:
+                raise TrainingError("after ten steps every log-ratio is still exactly 0: nothing is being trained")
+            after_step(trainer, step + 1)
+
+
+def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tuple[float, dict[str, Metric], int]:
+    """Gradients of one step's mean loss, over as many microbatches as the token budget asks for."""
+    units = trainer.ready.loss.units(groups)
+    total, tokens = 0.0, 0
+    metrics: dict[str, Metric] = {}
+    for batch in trainer.engine.plan(groups):
+        losses, scores, aux = score_losses(trainer, batch, groups)
+        value = losses.values.sum() / units
+        if not _finite(float(value.detach())):
+            refuse_step(trainer, step, [groups[i] for i in batch.group_index], f"the loss is {float(value.detach())}")
+        (value if aux is None else value + aux / len(groups)).backward()  # type: ignore[no-untyped-call]
+        total += float(value.detach())
+        tokens += int((batch.attention_mask if batch.attention_mask is not None else batch.input_ids + 1).count_nonzero())
+        for name, metric in losses.metrics.items():
+            metrics[name] = metrics[name] + metric if name in metrics else metric
+        if trainer.run.log.completions:
+            record_completions(trainer.log, step + 1, batch, scores, losses, groups)
+    return total, metrics, tokens
+
+
+def score_losses(
+    trainer: Trainer, batch: PackedBatch, groups: Sequence[EncodedGroup]
+) -> tuple[Losses, TokenScores, Tensor | None]:
+    policy, aux = trainer.engine.score(batch)
+    stored = None if trainer.store is None else reference.lookup(trainer.store, batch, groups)
+    scores = token_scores(policy, stored, batch)
+    return trainer.ready.loss(scores, batch, groups), scores, aux
+
+
+@torch.no_grad()
+def evaluate(trainer: Trainer, step: int) -> None:
+    """The objective's loss and metrics on the held-out groups, as one record."""
+    groups = trainer.ready.evaluation
+    units = trainer.ready.loss.units(groups)
+    total = 0.0
+    metrics: dict[str, Metric] = {}
+    trainer.engine.policy.module.eval()
+    for batch in trainer.engine.plan(groups):
+        losses, _, _ = score_losses(trainer, batch, groups)
+        total += float(losses.values.sum()) / units
+        for name, metric in losses.metrics.items():
+            metrics[name] = metrics[name] + metric if name in metrics else metric
+    trainer.engine.policy.module.train()
+    shown = {name: metric.mean for name, metric in metrics.items()}
+    trainer.log.append("eval", step=step, loss=total, groups=len(groups), **shown)
+    accuracy = f", accuracy {shown['rewards/accuracies']:.3f}" if "rewards/accuracies" in shown else ""
+    trainer.progress.note(f"held out, after step {step}: loss {total:.4f}{accuracy}")
+
+
+def record_completions(
+    log: RunLog, step: int, batch: PackedBatch, scores: TokenScores, losses: Losses, groups: Sequence[EncodedGroup]
+) -> None:
+    """Per-completion numbers: what every later diagnostic is drawn from."""
+    sums = scores.logps.detach().tolist()
+    theirs = None if scores.reference is None else scores.sum_by_completion(scores.reference).tolist()
+    rewards = None if losses.rewards is None else losses.rewards.detach().tolist()
+    lengths = batch.lengths.tolist()
+    number = 0
+    for i in batch.group_index:
+        for k in range(len(groups[i].completion_ids)):
+            log.append(
+                "completion",
+                step=step,
+                group=groups[i].id,
+                index=k,
+                length=lengths[number],
+                logp=sums[number],
+                **({} if theirs is None else {"reference_logp": theirs[number]}),
+                **({} if rewards is None else {"reward": rewards[number]}),
+            )
+            number += 1
+
+
+def after_step(trainer: Trainer, done: int) -> None:
+    """Evaluate and save where the configuration says so; leave when the user asked to."""
+    config = trainer.run
+    last = done == trainer.steps
+    if trainer.ready.evaluation and (last or (config.eval.every and done % config.eval.every == 0)):
+        evaluate(trainer, done)
+    if trainer.stop and not last:
+        where = save_state(trainer, done)
+        raise Interrupted(
+            f"stopped after step {done} of {trainer.steps}, as you asked; saved in {where}. "
+            f"Go on with: burnish train {config.run.dir}/config.toml run.resume=true"
+        )
+    if config.save.every and done % config.save.every == 0 and not last:
+        save_state(trainer, done)
+
+
+def save_state(trainer: Trainer, done: int) -> Path:
+    state = {"step": done, "weights": trainer.masters.state(), "optimizer": trainer.optimizer.state_dict()}
+    return checkpoint.save(Path(trainer.run.run.dir), done, state, trainer.run.save.keep)
+
+
+def resume(trainer: Trainer) -> int:
+    """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0."""
+    folders = checkpoint.found(Path(trainer.run.run.dir))
+    if not folders:
+        trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
+        return 0
+    state = checkpoint.load(folders[-1])
+    trainer.masters.load(state["weights"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.progress.note(f"resumed after step {state['step']} from {folders[-1]}")
+    return int(state["step"])
+
+
+def refuse_step(trainer: Trainer, step: int, groups: Sequence[EncodedGroup], what: str) -> None:
+    """A number that is not finite: nothing is updated, what was done is kept, and the groups are named."""
+    trainer.optimizer.zero_grad(set_to_none=True)
+    names = ", ".join((g.where or g.id) for g in groups[:8]) + (", ..." if len(groups) > 8 else "")
+    where = f" The weights after step {step} are in {save_state(trainer, step)}." if step else ""
+    raise TrainingError(
+        f"step {step + 1}: {what}, in a microbatch with the groups {names}. Nothing was updated.{where} "
+        "Look at these rows; if they are sound, lower optim.lr"
+    )
+
+
+def finish(trainer: Trainer) -> None:
+    """Write the model, its card and the summary, and say where they lie."""
+    folder = Path(trainer.run.run.dir)
+
+    def fill(target: Path) -> None:
+        model.save_model(trainer.engine.policy, target, trainer.ready.tokenizer)
+        (target / "README.md").write_text(model_card(trainer.run, trainer.ready.lines), encoding="utf-8")
+
+    checkpoint.write_folder(folder / "model", fill, "model")
+    trainer.log.append("end", step=trainer.steps)
+    trainer.progress.note(write_summary(folder))
+
+
+def _finite(value: float) -> bool:
+    return value == value and abs(value) != float("inf")
+
+
+def _moved(metrics: dict[str, float]) -> bool:
+    return any(value != 0.0 for name, value in metrics.items() if name.startswith("logratio/"))
+
+
+@contextmanager
+def _finish_step_on_interrupt(stop: list[int]) -> Iterator[None]:
+    """The first Ctrl-C asks the loop to stop after the step; the second one interrupts at once."""
+
+    def ask(number: int, frame: Any) -> None:
+        if stop:
+            raise KeyboardInterrupt
+        stop.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, ask)
+    except ValueError:  # not the main thread: no signals reach us
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
