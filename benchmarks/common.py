@@ -23,6 +23,7 @@ WARMUP_STEPS = 2
 TIMED_STEPS = 8
 MAX_LENGTH = 1024  # tokens, prompt and completion together; longer pairs are left out before sampling
 LEARNING_RATE = 1e-6  # TRL's default
+LORA_LEARNING_RATE = 2e-5  # an adapter starts at zero and hardly moves at a full-training rate
 BETA = 0.1
 LORA = {"rank": 16, "alpha": 32}
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -138,6 +139,9 @@ class Stamps:
         self.ends.append(time.perf_counter())
 
     def report(self, warmup: int = WARMUP_STEPS) -> dict[str, Any]:
+        """Figures over the steps after `warmup`; nothing where there are none."""
+        if len(self.ends) <= warmup:
+            return {}
         span = self.ends[-1] - self.ends[warmup - 1]
         steps = [end - start for start, end in zip(self.ends, self.ends[1:], strict=False)]
         timed = len(self.ends) - warmup
@@ -166,8 +170,7 @@ def needed_flops(pairs: Sequence[Mapping[str, Any]], shape: Shape, *, lora: bool
         head = 2.0 * sum(branches) * shape.hidden * shape.vocabulary
         adapters = 0.0
         if lora:
-            width = shape.hidden
-            ends = width * 8 + 2 * shape.kv_heads * shape.head_width + 3 * shape.mlp - width  # sum of (in + out)
+            ends = 9 * shape.hidden + 2 * shape.kv_heads * shape.head_width + 3 * shape.mlp  # sum of (in + out)
             adapters = 3 * 2.0 * rows * LORA["rank"] * ends * shape.layers
         total += passes * (linear + head) + attention + adapters
     return total

@@ -24,12 +24,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from burnish import attention
-from burnish.group import EncodedGroup, Preferences
-from burnish.logprob import token_logprobs
-from burnish.masters import Masters, adamw
-from burnish.pack import pack
-from burnish.tensors import PackedBatch
 from common import (
     BETA,
     LEARNING_RATE,
@@ -40,6 +34,13 @@ from common import (
     start_worker,
 )
 from torch import Tensor
+
+from burnish import attention
+from burnish.group import EncodedGroup, Preferences
+from burnish.logprob import token_logprobs
+from burnish.masters import Masters, adamw
+from burnish.pack import pack
+from burnish.tensors import PackedBatch
 
 TOKEN_BUDGET = 8192
 FULL_LOGITS = ("autocast", "padded_logits", "shared_logits")

@@ -17,6 +17,7 @@ from common import (
     BETA,
     LEARNING_RATE,
     LORA,
+    LORA_LEARNING_RATE,
     LORA_TARGETS,
     MAX_LENGTH,
     PAIRS_PER_STEP,
@@ -41,7 +42,7 @@ def arguments(job: Job, work: Path, steps: int) -> Any:
         bf16=job.dtype == "bfloat16",
         beta=job.option("beta", BETA),
         max_length=MAX_LENGTH,
-        learning_rate=LEARNING_RATE,
+        learning_rate=LORA_LEARNING_RATE if job.option("lora", False) else LEARNING_RATE,
         lr_scheduler_type="constant",
         weight_decay=0.0,
         max_grad_norm=1.0,
@@ -113,14 +114,13 @@ def main() -> None:
         "reference_pairs": 0,
     }
     trainer = build(job, work, notes)
-    if job.option("steps", None) != 0:
-        trainer.train()
+    trainer.train()
     losses = [sum(parts) / len(parts) for _, parts in sorted(notes["losses"].items())]
     pairs = notes["reference_pairs"]
     if not job.option("precompute", False):
         pairs = PAIRS_PER_STEP * len(losses)  # the live reference sees every pair of every step
     answer = {
-        **(notes["stamps"].report() if losses else {}),
+        **notes["stamps"].report(),
         "losses": losses,
         "peak_mb": peak_megabytes(),
         "reference_pairs": pairs,

@@ -66,19 +66,18 @@ def _static_screen(policy: Policy) -> str | None:
 
 def _try_shared(policy: Policy) -> str | None:
     """None if the shared layout is proved; else the reason, with the model's own attention put back."""
-    stock = policy.base.config._attn_implementation
     attention.register()
     try:
         policy.base.set_attn_implementation(attention.NAME)
-        reason = _prove(policy, stock)
+        reason = _prove(policy)
     except (ModelError, ValueError, TypeError, RuntimeError, AttributeError, KeyError) as error:
         reason = f"its attention cannot be replaced: {str(error).strip().splitlines()[0] if str(error) else error!r}"
     if reason is not None:
-        policy.base.set_attn_implementation(stock)
+        policy.base.set_attn_implementation(policy.stock_attention)
     return reason
 
 
-def _prove(policy: Policy, stock: str) -> str | None:
+def _prove(policy: Policy) -> str | None:
     config = policy.base.config.get_text_config()
     engine = Engine(policy, 1 << 20)
     groups = probes(policy)
@@ -97,9 +96,8 @@ def _prove(policy: Policy, stock: str) -> str | None:
     leak = (packed[sibling] - moved[sibling]).abs().max().item()
     if leak > 1e-5:
         return f"one completion changes another's log-probs by {leak:.2g} nats"
-    policy.base.set_attn_implementation(stock)
-    expected = _stock_logps(policy, groups)
-    policy.base.set_attn_implementation(attention.NAME)
+    with policy.stock():
+        expected = stock_logps(policy, groups)
     error = (packed - expected).abs().max().item()
     return None if error <= TOLERANCE else f"packed log-probs differ from the plain forward by {error:.2g} nats"
 
@@ -109,7 +107,7 @@ def _disagreement(engine: Engine) -> float:
     try:
         with torch.no_grad():
             (batch,) = pack(groups, 1 << 20, shared=False, pad_id=engine.pad_id)
-            return float((engine.score(batch)[0] - _stock_logps(engine.policy, groups)).abs().max())
+            return float((engine.score(batch)[0] - stock_logps(engine.policy, groups)).abs().max())
     except (ValueError, TypeError, RuntimeError, AttributeError, KeyError):
         return float("inf")
 
@@ -133,7 +131,7 @@ def _with_first_branch_changed(group: EncodedGroup) -> EncodedGroup:
     return EncodedGroup(group.id, group.prompt_ids, (first, *group.completion_ids[1:]), group.ended, group.feedback)
 
 
-def _stock_logps(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
+def stock_logps(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
     """The oracle: each prompt + completion alone through the model's own forward, log-softmax of its own logits."""
     out = []
     with torch.no_grad():

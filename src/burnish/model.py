@@ -32,6 +32,7 @@ class Policy:
     base: Any  # the PreTrainedModel
     path: str
     dtype: torch.dtype
+    stock_attention: str  # the implementation transformers chose at load
 
     @property
     def decoder(self) -> nn.Module:
@@ -59,6 +60,16 @@ class Policy:
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    @contextmanager
+    def stock(self) -> Iterator[None]:
+        """The model's own attention put back for a while, for comparisons and for sampling."""
+        current = self.base.config._attn_implementation
+        self.base.set_attn_implementation(self.stock_attention)
+        try:
+            yield
+        finally:
+            self.base.set_attn_implementation(current)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:
@@ -112,7 +123,7 @@ def load_policy(model: ModelConfig, adapter: AdapterConfig | None = None, *, tok
         )
     silence_dropout(base)
     module = base if adapter is None or adapter.kind == "none" else _add_adapter(base, adapter)
-    return Policy(module, base, model.path, DTYPES[model.dtype])
+    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation)
 
 
 def _load_base(model: ModelConfig, *, quantize: bool) -> Any:
@@ -135,6 +146,8 @@ def _load_base(model: ModelConfig, *, quantize: bool) -> Any:
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"model.path: {model.path} could not be loaded as a causal language model: {reason}") from error
     base.config.use_cache = False
+    if model.dtype == "float64" and hasattr(base, "set_experts_implementation"):
+        base.set_experts_implementation("eager")  # the grouped product knows no float64
     if torch.cuda.is_available() and not quantize:
         base.to("cuda")
     return base

@@ -20,8 +20,9 @@ from burnish.lab.world import CARDS, CHARACTERS, MAX_NEW_TOKENS, Answer, Card, d
 
 PAD, EOS, UNKNOWN = 0, 1, 2
 _SPECIAL = ("<pad>", "<eos>", "<unk>")
-_TOKENS = (*_SPECIAL, *CHARACTERS)
-_ID = {token: index for index, token in enumerate(_TOKENS)}
+_VOCABULARY = {token: index for index, token in enumerate((*_SPECIAL, *CHARACTERS))}
+_GLYPHS = "␀␄␦" + CHARACTERS  # one sign per token, so that a special token drawn inside an answer stays one sign long
+_ID = {glyph: index for index, glyph in enumerate(_GLYPHS)}
 
 SFT_STEPS, SFT_BATCH, SFT_LR, SFT_WARMUP = 500, 96, 3e-3, 20
 Tick = Callable[[int, float], None]  # (steps or answers done so far, loss or nan), for a progress display
@@ -29,7 +30,7 @@ Tick = Callable[[int, float], None]  # (steps or answers done so far, loss or na
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token per character, 17 characters and `<pad>`, `<eos>`, `<unk>`; no BOS and no chat template."""
-    inner = Tokenizer(models.BPE(vocab=dict(_ID), merges=[], unk_token=_SPECIAL[UNKNOWN]))
+    inner = Tokenizer(models.BPE(vocab=_VOCABULARY, merges=[], unk_token=_SPECIAL[UNKNOWN]))
     inner.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
@@ -43,7 +44,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 def make_model(seed: int) -> LlamaForCausalLM:
     """A fresh Llama: hidden 64, 2 layers, 4 heads, MLP 192, tied; 108k float32 parameters, a function of the seed."""
     config = LlamaConfig(
-        vocab_size=len(_TOKENS),
+        vocab_size=len(_VOCABULARY),
         hidden_size=64,
         intermediate_size=192,
         num_hidden_layers=2,
@@ -61,15 +62,15 @@ def make_model(seed: int) -> LlamaForCausalLM:
 
 
 def encode(text: str) -> list[int]:
-    """Ids of a text of the world's characters; equal to what the tokenizer gives, without its overhead."""
-    return [_ID[character] for character in text]
+    """Ids of a text, one per sign; for the world's characters what the tokenizer gives, without its overhead."""
+    return [_ID[glyph] for glyph in text]
 
 
 def decode(card: Card, ids: Sequence[int]) -> Answer:
-    """The answer in a row of sampled ids, cut at the end token; special tokens inside stay visible as `<pad>`."""
+    """The answer in a row of sampled ids, cut at the end token; a special token inside shows as a glyph like `␀`."""
     finished = EOS in ids
     kept = ids[: ids.index(EOS)] if finished else ids
-    return Answer(card, "".join(_TOKENS[i] for i in kept), finished)
+    return Answer(card, "".join(_GLYPHS[i] for i in kept), finished)
 
 
 def prompt_ids(cards: Sequence[Card]) -> Int[Tensor, "cards 6"]:
