@@ -1,4 +1,4 @@
-"""What is measured, in which order: the search for TRL's best, interleaved rounds, the ablation, reuse of the reference."""
+"""What is measured, in which order: the search for TRL's best, rounds, ablation, reuse of the reference."""
 
 from __future__ import annotations
 
@@ -160,6 +160,6 @@ def reuse(bench: Bench, best: Choices) -> list[dict[str, Any]]:
             fields = {key: value for key, value in change.items() if key != "beta"}
             answer = bench.run(replace(job, options=options, **fields))
             offset = abs(answer["losses"][0] - math.log(2)) if answer.get("losses") else None
-            pairs = answer.get("reference_pairs")
-            found.append({"run": label, "trainer": side, "pairs": pairs, "offset": offset, "error": answer.get("error")})
+            figures = {"pairs": answer.get("reference_pairs"), "offset": offset, "error": answer.get("error")}
+            found.append({"run": label, "trainer": side, **figures})
     return found

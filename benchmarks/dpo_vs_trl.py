@@ -97,7 +97,8 @@ def compare_and_show(
     print(f"\ncomparison (medians)\n{table(bench.rows, bench.rows[best], roof, needed)}")
     print(f"\nagainst the bars\n{bar_lines(bars)}")
     print(f"  largest spread between rounds of one row: {result['spread']:.1%}")
-    print(f"\nthe reference over several runs (pairs computed; distance of the first loss from log 2)\n{reuse_lines(reused)}")
+    print("\nthe reference over several runs: pairs computed, distance of the first loss from log 2")
+    print(reuse_lines(reused))
 
 
 def ablate_and_show(bench: Bench, result: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The built-in world: its formulas hold exactly, its model is ordinary, its sampler and KL equal the plain computation."""
+"""The built-in world: its formulas hold, its model is ordinary, its sampler and KL equal the plain computation."""
 
 from __future__ import annotations
 
@@ -104,9 +104,7 @@ def test_judging_leaves_out_ties_and_unfinished_answers() -> None:
 
 def test_label_noise_counts_preferences_against_the_gold_utility() -> None:
     completions = (Completion("#12"), Completion("#2"))
-    right, wrong = (
-        Group(CARD.prompt, completions, Preferences((triple,))) for triple in ((0, 1, 1.0), (1, 0, 1.0))
-    )
+    right, wrong = (Group(CARD.prompt, completions, Preferences((triple,))) for triple in ((0, 1, 1.0), (1, 0, 1.0)))
     assert world.label_noise([right, right, right, wrong]) == 0.25
 
 

@@ -69,9 +69,7 @@ def evaluate(
     divergence = exact_kl(policy, reference, answers).tolist()
 
     def by_card(values: Sequence[float]) -> list[float]:
-        return [
-            statistics.fmean(values[i : i + answers_per_card]) for i in range(0, len(values), answers_per_card)
-        ]
+        return [statistics.fmean(values[i : i + answers_per_card]) for i in range(0, len(values), answers_per_card)]
 
     utilities = by_card([answer.utility for answer in answers])
     return Evaluation(
@@ -110,5 +108,5 @@ def exact_kl(
 def _log_probs(model: LlamaForCausalLM, rows: Tensor) -> Float[Tensor, "rows steps vocabulary"]:
     """Log-probs of every next token from the prompt's last position on."""
     kept = rows.shape[1] - PROMPT_WIDTH + 1
-    logits = model(rows, use_cache=False, logits_to_keep=kept).logits
+    logits: Tensor = model(rows, use_cache=False, logits_to_keep=kept).logits
     return logits.double().log_softmax(-1)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -44,7 +45,7 @@ def draw(
     file: Path, before: Evaluation, after: Evaluation, demonstrator: float, chosen: Curve, rejected: Curve
 ) -> None:
     """Three panels into a PNG file."""
-    style = {
+    style: dict[Any, Any] = {
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -77,14 +78,17 @@ def _utility(axes: Axes, before: Evaluation, after: Evaluation, demonstrator: fl
         x = place + 0.13
         axes.errorbar(x, found.utility.mean, found.utility.half, fmt="o", color=colour, ms=6.5, capsize=4, lw=2)
         axes.annotate(
-            f"{found.utility.mean:.2f}", (x, found.utility.mean), (9, -4), textcoords="offset points",
-            color=colour, fontweight="bold",
-        )  # fmt: skip
+            f"{found.utility.mean:.2f}",
+            (x, found.utility.mean),
+            (9, -4),
+            textcoords="offset points",
+            color=colour,
+            fontweight="bold",
+        )
     axes.axhline(demonstrator, color=QUIET, ls="--", lw=1, zorder=0)
-    axes.text(-0.42, demonstrator + 0.008, "demonstrator", color="#7d828a", fontsize=8.5)
+    axes.text(1.49, demonstrator - 0.006, "demonstrator", color="#7d828a", fontsize=8.5, ha="right", va="top")
     names = [
-        f"{name}\n{found.accuracy.mean:.0%} right"
-        for name, found in (("before (SFT)", before), ("after (DPO)", after))
+        f"{name}\n{found.accuracy.mean:.0%} right" for name, found in (("before (SFT)", before), ("after (DPO)", after))
     ]
     axes.set(title="Gold utility", ylabel="mean utility of a card's answers", xlim=(-0.45, 1.5))
     axes.set_xticks([0, 1], names)
@@ -96,7 +100,7 @@ def _lengths(axes: Axes, before: Evaluation, after: Evaluation) -> None:
         (-0.2, 0.2), (("before", before, BEFORE), ("after", after, AFTER)), strict=True
     ):
         shares = Counter(found.lengths)
-        sizes = range(2, longest + 1)
+        sizes = range(min(*before.lengths, *after.lengths), longest + 1)
         axes.bar(
             [size + shift for size in sizes],
             [100 * shares[size] / len(found.lengths) for size in sizes],
@@ -116,11 +120,19 @@ def _log_ratios(axes: Axes, chosen: Curve, rejected: Curve) -> None:
         axes.fill_between(curve.steps, low, high, color=colour, alpha=0.2, lw=0)
         axes.plot(curve.steps, curve.mean, color=colour, lw=2)
         axes.annotate(
-            name, (curve.steps[-1], curve.mean[-1]), (6, -3), textcoords="offset points",
-            color=colour, fontweight="bold",
-        )  # fmt: skip
+            name,
+            (curve.steps[-1], curve.mean[-1]),
+            (6, -3),
+            textcoords="offset points",
+            color=colour,
+            fontweight="bold",
+        )
     axes.axhline(0, color=QUIET, lw=1, zorder=0)
     axes.margins(x=0.02)
     right = axes.get_xlim()[1]
-    axes.set_xlim(right=right * 1.17)
-    axes.set(title="Log-ratio to the reference", xlabel="DPO step", ylabel="log π − log π_ref, nats per answer")
+    axes.set_xlim(right=right * 1.2)
+    axes.set(
+        title="Log-ratio to the reference",
+        xlabel="DPO step",
+        ylabel=r"$\log\pi - \log\pi_\mathrm{ref}$, nats per answer",
+    )

@@ -32,7 +32,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     """One token per character, 17 characters and `<pad>`, `<eos>`, `<unk>`; no BOS and no chat template."""
     inner = Tokenizer(models.BPE(vocab=_VOCABULARY, merges=[], unk_token=_SPECIAL[UNKNOWN]))
     inner.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=inner,
         pad_token=_SPECIAL[PAD],
         eos_token=_SPECIAL[EOS],
@@ -103,12 +103,13 @@ def train_sft(seed: int, steps: int = SFT_STEPS, tick: Tick | None = None) -> Ll
         demonstrations = [demonstrate(rng.choice(CARDS), rng) for _ in range(SFT_BATCH)]
         loss = _imitation_loss(model, demonstrations)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if tick is not None and (step % 25 == 24 or step == steps - 1):
             tick(step + 1, loss.item())
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def _cosine(step: int, steps: int) -> float:

@@ -64,7 +64,7 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
         policy.save(reference, out / "sft")
         pairs, held_out = write_pairs(reference, out, settings, console)
         train.run(config.load(None, overrides(out, settings)))
-        polished = AutoModelForCausalLM.from_pretrained(out / "dpo" / "model", dtype=torch.float32).eval()
+        polished: Any = AutoModelForCausalLM.from_pretrained(out / "dpo" / "model", dtype=torch.float32)
         before = _evaluate(console, "before", reference, reference, settings)
         after = _evaluate(console, "after", polished, reference, settings)
     chosen, rejected = log_ratios(out / "dpo", pairs.groups)
@@ -140,9 +140,7 @@ def write_pairs(
 
 def log_ratios(run_dir: Path, groups: tuple[Group, ...]) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
     """`(step, log-ratio in nats)` of every chosen and every rejected answer trained on, from the run's log."""
-    winners = {
-        group.id: group.feedback.triples[0][0] for group in groups if isinstance(group.feedback, Preferences)
-    }
+    winners = {group.id: group.feedback.triples[0][0] for group in groups if isinstance(group.feedback, Preferences)}
     chosen: list[tuple[int, float]] = []
     rejected: list[tuple[int, float]] = []
     for record in runlog.read(run_dir):
@@ -242,12 +240,12 @@ def _progress(console: Console, name: str, total: int, unit: str) -> Iterator[po
 def _quiet_transformers() -> Iterator[None]:
     """No weight-loading bars for a model of 108k parameters."""
     shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if shown:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,293 @@
+"""The configuration: one frozen tree, read from TOML and `key=value`, with every refusal a sentence.
+
+`[objective]` holds the objective's name and, beside it, the objective's own settings; those are the keyword-only
+arguments of its function, so they are checked where the function lives (`objectives.Objective.validate`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from burnish.errors import ConfigError
+
+
+class Table(BaseModel):
+    """A TOML table: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+def key(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
+    return Field(default, description=meaning, json_schema_extra={"unit": unit}, **limits)
+
+
+class ModelConfig(Table):
+    path: str = key("", "folder of a Hugging Face causal LM, or its hub name")
+    dtype: Literal["bfloat16", "float32", "float64"] = key(
+        "bfloat16", "type of the computation; bfloat16 keeps float32 master weights"
+    )
+    trust_remote_code: bool = key(False, "run code that comes with the model")
+    router_aux_coef: float = key(0.0, "weight of the load-balancing loss of a mixture of experts", ge=0)
+
+
+class DataConfig(Table):
+    train: str | list[str] = key("", "file, folder or hub name of the training groups; or a list of them")
+    eval: str = key("", "held-out groups, evaluated along the way")
+    format: str = key("auto", "how to read the files: auto, burnish, pairs, hh, ranked, unpaired, sft")
+    template: str = key("auto", "chat template: auto (the tokenizer's), plain, hh, chatml, or a .jinja file")
+    max_length: int | None = key(None, "longest prompt + completion", "tokens", ge=2)
+    overlong: Literal["drop", "cut_prompt_left", "cut_completion"] = key("drop", "what happens to longer groups")
+    limit: int | None = key(None, "read only the first so many groups of each source", "groups", ge=1)
+    pair_rule: Literal["best_vs_worst", "all", "adjacent"] = key("best_vs_worst", "how scores become pairs")
+
+
+class ObjectiveConfig(Table):
+    name: str = key("dpo", "the objective; its own settings stand beside it (objective.beta, ...)")
+    params: dict[str, Any] = key({}, "the objective's own settings, as given")
+
+
+class ReferenceConfig(Table):
+    kind: Literal["initial", "path", "none"] = key(
+        "initial", "initial: the policy before training (an adapter switched off); path: another model; or none"
+    )
+    path: str = key("", "the other model, for kind = path")
+    store: str = key("", "folder of stored reference log-probs; empty: reference-store beside the run's folder")
+
+
+class AdapterConfig(Table):
+    kind: Literal["none", "lora", "qlora"] = key("none", "train all weights, a LoRA, or a LoRA on a 4-bit base")
+    rank: int = key(16, "rank of the LoRA", ge=1)
+    alpha: float = key(32.0, "scale of the LoRA (alpha / rank)", gt=0)
+    dropout: float = key(0.0, "dropout inside the LoRA; makes microbatching visible in the result", ge=0, lt=1)
+    targets: str | list[str] = key("all-linear", "modules to adapt")
+    rslora: bool = key(False, "scale by alpha / sqrt(rank)")
+    dora: bool = key(False, "weight-decomposed LoRA")
+
+
+class OptimConfig(Table):
+    lr: float | None = key(None, "peak learning rate; unset: 5e-7 for all weights, 5e-6 for an adapter", gt=0, le=1)
+    steps: int | None = key(None, "optimiser steps; unset: as many as the epochs need", "steps", ge=1)
+    epochs: float | None = key(None, "passes over the data; unset: 1", "epochs", gt=0)
+    groups_per_step: int = key(32, "groups in one optimiser step: the statistical choice", "groups", ge=1)
+    schedule: Literal["linear", "cosine", "constant"] = key("linear", "the learning rate after warm-up")
+    warmup: float = key(0.1, "share of the steps in which the rate rises", "fraction", ge=0, le=1)
+    weight_decay: float = key(0.0, "decoupled weight decay of matrices", ge=0)
+    max_grad_norm: float = key(1.0, "gradients are scaled down to this norm; 0: never", ge=0)
+    beta1: float = key(0.9, "AdamW's first-moment decay", ge=0, lt=1)
+    beta2: float = key(0.999, "AdamW's second-moment decay", ge=0, lt=1)
+
+
+class EngineConfig(Table):
+    token_budget: int = key(8192, "most input tokens in one forward pass; never changes a result", "tokens", ge=1)
+    layout: Literal["auto", "shared", "padded"] = key("auto", "share prompts where the model allows it; or force")
+    gradient_checkpointing: bool = key(False, "recompute activations in backward: less memory, a third more time")
+    threads: int | None = key(None, "CPU threads; unset: torch's choice", ge=1)
+
+
+class EvalConfig(Table):
+    every: int | None = key(None, "evaluate on data.eval after so many steps; unset: at the end", "steps", ge=1)
+
+
+class SaveConfig(Table):
+    every: int | None = key(None, "write a checkpoint after so many steps; unset: only when stopped", "steps", ge=1)
+    keep: int = key(2, "checkpoints to keep", ge=1)
+
+
+class RunConfig(Table):
+    dir: str = key("runs/default", "folder of this run: config.toml, log.jsonl, model/")
+    resume: bool = key(False, "go on from the newest checkpoint in run.dir")
+    overwrite: bool = key(False, "throw away the run that run.dir holds")
+
+
+class LogConfig(Table):
+    completions: bool = key(True, "record every completion's numbers, from which later diagnostics are drawn")
+
+
+class Run(Table):
+    """A whole run's configuration; `load` makes it, `to_toml` writes it with every value resolved."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    reference: ReferenceConfig = ReferenceConfig()
+    adapter: AdapterConfig = AdapterConfig()
+    optim: OptimConfig = OptimConfig()
+    engine: EngineConfig = EngineConfig()
+    eval: EvalConfig = EvalConfig()
+    save: SaveConfig = SaveConfig()
+    run: RunConfig = RunConfig()
+    log: LogConfig = LogConfig()
+    seed: int = key(0, "order of the data, initial adapter", ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _objective_settings(cls, values: Any) -> Any:
+        """`[objective]` is written flat; its settings are gathered under `params`."""
+        if isinstance(values, dict) and isinstance(values.get("objective"), dict):
+            flat = dict(values["objective"])
+            params = {**flat.pop("params", {}), **{k: flat.pop(k) for k in list(flat) if k != "name"}}
+            values = {**values, "objective": {**flat, "params": params}}
+        return values
+
+
+def load(file: str | None, overrides: Sequence[str] = ()) -> Run:
+    """Read a TOML file, apply `key=value` overrides, fill what depends on other keys. Raises ConfigError."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        values = _read_toml(file)
+    for text in overrides:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise ConfigError(f"'{text}' is not key=value, for example optim.lr=1e-6")
+        _set(values, name.strip().split("."), _value(value.strip()), text)
+    _refuse_unknown(values)
+    try:
+        run = Run.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+    return _resolved(run)
+
+
+def _read_toml(file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from None
+
+
+def _value(text: str) -> Any:
+    """A TOML value if it is one, else the bare word itself."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{text}: {part} is a value, not a table")
+    values[path[-1]] = value
+
+
+def _refuse_unknown(values: Mapping[str, Any]) -> None:
+    known = {name: list(_fields(name)) for name in Run.model_fields}
+    dotted = [f"{table}.{name}" for table, names in known.items() for name in names] + ["seed"]
+    for table, inner in values.items():
+        if table not in known:
+            raise ConfigError(f"there is no key '{table}'{did_you_mean(table, [*known, *dotted])}")
+        if table == "objective" or table == "seed":
+            continue
+        if not isinstance(inner, Mapping):
+            raise ConfigError(f"{table} is a table; give one of its keys, for example {dotted_example(table, known)}")
+        for name in inner:
+            if name not in known[table]:
+                raise ConfigError(f"there is no key '{table}.{name}'{did_you_mean(f'{table}.{name}', dotted)}")
+
+
+def dotted_example(table: str, known: Mapping[str, Sequence[str]]) -> str:
+    return f"{table}.{known[table][0]}=..."
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ". `burnish train --print-config` shows every key"
+
+
+def _sentence(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"] if isinstance(part, str) and part != "params")
+        where = where.replace(".list[str]", "").replace(".str", "")
+        lines.append(f"{where} = {problem.get('input')!r}: {problem['msg'].removeprefix('Value error, ').lower()}")
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _resolved(run: Run) -> Run:
+    """Fill in the values that depend on others, and refuse what cannot be meant together."""
+    if not run.model.path:
+        raise ConfigError("model.path is missing: name the folder (or hub name) of the model to train")
+    if not run.data.train:
+        raise ConfigError("data.train is missing: name the file, folder or hub name of the training groups")
+    if run.run.resume and run.run.overwrite:
+        raise ConfigError("run.resume and run.overwrite contradict each other: go on with the run, or throw it away?")
+    if run.optim.steps is not None and run.optim.epochs is not None:
+        raise ConfigError("optim.steps and optim.epochs are both set: each says when to stop; keep one")
+    if run.reference.kind == "path" and not run.reference.path:
+        raise ConfigError("reference.kind = 'path' needs reference.path, the model to compare with")
+    if run.adapter.kind == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("adapter.kind = 'qlora' needs the bitsandbytes package, which is not installed; use 'lora'")
+    if run.adapter.kind == "qlora" and run.model.dtype == "float64":
+        raise ConfigError("adapter.kind = 'qlora' computes in bfloat16 or float32, not float64")
+    optim: dict[str, Any] = {}
+    if run.optim.lr is None:
+        optim["lr"] = 5e-7 if run.adapter.kind == "none" else 5e-6
+    if run.optim.steps is None and run.optim.epochs is None:
+        optim["epochs"] = 1.0
+    update: dict[str, Any] = {"optim": run.optim.model_copy(update=optim)}
+    if not run.reference.store:
+        beside = Path(run.run.dir).parent / "reference-store"
+        update["reference"] = run.reference.model_copy(update={"store": str(beside)})
+    return run.model_copy(update=update)
+
+
+def to_toml(run: Run) -> str:
+    """The resolved configuration as TOML that `load` reads back to an equal tree."""
+    values = run.model_dump(exclude_none=True)
+    values["objective"] = {"name": run.objective.name, **run.objective.params}
+    seed = values.pop("seed")
+    return tomli_w.dumps({"seed": seed, **values})
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """One key as `--print-config` and `--help` show it."""
+
+    name: str
+    default: str
+    unit: str
+    meaning: str
+
+
+def describe_keys() -> Iterator[KeyRow]:
+    for table in Run.model_fields:
+        for name, field in _fields(table).items():
+            if (table, name) == ("objective", "params"):
+                continue
+            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            default = "unset" if field.default is None else repr(field.default)
+            dotted = name if table == name else f"{table}.{name}"
+            yield KeyRow(dotted, default, str(extra.get("unit", "")), field.description or "")
+
+
+def _fields(table: str) -> dict[str, Any]:
+    annotation = Run.model_fields[table].annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return dict(annotation.model_fields)
+    return {table: Run.model_fields[table]}
+
+
+def lr_advice(objective: str, lr: float | None, published: tuple[float, float], adapter: bool) -> str | None:
+    """A sentence when the learning rate is more than ten times outside what was published for the objective."""
+    if lr is None:
+        return None
+    low, high = (bound * (10 if adapter else 1) for bound in published)
+    kind = "adapters (about ten times those of full training)" if adapter else "full training"
+    if lr > 10 * high:
+        return f"advice: optim.lr = {lr:g} is far above published values for {objective}, {low:g} to {high:g} with {kind}"
+    if lr < low / 10:
+        return f"advice: optim.lr = {lr:g} is far below published values for {objective}, {low:g} to {high:g} with {kind}"
+    return None
