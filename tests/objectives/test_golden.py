@@ -1,0 +1,106 @@
+"""Every golden vector whose objective exists: losses and gradients per token, float64 and float32.
+
+`BURNISH_GOLDEN=FILE` selects another file of the same format.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from burnish.objectives import TABLE
+from burnish.tensors import Pairs, TokenScores
+from tests.shared import shared_folder
+
+
+@cache
+def golden() -> dict[str, Any]:
+    named = os.environ.get("BURNISH_GOLDEN")
+    folder = shared_folder()
+    file = Path(named) if named else folder / "golden" / "visible.json" if folder else None
+    if file is None or not file.exists():
+        return {}
+    loaded: dict[str, Any] = json.loads(file.read_text())
+    return loaded
+
+
+def cases() -> list[Any]:
+    found = [(kind, case) for kind in ("cases", "edge") for case in golden().get(kind, [])]
+    known = [(k, c) for k, c in found if c["objective"] in TABLE]
+    return [pytest.param(k, c, id=f"{c['id']}-{c['objective']}") for k, c in known]
+
+
+def number(x: Any) -> float:
+    return float(x) if isinstance(x, str) else x
+
+
+def scores_of(data: dict[str, Any], dtype: torch.dtype) -> tuple[torch.Tensor, TokenScores, Pairs]:
+    """Chosen and rejected of each pair as completions 2i and 2i + 1 of one microbatch."""
+    rows = [row for pair in zip(data["pc"], data["pr"], strict=True) for row in pair]
+    references = [row for pair in zip(data["rc"], data["rr"], strict=True) for row in pair]
+    policy = torch.tensor([number(x) for row in rows for x in row], dtype=dtype, requires_grad=True)
+    reference = torch.tensor([number(x) for row in references for x in row], dtype=dtype)
+    lengths = torch.tensor([len(row) for row in rows])
+    number_of = torch.arange(len(rows)).repeat_interleave(lengths)
+    scores = TokenScores(policy, reference, number_of, lengths, torch.arange(len(rows)) // 2)
+    index = torch.arange(len(rows) // 2) * 2
+    return policy, scores, Pairs(index, index + 1, torch.ones(len(index), dtype=dtype))
+
+
+def close(ours: float, theirs: Any, tolerance: float) -> bool:
+    theirs = number(theirs)
+    if not math.isfinite(theirs):
+        return ours == theirs or (math.isnan(ours) and math.isnan(theirs))
+    return abs(ours - theirs) <= tolerance * max(1.0, abs(theirs))
+
+
+@pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("kind", "case"), cases())
+def test_golden(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
+    policy, scores, pairs = scores_of(golden()["inputs"][case["input"]], dtype)
+    losses = TABLE[case["objective"]].function(scores, pairs, **case["params"])
+    assert losses.unit == "pair"
+    expect = case["expect"]
+    total = losses.values.sum() / len(losses.values)
+    if expect.get("contract") == "signal":
+        assert not math.isfinite(float(total.detach()))
+        return
+    total.backward()
+    tolerance = 1e-9 if dtype == torch.float64 else 5e-6 if kind == "cases" else 1e-4
+    assert close(float(total.detach()), expect["loss"], tolerance)
+    for ours, theirs in zip(losses.values.tolist(), expect["losses"], strict=True):
+        assert close(ours, theirs, tolerance)
+    assert policy.grad is not None
+    pieces = policy.grad.split(scores.lengths.tolist())
+    for side, first in (("pc", 0), ("pr", 1)):
+        for ours_row, theirs_row in zip(pieces[first::2], expect.get("grad", {}).get(side, []), strict=False):
+            assert len(ours_row) == len(theirs_row)
+            assert all(close(a, b, tolerance) for a, b in zip(ours_row.tolist(), theirs_row, strict=True))
+    assert not scores.reference.requires_grad  # type: ignore[union-attr]
+
+
+@pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
+def test_pair_metrics_are_the_golden_ones() -> None:
+    from burnish.objectives.measures import pair_metrics
+
+    for case in (c for c in golden()["functions"] if c["function"] == "pair_metrics"):
+        won, lost, expect = case["args"]["rw"], case["args"]["rl"], case["expect"]
+        rewards = torch.tensor([x for pair in zip(won, lost, strict=True) for x in pair], dtype=torch.float64)
+        ones = torch.ones(len(rewards), dtype=torch.long)
+        zeros = torch.zeros(len(rewards), dtype=torch.float64)
+        scores = TokenScores(zeros, zeros, torch.arange(len(rewards)), ones, torch.arange(len(rewards)) // 2)
+        index = torch.arange(len(won)) * 2
+        found = pair_metrics(rewards, scores, Pairs(index, index + 1, torch.ones(len(won))))
+        assert found["rewards/margins"].mean == pytest.approx(expect["margin_mean"], rel=1e-12)
+        assert found["rewards/accuracies"].mean == pytest.approx(expect["accuracy_half_ties"], rel=1e-12)
+        assert found["rewards/accuracies_strict"].mean == pytest.approx(expect["accuracy_strict"], rel=1e-12)
+        assert found["calibration/nll"].mean == pytest.approx(expect["nll"], rel=1e-9)
+        assert found["calibration/brier"].mean == pytest.approx(expect["brier"], rel=1e-9)
