@@ -97,8 +97,7 @@ def compare_and_show(
     print(f"\ncomparison (medians)\n{table(bench.rows, bench.rows[best], roof, needed)}")
     print(f"\nagainst the bars\n{bar_lines(bars)}")
     print(f"  largest spread between rounds of one row: {result['spread']:.1%}")
-    print("\nthe reference over several runs: pairs computed, distance of the first loss from log 2")
-    print(reuse_lines(reused))
+    print(f"\npairs through the reference, in runs one after the other\n{reuse_lines(reused)}")
 
 
 def ablate_and_show(bench: Bench, result: dict[str, Any]) -> None:

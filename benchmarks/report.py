@@ -116,11 +116,11 @@ def bar_lines(bars: Sequence[Mapping[str, Any]]) -> str:
 
 
 def reuse_lines(runs: Sequence[Mapping[str, Any]]) -> str:
-    lines = []
+    """One line a run, the trainers side by side."""
+    by_run: dict[str, list[str]] = {}
     for run in runs:
-        figures = run["error"] or f"{run['pairs']:5d} pairs{run['offset']:12.1e}"
-        lines.append(f"  {run['run']:36}{run['trainer']:10}{figures}")
-    return "\n".join(lines)
+        by_run.setdefault(run["run"], []).append(f"{run['trainer']} {run['error'] or run['pairs']}")
+    return "\n".join(f"  {label:58}{'   '.join(figures)}" for label, figures in by_run.items())
 
 
 def spread(rows: Mapping[str, Row]) -> float:

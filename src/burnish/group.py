@@ -6,9 +6,14 @@ an on-policy group. Chosen and rejected are indices into `completions`, never pr
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from burnish.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +97,104 @@ class EncodedGroup:
     feedback: Feedback
     source: str = ""
     where: str = ""
+
+
+def to_json(group: Group) -> dict[str, Any]:
+    """The group as burnish's JSONL holds it; `from_json` reads it back equal (but for `where`)."""
+    row: dict[str, Any] = {"prompt": _turns_to_json(group.prompt)}
+    row["completions"] = [
+        {"messages": _turns_to_json(c.messages), **({"model": c.model} if c.model else {}), **({"meta": dict(c.meta)} if c.meta else {})}
+        for c in group.completions
+    ]
+    if isinstance(group.feedback, Scores):
+        row["scores"] = list(group.feedback.values)
+    elif isinstance(group.feedback, Labels):
+        row["labels"] = list(group.feedback.values)
+    elif isinstance(group.feedback, Preferences):
+        row["preferences"] = [list(triple) for triple in group.feedback.triples]
+    else:
+        row["unjudged"] = group.feedback.reason
+    extra = {"id": group.id, "source": group.source, "tools": list(group.tools), "meta": dict(group.meta)}
+    return {**row, **{name: value for name, value in extra.items() if value}}
+
+
+def from_json(row: Mapping[str, Any], where: str = "") -> Group:
+    """Read one object of burnish's JSONL. Raises DataError naming `where` and what is wrong."""
+    completions = row.get("completions")
+    if not isinstance(completions, list) or not completions:
+        raise DataError(f"{where}: 'completions' must be a list of at least one")
+    answers = []
+    for c in completions:
+        if not isinstance(c, Mapping) or "messages" not in c:
+            raise DataError(f"{where}: each completion is an object with 'messages'")
+        answers.append(Completion(turns(c["messages"], where, "completion"), c.get("model"), c.get("meta", {})))
+    return Group(
+        prompt=turns(row.get("prompt"), where, "prompt"),
+        completions=tuple(answers),
+        feedback=_feedback_from_json(row, len(answers), where),
+        id=str(row.get("id", "")),
+        source=str(row.get("source", "")),
+        where=where,
+        tools=tuple(row.get("tools", ())),
+        meta=row.get("meta", {}),
+    )
+
+
+def turns(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
+    """A string, or a list of `{"role", "content"}` objects. Raises DataError for anything else."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        kind = "missing" if value is None else f"a {type(value).__name__}" if not isinstance(value, list) else "empty"
+        raise DataError(f"{where}: the {what} is {kind}; it must be text or a list of messages")
+    found = []
+    for message in value:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise DataError(f"{where}: a message of the {what} has no role")
+        content = message.get("content")
+        if content is None and message.get("tool_calls"):
+            content = ""
+        if not isinstance(content, str):
+            raise DataError(f"{where}: a message of the {what} has no text as its content")
+        extra = {k: v for k, v in message.items() if k not in ("role", "content") and v is not None}
+        found.append(Message(message["role"], content, extra))
+    return tuple(found)
+
+
+def _turns_to_json(value: str | tuple[Message, ...]) -> Any:
+    if isinstance(value, str):
+        return value
+    return [{"role": m.role, "content": m.content, **m.extra} for m in value]
+
+
+def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedback:
+    given = [name for name in ("scores", "labels", "preferences") if name in row]
+    if len(given) > 1:
+        raise DataError(f"{where}: {' and '.join(given)} are both given; a group has one kind of feedback")
+    try:
+        if given == ["scores"]:
+            scores = tuple(float(x) for x in row["scores"])
+            if len(scores) != count or not all(map(math.isfinite, scores)):
+                raise DataError(f"{where}: {len(scores)} scores for {count} completions, or one is not finite")
+            return Scores(scores)
+        if given == ["labels"]:
+            labels = tuple(row["labels"])
+            if len(labels) != count or not all(isinstance(x, bool) for x in labels):
+                raise DataError(f"{where}: labels must be {count} times true or false")
+            return Labels(labels)
+        if given == ["preferences"]:
+            triples = tuple((int(w), int(l), float(x)) for w, l, x in row["preferences"])
+            for winner, loser, weight in triples:
+                sound = winner != loser and min(winner, loser) >= 0 and max(winner, loser) < count
+                if not sound or not math.isfinite(weight) or weight <= 0:
+                    raise DataError(f"{where}: preference {[winner, loser, weight]} does not fit {count} completions")
+            return Preferences(triples)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: '{given[0]}' cannot be read: {error}") from None
+    return Unjudged(str(row.get("unjudged", Unjudged().reason)))
+
+
+def content_hash(group: Group) -> str:
+    """Hash of what the group says: everything but where it was read from."""
+    text = json.dumps(to_json(group), ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,55 @@
+"""The feedback as an objective wants to see it: pairs of completion indices, or single completions. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations, pairwise
+
+from burnish.group import EncodedGroup, Labels, Preferences, Scores, Unjudged
+
+Triple = tuple[int, int, float]
+
+
+def pair_view(group: EncodedGroup, rule: str = "best_vs_worst") -> tuple[Triple, ...]:
+    """(winner, loser, weight) triples. Preferences as they are; scores by `rule`, ties left out; labels give none."""
+    if isinstance(group.feedback, Preferences):
+        return group.feedback.triples
+    if not isinstance(group.feedback, Scores):
+        return ()
+    scores = group.feedback.values
+    ranked = sorted(range(len(scores)), key=lambda k: (-scores[k], k))
+    if rule == "best_vs_worst":
+        worst = min(range(len(scores)), key=lambda k: (scores[k], k))
+        candidates = [(ranked[0], worst)]
+    else:
+        candidates = list(combinations(ranked, 2) if rule == "all" else pairwise(ranked))
+    return tuple((w, l, 1.0) for w, l in candidates if scores[w] > scores[l])
+
+
+def single_view(group: EncodedGroup) -> tuple[tuple[int, bool], ...]:
+    """(completion, desirable) for objectives that see one answer at a time; of preferences, the winners."""
+    feedback = group.feedback
+    if isinstance(feedback, Labels):
+        return tuple(enumerate(feedback.values))
+    if isinstance(feedback, Preferences):
+        return tuple((winner, True) for winner in dict.fromkeys(w for w, _, _ in feedback.triples))
+    if isinstance(feedback, Scores):
+        return ((max(range(len(feedback.values)), key=feedback.values.__getitem__), True),)
+    return tuple((k, True) for k in range(len(group.completion_ids)))
+
+
+def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) -> str | None:
+    """The sentence that refuses data whose groups lack the feedback an objective needs; None if all have it."""
+    if view != "pairs":
+        return None
+    for group in groups:
+        if isinstance(group.feedback, (Preferences, Scores)) and len(group.completion_ids) > 1:
+            continue
+        count = len(group.completion_ids)
+        has = f"{count} completion{'s' if count > 1 else ''}"
+        if isinstance(group.feedback, Labels):
+            has += " with a yes/no label"
+        elif isinstance(group.feedback, Unjudged):
+            has += f" and no judgement ({group.feedback.reason})"
+        return f"{group.where or group.id}: `{objective}` needs preferences, and this row has {has}; use `sft`"
+    return None
