@@ -138,7 +138,7 @@ def ablation(bench: Bench) -> tuple[dict[str, Row], dict[str, float]]:
 
 
 def reuse(bench: Bench, best: Choices) -> list[dict[str, Any]]:
-    """What a sweep pays for the reference: pairs sent through it by one-step runs in a row, each with one thing changed.
+    """What a sweep pays for the reference: pairs sent through it by one-step runs in a row, each with one change.
 
     Both trainers keep what they keep between runs: burnish its store, TRL the caches of `datasets`. (TRL's key holds a
     function that closes over the whole configuration when `max_length` is set, which is its default; so any changed

@@ -1,0 +1,147 @@
+"""The command line: one verb per function, heavy imports inside the verb, every failure a sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from burnish import __version__
+from burnish import config as configuration
+from burnish.errors import BurnishError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Preference post-training of language models: one dial from offline DPO to on-policy methods.",
+)  # fmt: skip
+lab_app = typer.Typer(no_args_is_help=True, help="The built-in world of flash cards: no download, minutes on a laptop.")
+app.add_typer(lab_app, name="lab")
+
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
+
+
+def _keys_table() -> str:
+    rows = list(configuration.describe_keys())
+    lines = [f"  {row.name} = {row.default}{f' [{row.unit}]' if row.unit else ''}\n      {row.meaning}" for row in rows]
+    return "\b\nKeys, as TOML tables or key=value:\n" + "\n".join(lines)
+
+
+def _load(settings: list[str] | None) -> configuration.Run:
+    """An optional first word without '=' is the TOML file; the rest are overrides."""
+    words = list(settings or [])
+    file = words.pop(0) if words and "=" not in words[0] else None
+    return configuration.load(file, words)
+
+
+@app.command(epilog=_keys_table())
+def train(
+    settings: Settings = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Show every key and leave.")] = False,
+) -> None:
+    """Train a model on preferences, as a TOML file and key=value settings say."""
+    if print_config:
+        table = Table("key", "default", "unit", "meaning", box=None)
+        for row in configuration.describe_keys():
+            table.add_row(row.name, row.default, row.unit, row.meaning)
+        Console(width=None if sys.stdout.isatty() else 160).print(table)
+        return
+    run = _load(settings)
+    _quiet()
+    from burnish import train as training
+
+    try:
+        training.run(run)
+    except KeyboardInterrupt as stopped:
+        typer.echo(str(stopped) or "stopped at once; what was saved before is in the run's folder", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def check(settings: Settings = None) -> None:
+    """Prove on your own model and data what training rests on: one line per identity, with the measured difference."""
+    run = _load(settings)
+    _quiet()
+    from burnish import check as checking
+
+    findings = checking.run(run)
+    for finding in findings:
+        typer.echo(f"{'ok    ' if finding.passed else 'FAILED'}  {finding.name}: {finding.measured}")
+    if not all(finding.passed for finding in findings):
+        raise typer.Exit(3)
+
+
+@app.command()
+def merge(
+    adapter: Annotated[str, typer.Argument(help="folder of an adapter, or of the run that trained it")],
+    out: Annotated[str, typer.Argument(help="new folder for the merged model")],
+) -> None:
+    """Fold a LoRA into its base model."""
+    _quiet()
+    from burnish import model
+
+    model.merge(adapter, out)
+    typer.echo(f"merged model written to {out}")
+
+
+@lab_app.command()
+def quickstart(out: Annotated[str, typer.Argument(help="folder for everything it makes")] = "runs/quickstart") -> None:
+    """SFT, pairs, DPO and evaluation on flash cards, in about a minute."""
+    _quiet()
+    from burnish.lab import quickstart as world
+
+    world.main(out)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False) -> None:
+    if version:
+        typer.echo(f"burnish {__version__}")
+        raise typer.Exit
+
+
+def _quiet() -> None:
+    """transformers' own warnings and bars would bury what burnish has to say."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. Exit codes: 0 done, 2 refused, 3 the run went wrong, 130 interrupted, 1 a defect of ours."""
+    sys.exit(guarded(lambda: app(arguments, standalone_mode=True)))
+
+
+def guarded(act: Callable[[], Any]) -> int:
+    try:
+        act()
+    except BurnishError as error:
+        print(f"burnish: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("burnish: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        if os.environ.get("BURNISH_DEBUG"):
+            raise
+        file = Path("burnish-defect.txt")
+        try:
+            file.write_text(traceback.format_exc(), encoding="utf-8")
+            told = f"; the details are in {file}"
+        except OSError:
+            told = "; set BURNISH_DEBUG=1 to see the details"
+        print(f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}", file=sys.stderr)
+        return 1
+    return 0
