@@ -15,6 +15,7 @@ sees the layout it was called with.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,7 +150,9 @@ def _rows_of(x: Tensor, spans: tuple[Span, ...]) -> Tensor:
     return torch.cat([x[:, span.start : span.stop] for span in spans], dim=1)
 
 
-def _probabilities(q: Tensor, k: Tensor, mask: Tensor, plan: _PlainPlan, sinks: Tensor | None) -> tuple[Tensor, ...]:
+def _probabilities(
+    q: Tensor, k: Tensor, mask: Tensor, plan: _PlainPlan, sinks: Tensor | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """softmax of one tile in the wide type, plus the sink's share and the soft-cap's slope where they exist.
 
     q [H_kv, G * n, D] (the G query heads of a key head stacked), k [H_kv, m, D] -> [H, n, m].
@@ -164,10 +167,10 @@ def _probabilities(q: Tensor, k: Tensor, mask: Tensor, plan: _PlainPlan, sinks: 
         scores = scores.mul_(plan.softcap)
     scores.masked_fill_(~mask, float("-inf"))
     if sinks is None:
-        return torch.softmax(scores, dim=-1), None, slope  # type: ignore[return-value]
+        return torch.softmax(scores, dim=-1), None, slope
     column = sinks.to(scores.dtype)[:, None, None].expand(-1, rows, 1)
     whole = torch.softmax(torch.cat([scores, column], dim=-1), dim=-1)
-    return whole[..., :-1], whole[..., -1], slope  # type: ignore[return-value]
+    return whole[..., :-1], whole[..., -1], slope
 
 
 class _Plain(torch.autograd.Function):
@@ -290,7 +293,7 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, windo
     plan: Gather = layout.gathers["varlen"]
     by_row = [x.transpose(0, 1) for x in (q, k, v)]
     options: dict[str, Any] = {"scale": scale, "window_size": (window - 1 if window else -1, 0)}
-    if q.shape[0] != k.shape[0] and "enable_gqa" in (varlen_attn.__kwdefaults__ or {}):
+    if q.shape[0] != k.shape[0] and "enable_gqa" in inspect.signature(varlen_attn).parameters:
         options["enable_gqa"] = True  # torch >= 2.12 asks for it by name; 2.11 just accepts fewer key heads
     out: Tensor = varlen_attn(
         by_row[0].contiguous(),
