@@ -12,8 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from burnish import config, readers, render, runlog
+from burnish.errors import StoreError
 from burnish.group import Completion, Group, Preferences
-from burnish.lab import measure, picture, policy, world
+from burnish.lab import measure, picture, policy, quickstart, world
 from burnish.lab.world import CARDS, Answer, Card, Rater
 
 CARD = Card(7, 5)
@@ -224,3 +226,52 @@ def test_the_picture_is_drawn(tmp_path: Path, models: tuple[LlamaForCausalLM, Ll
     curve = picture.Curve((1.0, 2.0), (0.0, -1.0), (0.1, 0.1))
     picture.draw(tmp_path / "picture.png", found, found, 0.56, curve, curve)
     assert (tmp_path / "picture.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_dpo_run_is_what_a_user_would_type(tmp_path: Path) -> None:
+    run = config.load(None, quickstart.overrides(tmp_path, quickstart.Settings(seed=3)))
+    assert run.objective == config.ObjectiveConfig(name="dpo", params={"beta": 0.3})
+    assert (run.optim.lr, run.optim.steps, run.optim.groups_per_step) == (2e-4, 200, 64)
+    assert (run.model.dtype, run.seed, run.run.dir) == ("float32", 3, str(tmp_path / "dpo"))
+    assert (run.model.path, run.data.train) == (str(tmp_path / "sft"), str(tmp_path / "pairs.jsonl"))
+
+
+def test_a_file_in_the_way_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StoreError, match="cannot be made a folder"):
+        quickstart.main(str(tmp_path / "taken"))
+
+
+def test_the_whole_job_raises_the_gold_utility(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """SFT, pairs, DPO through burnish's own training, evaluation: a third of the quickstart, then the folder again."""
+    small = quickstart.Settings(sft_steps=200, pairs=1200, held_out=100, dpo_steps=60, answers_per_card=10)
+    threads = torch.get_num_threads()
+    summary = quickstart.run(tmp_path, small)
+    assert torch.get_num_threads() == threads
+    before, after = summary["before"], summary["after"]
+    assert after["utility"] - before["utility"] > before["utility_half"] + after["utility_half"]
+    assert before["kl"] == 0.0 and 0.05 < after["kl"] < 5 and after["finished"] > 0.95
+    assert 0.05 < summary["label_noise"] < 0.35
+    assert summary["logratio"]["rejected"] < summary["logratio"]["chosen"]
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+    printed = capsys.readouterr().out
+    assert "DPO raised the gold utility" in printed and "steps/s" in printed
+
+    groups = readers.read(str(tmp_path / "pairs.jsonl")).groups
+    assert len(groups) == summary["pairs"]["kept"] and world.label_noise(groups) == summary["label_noise"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "dpo" / "model")
+    encoded = render.Renderer(tokenizer).encode(groups[0])
+    assert list(encoded.prompt_ids) == policy.encode(str(groups[0].prompt))
+    assert list(encoded.completion_ids[0]) == [*policy.encode(str(groups[0].completions[0].messages)), policy.EOS]
+    chosen, rejected = quickstart.log_ratios(tmp_path / "dpo", tuple(groups))
+    assert len(chosen) == len(rejected) == 60 * 64
+    steps = [record for record in runlog.read(tmp_path / "dpo") if record["record"] == "step"]
+    first = [value for step, value in chosen if step == 5]
+    assert statistics.fmean(first) == pytest.approx(steps[4]["logratio/chosen"], abs=1e-4)
+
+
+def test_a_second_run_into_the_same_folder_gives_the_same_numbers(tmp_path: Path) -> None:
+    tiny = quickstart.Settings(sft_steps=40, pairs=150, held_out=40, dpo_steps=4, answers_per_card=2)
+    first, second = (quickstart.run(tmp_path, tiny) for _ in range(2))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}

@@ -41,7 +41,8 @@ def claim_run_dir(run: Run) -> Path:
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.toml").write_text(to_toml(run), encoding="utf-8")
+        settled = run.run.model_copy(update={"resume": False, "overwrite": False})  # wishes of this start alone
+        (folder / "config.toml").write_text(to_toml(run.model_copy(update={"run": settled})), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"run.dir = {folder} cannot be written: {error.strerror}") from error
     return folder

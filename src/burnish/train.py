@@ -280,6 +280,7 @@ def resume(trainer: Trainer) -> int:
     state = checkpoint.load(folders[-1])
     trainer.masters.load(state["weights"])
     trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.log.cut_after(int(state["step"]))
     trainer.progress.note(f"resumed after step {state['step']} from {folders[-1]}")
     return int(state["step"])
 

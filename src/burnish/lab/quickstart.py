@@ -56,9 +56,9 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
     Returns what summary.json holds. What an earlier quickstart left in `out` is replaced.
     """
     began = time.perf_counter()
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     _make(out)
-    with _quiet_transformers():
+    with _quiet_transformers(), _one_thread():
         with _progress(console, "SFT", settings.sft_steps, "steps/s") as tick:
             reference = policy.train_sft(settings.seed, settings.sft_steps, tick)
         policy.save(reference, out / "sft")
@@ -107,6 +107,7 @@ def overrides(out: Path, settings: Settings) -> list[str]:
         f"optim.groups_per_step={GROUPS_PER_STEP}",
         f"run.dir={out / 'dpo'}",
         "run.overwrite=true",
+        "engine.threads=1",
         f"seed={settings.seed}",
     ]
 
@@ -168,9 +169,10 @@ def in_words(summary: dict[str, Any], before: Evaluation, after: Evaluation, out
     return "\n".join(
         [
             "",
-            "                         before (SFT)        after (DPO)     (95 % over cards, one training seed)",
+            f"  {'':<16}{'before (SFT)':>16}    {'after (DPO)':>16}",
             *table,
             f"  {'finished':<16}{before.finished:>16.1%}  ->{after.finished:>16.1%}",
+            "  (± is 95 % over the hundred cards, for one training seed)",
             "",
             f"{verdict} the gold utility ({gained:+.3f}), from {summary['pairs']['kept']} pairs of which the rater got "
             f"{summary['label_noise']:.0%} the wrong way round.",
@@ -184,12 +186,14 @@ def in_words(summary: dict[str, Any], before: Evaluation, after: Evaluation, out
 
 
 def _direction(chosen: float, rejected: float) -> str:
+    if rejected >= chosen:
+        return "the gap is not what DPO asked for: nothing was learnt from the preferences."
     if chosen < 0:
         return (
-            "both fell, rejected ones further. DPO only asks for the difference; probability leaves answers that "
-            "look like the rejected ones, and the chosen share tokens with them."
+            "both fell, rejected ones further. That is usual: DPO asks only for the difference, and a policy that moves "
+            "on finds the reference's answers less likely, good ones among them."
         )
-    return "chosen answers became likelier, rejected ones less likely: the gap is what DPO asked for."
+    return "the gap between them is what DPO asked for."
 
 
 def _format(before: Evaluation, after: Evaluation) -> str:
@@ -234,6 +238,17 @@ def _progress(console: Console, name: str, total: int, unit: str) -> Iterator[po
             shown.update(task, completed=done, note=f"loss {loss:.3f}, {rate:.0f} {unit}")
 
         yield tick
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A model this small gains nothing from a second thread; and with one the result is the same on any core count."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
