@@ -131,4 +131,3 @@ def spread(rows: Mapping[str, Row]) -> float:
         if len(rates) > 1:
             worst = max(worst, (max(rates) - min(rates)) / median(rates))
     return worst
-

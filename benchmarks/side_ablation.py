@@ -67,9 +67,7 @@ def plan(variant: str, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
         return pack(groups, 1 << 30, shared=False, pad_id=0)
     if variant != "packed":
         return pack(groups, TOKEN_BUDGET, shared=True)
-    single = [
-        replace(group, completion_ids=(ids,), ended=(True,)) for group in groups for ids in group.completion_ids
-    ]
+    single = [replace(group, completion_ids=(ids,), ended=(True,)) for group in groups for ids in group.completion_ids]
     return pack(single, TOKEN_BUDGET, shared=True)
 
 
@@ -111,7 +109,8 @@ class Stepper:
         head = model.get_output_embeddings()
         if self.variant == "fused":
             return token_logprobs(hidden, head.weight, batch.targets)
-        return head(hidden).float().log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
+        logits: Tensor = head(hidden).float()
+        return logits.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
 
     def reference(self, groups: Sequence[EncodedGroup]) -> Tensor:
         """[pairs, 2] summed log-probs of a step's pairs, without gradient."""
@@ -141,7 +140,7 @@ class Stepper:
                 reference, total = backward
                 ratio = pairs - reference[index]
                 loss = -F.logsigmoid(BETA * (ratio[:, 0] - ratio[:, 1])).sum() / len(groups)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 total.append(float(loss.detach()))
         return out
 

@@ -52,7 +52,8 @@ def train_tokenizer(texts: list[str], size: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=4096)
+    wrapped: Any = PreTrainedTokenizerFast
+    return wrapped(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, model_max_length=4096)
 
 
 def make_model(shape: Shape, tokenizer: Any, folder: Path) -> int:

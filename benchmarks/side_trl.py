@@ -33,7 +33,7 @@ def arguments(job: Job, work: Path, steps: int) -> Any:
 
     Options: micro_batch (pairs), checkpointing, precompute.
     """
-    from trl import DPOConfig
+    from trl.trainer.dpo_config import DPOConfig
 
     micro = job.option("micro_batch", PAIRS_PER_STEP)
     return DPOConfig(
@@ -68,22 +68,22 @@ def build(job: Job, work: Path, notes: dict[str, Any]) -> Any:
     from datasets import load_dataset
     from peft import LoraConfig
     from transformers import AutoTokenizer, TrainerCallback
-    from trl import DPOTrainer
+    from trl.trainer.dpo_trainer import DPOTrainer
 
-    class Watched(DPOTrainer):  # type: ignore[misc]
+    class Watched(DPOTrainer):
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-            loss = super().compute_loss(*args, **kwargs)
+            loss = super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
             notes["losses"][self.state.global_step].append(float(loss.detach()))
             return loss
 
         def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
             begin = time.perf_counter()
-            answer = super().compute_ref_log_probs(model, inputs)
+            answer = super().compute_ref_log_probs(model, inputs)  # type: ignore[no-untyped-call]
             notes["reference_seconds"] += time.perf_counter() - begin
             notes["reference_pairs"] += inputs["input_ids"].shape[0] // 2
             return answer
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             notes["stamps"].end_of_step()
 

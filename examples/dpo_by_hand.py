@@ -49,7 +49,9 @@ def sequence_logps(model: Any, prompts: list[list[int]], answers: list[list[int]
     return torch.where(learnt, token_logps, 0.0).sum(1)
 
 
-def dpo_loss(policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
+def dpo_loss(
+    policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float
+) -> Tensor:
     """-log sigmoid(beta [(log pi/ref)(chosen) - (log pi/ref)(rejected)]), one loss per pair (2305.18290, eq. 7).
 
     beta log(pi/ref) is the reward under which pi would be the best policy at KL price beta: the implicit reward.

@@ -81,8 +81,8 @@ def test_demonstrations_follow_the_stated_distribution() -> None:
 def test_the_raters_log_odds_are_the_formula() -> None:
     first, second = Answer(CARD, "~~#12"), Answer(CARD, ":11")
     assert Rater().logit(first, second) == pytest.approx(6 * 0.46)
-    assert Rater(6, 0.3, 0.7).logit(first, second) == pytest.approx(6 * 0.46 + 0.3 * 2 + 0.7)
-    assert Rater(6, 0.3, 0.7).logit(second, first) == pytest.approx(-Rater(6, 0.3, 0.7).logit(first, second))
+    assert Rater(6.0, 0.3, 0.7).logit(first, second) == pytest.approx(6 * 0.46 + 0.3 * 2 + 0.7)
+    assert Rater(6.0, 0.3, 0.7).logit(second, first) == pytest.approx(-Rater(6.0, 0.3, 0.7).logit(first, second))
     rng = random.Random(1)
     share = statistics.fmean(Rater().prefers_first(first, second, rng) for _ in range(20_000))
     assert share == pytest.approx(1 / (1 + math.exp(-2.76)), abs=0.01)
@@ -100,7 +100,7 @@ def test_judging_leaves_out_ties_and_unfinished_answers() -> None:
     assert pairs.groups == (
         Group("_7+_5=", (Completion("#12"), Completion("#2")), expected, id="card-5", source="flash cards"),
     )
-    biased = world.judge(answers("~#12", ":12"), Rater(gain=6, per_token=50), random.Random(0))
+    biased = world.judge(answers("~#12", ":12"), Rater(gain=6.0, per_token=50.0), random.Random(0))
     assert biased.ties == 0 and biased.groups[0].feedback == expected
 
 

@@ -295,7 +295,7 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, windo
     options: dict[str, Any] = {"scale": scale, "window_size": (window - 1 if window else -1, 0)}
     if q.shape[0] != k.shape[0] and "enable_gqa" in inspect.signature(varlen_attn).parameters:
         options["enable_gqa"] = True  # torch >= 2.12 asks for it by name; 2.11 just accepts fewer key heads
-    out: Tensor = varlen_attn(
+    out = varlen_attn(
         by_row[0].contiguous(),
         by_row[1].index_select(0, plan.keys),
         by_row[2].index_select(0, plan.keys),
@@ -305,6 +305,7 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, windo
         plan.longest_key,
         **options,
     )
+    assert isinstance(out, Tensor)
     return out
 
 

@@ -8,6 +8,7 @@ those of the stock forward on each sequence alone; and changing one branch leave
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -41,7 +42,9 @@ def decide(policy: Policy, layout: str) -> Verdict:
     if reason is None:
         reason = _try_shared(policy)
         if reason is None:
-            return Verdict(True, False, "prompts are computed once and shared by their completions (proved on this model)")
+            return Verdict(
+                True, False, "prompts are computed once and shared by their completions (proved on this model)"
+            )
     if layout == "shared":
         raise ModelError(f"engine.layout = 'shared': this model cannot share prompts: {reason}")
     for plain_head in (False, True):
@@ -59,7 +62,9 @@ def _static_screen(policy: Policy) -> str | None:
         return f"it has {', '.join(sorted(kinds - ATTENTION_KINDS))} layers, which would leak between completions"
     if getattr(config, "attention_chunk_size", None):
         return "it attends in chunks"
-    if getattr(policy.base, "_is_stateful", False) or any(getattr(m, "_is_stateful", False) for m in policy.base.modules()):
+    if getattr(policy.base, "_is_stateful", False) or any(
+        getattr(m, "_is_stateful", False) for m in policy.base.modules()
+    ):
         return "it is recurrent"
     return None
 

@@ -53,7 +53,9 @@ def save(run_dir: Path, step: int, state: dict[str, Any], keep: int) -> Path:
 
 def found(run_dir: Path) -> list[Path]:
     """Whole checkpoints of a run, oldest first."""
-    folders = [p for p in (run_dir / "checkpoints").glob("step-*") if (p / "manifest.json").exists() and "." not in p.name]
+    folders = [
+        p for p in (run_dir / "checkpoints").glob("step-*") if (p / "manifest.json").exists() and "." not in p.name
+    ]
     return sorted(folders, key=lambda p: int(p.name.removeprefix("step-")))
 
 

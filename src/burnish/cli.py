@@ -142,6 +142,8 @@ def guarded(act: Callable[[], Any]) -> int:
             told = f"; the details are in {file}"
         except OSError:
             told = "; set BURNISH_DEBUG=1 to see the details"
-        print(f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}", file=sys.stderr)
+        print(
+            f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}", file=sys.stderr
+        )
         return 1
     return 0

@@ -85,6 +85,12 @@ class OptimConfig(Table):
     beta1: float = key(0.9, "AdamW's first-moment decay", ge=0, lt=1)
     beta2: float = key(0.999, "AdamW's second-moment decay", ge=0, lt=1)
 
+    @property
+    def peak_lr(self) -> float:
+        """`lr` as `load` resolved it."""
+        assert self.lr is not None
+        return self.lr
+
 
 class EngineConfig(Table):
     token_budget: int = key(8192, "most input tokens in one forward pass; never changes a result", "tokens", ge=1)
@@ -280,14 +286,16 @@ def _fields(table: str) -> dict[str, Any]:
     return {table: Run.model_fields[table]}
 
 
-def lr_advice(objective: str, lr: float | None, published: tuple[float, float], adapter: bool) -> str | None:
+def lr_advice(objective: str, lr: float, published: tuple[float, float], adapter: bool) -> str | None:
     """A sentence when the learning rate is more than ten times outside what was published for the objective."""
-    if lr is None:
-        return None
     low, high = (bound * (10 if adapter else 1) for bound in published)
     kind = "adapters (about ten times those of full training)" if adapter else "full training"
     if lr > 10 * high:
-        return f"advice: optim.lr = {lr:g} is far above published values for {objective}, {low:g} to {high:g} with {kind}"
+        return (
+            f"advice: optim.lr = {lr:g} is far above published values for {objective}, {low:g} to {high:g} with {kind}"
+        )
     if lr < low / 10:
-        return f"advice: optim.lr = {lr:g} is far below published values for {objective}, {low:g} to {high:g} with {kind}"
+        return (
+            f"advice: optim.lr = {lr:g} is far below published values for {objective}, {low:g} to {high:g} with {kind}"
+        )
     return None

@@ -75,7 +75,8 @@ class Engine:
         logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
         rows = logits.index_select(0, batch.predict_rows)
         rows = rows if rows.dtype == torch.float64 else rows.float()
-        return rows.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
+        logps: Tensor = rows.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
+        return logps
 
     def _router_loss(self, output: Any, batch: PackedBatch) -> Tensor:
         """Load-balancing loss (Switch, 2101.03961 eq. 4-6) per group, summed over groups.

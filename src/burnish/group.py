@@ -103,7 +103,11 @@ def to_json(group: Group) -> dict[str, Any]:
     """The group as burnish's JSONL holds it; `from_json` reads it back equal (but for `where`)."""
     row: dict[str, Any] = {"prompt": _turns_to_json(group.prompt)}
     row["completions"] = [
-        {"messages": _turns_to_json(c.messages), **({"model": c.model} if c.model else {}), **({"meta": dict(c.meta)} if c.meta else {})}
+        {
+            "messages": _turns_to_json(c.messages),
+            **({"model": c.model} if c.model else {}),
+            **({"meta": dict(c.meta)} if c.meta else {}),
+        }
         for c in group.completions
     ]
     if isinstance(group.feedback, Scores):

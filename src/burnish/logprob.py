@@ -19,7 +19,7 @@ SLICE_ELEMENTS = 1 << 23  # logits alive at once: 32 MiB in float32
 
 @dataclass(frozen=True)
 class HeadTransform:
-    """What a family does to its logits: `softcap * tanh(scale * (h W^T + b) / softcap)`; scale 1 and no cap for most."""
+    """What a family does to its logits: `softcap * tanh(scale * (h W^T + b) / softcap)`; mostly nothing."""
 
     scale: float = 1.0
     softcap: float | None = None

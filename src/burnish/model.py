@@ -56,7 +56,8 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        return next(self.module.parameters()).device
+        device: torch.device = next(self.module.parameters()).device
+        return device
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
@@ -109,7 +110,9 @@ def require_model_dir(path: str) -> None:
         raise ModelError(f"model.path: {path} has a config.json but no weights (*.safetensors or *.bin)")
 
 
-def load_policy(model: ModelConfig, adapter: AdapterConfig | None = None, *, tokenizer_size: int | None = None) -> Policy:
+def load_policy(
+    model: ModelConfig, adapter: AdapterConfig | None = None, *, tokenizer_size: int | None = None
+) -> Policy:
     """Load the weights as float32 (float64 on request), add the adapter if one is asked for, cast for computing.
 
     Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
@@ -141,15 +144,17 @@ def _load_base(model: ModelConfig, *, quantize: bool) -> Any:
     else:
         options["dtype"] = torch.float64 if model.dtype == "float64" else torch.float32
     try:
-        base = AutoModelForCausalLM.from_pretrained(model.path, **options)
+        base: Any = AutoModelForCausalLM.from_pretrained(model.path, **options)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"model.path: {model.path} could not be loaded as a causal language model: {reason}") from error
+        raise ModelError(
+            f"model.path: {model.path} could not be loaded as a causal language model: {reason}"
+        ) from error
     base.config.use_cache = False
     if model.dtype == "float64" and hasattr(base, "set_experts_implementation"):
         base.set_experts_implementation("eager")  # the grouped product knows no float64
     if torch.cuda.is_available() and not quantize:
-        base.to("cuda")
+        base = base.to(torch.device("cuda"))
     return base
 
 
@@ -172,7 +177,7 @@ def _add_adapter(base: Any, adapter: AdapterConfig) -> Any:
     settings = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=adapter.rank,
-        lora_alpha=adapter.alpha,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]
         lora_dropout=adapter.dropout,
         target_modules=targets,
         use_rslora=adapter.rslora,

@@ -50,7 +50,9 @@ def pack(groups: Sequence[EncodedGroup], token_budget: int, *, shared: bool, pad
     if shared:
         bins = divide([rows_needed(group, shared=True) for group in groups], token_budget)
         return [_flat_row([groups[i] for i in members], members) for members in bins]
-    return [_padded_rows([groups[i] for i in members], members, pad_id) for members in _rectangles(groups, token_budget)]
+    return [
+        _padded_rows([groups[i] for i in members], members, pad_id) for members in _rectangles(groups, token_budget)
+    ]
 
 
 def _rectangles(groups: Sequence[EncodedGroup], budget: int) -> list[list[int]]:

@@ -41,7 +41,7 @@ def prepare(run: Run) -> Prepared:
     train = _read(run, renderer, sources, objective, "train", lines)
     evaluation = _read(run, renderer, [run.data.eval], objective, "eval", lines) if run.data.eval else []
     lines.append(_objective_line(objective, params))
-    advice = lr_advice(objective.name, run.optim.lr, objective.lr_range, run.adapter.kind != "none")
+    advice = lr_advice(objective.name, run.optim.peak_lr, objective.lr_range, run.adapter.kind != "none")
     if advice:
         lines.append(advice)
     return Prepared(run, tokenizer, train, evaluation, StepLoss(objective, params, run.data.pair_rule), lines)
@@ -81,7 +81,7 @@ def _read(
 def _objective_line(objective: Any, params: dict[str, Any]) -> str:
     values = ", ".join(f"{key} = {value}" for key, value in params.items())
     unit = f" (beta is {objective.beta_unit})" if objective.beta_unit else ""
-    return f"objective: {objective.name} with {values or 'no settings'}{unit}; {objective.paper}"
+    return f"objective: {objective.name} with {values or 'no settings'}{unit}; {objective.source}"
 
 
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -101,5 +101,5 @@ def total_steps(run: Run, count: int) -> tuple[int, int | None]:
     """(number of optimiser steps, number of groups at which an epoch-bounded run ends)."""
     if run.optim.steps is not None:
         return run.optim.steps, None
-    end = round(run.optim.epochs * count)
+    end = round((run.optim.epochs or 1.0) * count)
     return max(1, -(-end // run.optim.groups_per_step)), max(1, end)

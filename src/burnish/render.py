@@ -39,7 +39,9 @@ def load_tokenizer(path: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises many kinds here; all mean that there is no usable tokenizer
-        raise ModelError(f"model.path: no tokenizer could be loaded from {path}: {str(error).splitlines()[0]}") from error
+        raise ModelError(
+            f"model.path: no tokenizer could be loaded from {path}: {str(error).splitlines()[0]}"
+        ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
     return tokenizer
@@ -92,7 +94,8 @@ class Renderer:
         return Path(template).read_text(encoding="utf-8")
 
     def _probe(self) -> tuple[int, str]:
-        """The end-of-turn token, and any text the template puts between generation header and answer."""
+        """The end-of-turn token, and what the template puts between generation header and answer (a space, an empty
+        thinking block): the model would have to write it, so it belongs to the completion."""
         if self.template is None:
             return self.tokenizer.eos_token_id, ""
         question = [Message("user", "question")]
@@ -138,16 +141,16 @@ class Renderer:
             return group.prompt
         messages = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
         try:
-            return self._render(messages, header=True, tools=group.tools) + self.before_answer
+            return self._render(messages, header=True, tools=group.tools)
         except ConfigError as error:
             raise DataError(f"{group.where}: {error}") from error
 
     def completion_text(self, group: Group, completion: Completion) -> str:
         """What generation would have produced, without the end-of-turn token."""
         if isinstance(completion.messages, str):
-            return completion.messages
+            return self.before_answer + completion.messages
         if len(completion.messages) == 1 and not completion.messages[0].extra:
-            return completion.messages[0].content
+            return self.before_answer + completion.messages[0].content
         if self.template is None:
             raise DataError(f"{group.where}: an answer of several turns needs a chat template; set data.template")
         prompt = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
@@ -164,7 +167,7 @@ class Renderer:
     def encode_many(self, groups: Sequence[Group]) -> list[EncodedGroup]:
         """Prompts and completions of many groups, tokenised in two calls."""
         prompts = [self.prompt_text(group) for group in groups]
-        texts = [self._ready(self.completion_text(g, c), p) for g, p in zip(groups, prompts, strict=True) for c in g.completions]
+        texts = [self.completion_text(g, c) for g in groups for c in g.completions]
         prompt_ids = self._prompt_ids(prompts)
         answers = iter(self._ids(texts))
         encoded = []
@@ -177,10 +180,6 @@ class Renderer:
             )
         return encoded
 
-    def _ready(self, text: str, prompt: str) -> str:
-        """A transcript header ends in ':' and its answer begins with a space, which belongs to the answer's tokens."""
-        return f" {text.lstrip()}" if self.name == "hh" and prompt.endswith(":") else text
-
     def _prompt_ids(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
         """Tokenised with the tokenizer's own BOS, unless the template already wrote one: exactly one, never two."""
         bos = self.tokenizer.bos_token
@@ -191,7 +190,10 @@ class Renderer:
         eos = self.tokenizer.eos_token_id
         ends_open = [not (p.endswith(self.tokenizer.eos_token) if self.tokenizer.eos_token else False) for p in prompts]
         # Some tokenizers close every text with EOS; generation begins before it.
-        return [ids[:-1] if is_open and ids and ids[-1] == eos else ids for ids, is_open in zip(chosen, ends_open, strict=True)]
+        return [
+            ids[:-1] if is_open and ids and ids[-1] == eos else ids
+            for ids, is_open in zip(chosen, ends_open, strict=True)
+        ]
 
     def _ids(self, texts: Sequence[str], *, special: bool = False) -> list[tuple[int, ...]]:
         if not texts:

@@ -50,7 +50,9 @@ class ReferenceStore:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"reference.store: {root} cannot be made: {error.strerror}. Name another folder") from error
+            raise StoreError(
+                f"reference.store: {root} cannot be made: {error.strerror}. Name another folder"
+            ) from error
         for path in sorted(self.folder.glob("*.block")):
             self._load(path)
 
@@ -62,7 +64,11 @@ class ReferenceStore:
 
     def missing(self, groups: Iterable[EncodedGroup]) -> list[EncodedGroup]:
         """Groups of which at least one completion is not stored (each group once, in order)."""
-        return [g for g in groups if any(len(c) and k not in self for k, c in zip(row_keys(g), g.completion_ids, strict=True))]
+        return [
+            g
+            for g in groups
+            if any(len(c) and k not in self for k, c in zip(row_keys(g), g.completion_ids, strict=True))
+        ]
 
     def of(self, group: EncodedGroup) -> list[np.ndarray]:
         """The group's stored log-probs, one array per completion, of that completion's length."""

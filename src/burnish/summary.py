@@ -34,7 +34,10 @@ def words(steps: Sequence[Record], evals: Sequence[Record]) -> str:
     def end(name: str) -> float:
         return sum(float(r[name]) for r in last) / len(last)
 
-    lines = ["", f"{len(steps)} steps, {sum(r['tokens'] for r in steps):,} tokens, {sum(r['seconds'] for r in steps):.1f} s"]
+    lines = [
+        "",
+        f"{len(steps)} steps, {sum(r['tokens'] for r in steps):,} tokens, {sum(r['seconds'] for r in steps):.1f} s",
+    ]
     lines.append(f"loss {float(steps[0]['loss']):.4f} -> {end('loss'):.4f}")
     if "logratio/chosen" in steps[-1]:
         lines.append(_displacement(end("logratio/chosen"), end("logratio/rejected")))
@@ -71,7 +74,9 @@ def _margins(steps: Sequence[Record], end: Any) -> list[str]:
     lines = [f"margin {end('rewards/margins'):.4f}, training accuracy {accuracy:.3f} (0.5 is chance)"]
     early = steps[: max(2, len(steps) // 20)]
     if len(steps) >= 20 and sum(float(r["rewards/accuracies"]) for r in early[1:]) / (len(early) - 1) > 0.97:
-        lines.append("accuracy was almost 1 at once: something trivial separates the sides; look for it before trusting it.")
+        lines.append(
+            "accuracy was almost 1 at once: something trivial separates the sides; look for it before trusting it."
+        )
     longer = sum(float(r["length/longer_wins"]) for r in steps) / len(steps)
     if abs(longer - 0.5) > 0.05:
         which = "longer" if longer > 0.5 else "shorter"
@@ -92,7 +97,12 @@ def draw(steps: Sequence[Record], file: Path) -> None:
     left, right = figure.subplots(1, 2)
     at = [r["step"] for r in steps]
     for side, color in (("chosen", "#1b7837"), ("rejected", "#b2182b")):
-        left.plot(at, [float(r[f"logratio/{side}"]) for r in steps if f"logratio/{side}" in r] or [0.0] * len(at), color=color, label=side)
+        left.plot(
+            at,
+            [float(r[f"logratio/{side}"]) for r in steps if f"logratio/{side}" in r] or [0.0] * len(at),
+            color=color,
+            label=side,
+        )
     left.axhline(0, color="#999999", linewidth=0.8)
     left.set(title="log-ratio to the reference", xlabel="step", ylabel="nats per answer")
     left.legend(frameon=False)
@@ -106,7 +116,8 @@ def draw(steps: Sequence[Record], file: Path) -> None:
 
 def model_card(run: Run, notes: Sequence[str]) -> str:
     """A README.md for the model's folder, with the settings as they were."""
-    front = f"---\nbase_model: {run.model.path}\nlibrary_name: {'peft' if run.adapter.kind != 'none' else 'transformers'}\ntags: [burnish, {run.objective.name}]\n---\n"
+    library = "peft" if run.adapter.kind != "none" else "transformers"
+    front = f"---\nbase_model: {run.model.path}\nlibrary_name: {library}\ntags: [burnish, {run.objective.name}]\n---\n"
     told = "\n".join(f"    {line}" for line in notes)
     return (
         f"{front}\n# {Path(run.model.path).name}, polished with {run.objective.name}\n\nTrained with burnish.\n\n"

@@ -97,7 +97,7 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
     masters = Masters(policy.trainable(), policy.dtype)
     optim = config.optim
     optimizer = adamw(
-        masters.parameters, lr=optim.lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
+        masters.parameters, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
     )
     trained = sum(p.numel() for p in masters.parameters)
     shown.note(f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups")
@@ -153,7 +153,7 @@ def loop(trainer: Trainer, first: int) -> None:
             began = time.perf_counter()
             groups = trainer.groups(step)
             lr = learning_rate(
-                step, trainer.steps, peak=config.optim.lr, kind=config.optim.schedule, warmup=config.optim.warmup
+                step, trainer.steps, peak=config.optim.peak_lr, kind=config.optim.schedule, warmup=config.optim.warmup
             )
             loss, metrics, tokens = accumulate(trainer, groups, step)
             limit = config.optim.max_grad_norm or float("inf")
@@ -189,7 +189,9 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
             refuse_step(trainer, step, [groups[i] for i in batch.group_index], f"the loss is {float(value.detach())}")
         (value if aux is None else value + aux / len(groups)).backward()  # type: ignore[no-untyped-call]
         total += float(value.detach())
-        tokens += int((batch.attention_mask if batch.attention_mask is not None else batch.input_ids + 1).count_nonzero())
+        tokens += int(
+            (batch.attention_mask if batch.attention_mask is not None else batch.input_ids + 1).count_nonzero()
+        )
         for name, metric in losses.metrics.items():
             metrics[name] = metrics[name] + metric if name in metrics else metric
         if trainer.run.log.completions:
@@ -335,4 +337,3 @@ def _finish_step_on_interrupt(stop: list[int]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-

@@ -33,7 +33,9 @@ def groups() -> list[EncodedGroup]:
     for i, (prompt, lengths) in enumerate(shape):
         first = ids(1)
         made.append(
-            EncodedGroup(str(i), ids(prompt), tuple(first + ids(n - 1) for n in lengths), (True,) * len(lengths), Unjudged())
+            EncodedGroup(
+                str(i), ids(prompt), tuple(first + ids(n - 1) for n in lengths), (True,) * len(lengths), Unjudged()
+            )
         )
     return made
 
@@ -107,7 +109,9 @@ def in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.Tensor, "to", to)
-    monkeypatch.setattr(torch.Tensor, "float", lambda self: self if self.dtype == torch.float64 else original(self, torch.float32))
+    monkeypatch.setattr(
+        torch.Tensor, "float", lambda self: self if self.dtype == torch.float64 else original(self, torch.float32)
+    )
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen3", "gemma3"])

@@ -15,9 +15,7 @@ group_lists = st.lists(
     st.tuples(st.lists(ids, min_size=1, max_size=12).map(tuple), st.lists(completion, min_size=1, max_size=5)),
     min_size=1,
     max_size=8,
-).map(
-    lambda rows: [EncodedGroup(str(i), p, tuple(c), (True,) * len(c), Unjudged()) for i, (p, c) in enumerate(rows)]
-)
+).map(lambda rows: [EncodedGroup(str(i), p, tuple(c), (True,) * len(c), Unjudged()) for i, (p, c) in enumerate(rows)])
 
 
 @given(st.lists(st.integers(1, 50), max_size=30), st.integers(1, 60))
@@ -66,7 +64,10 @@ def test_shared_rows_hold_each_prompt_once_and_no_last_token(groups: list[Encode
 
 
 def test_offsets_number_completions_over_the_microbatch() -> None:
-    groups = [EncodedGroup("a", (1,), ((2,), (3,)), (True, True), Unjudged()), EncodedGroup("b", (1,), ((2,),), (True,), Unjudged())]
+    groups = [
+        EncodedGroup("a", (1,), ((2,), (3,)), (True, True), Unjudged()),
+        EncodedGroup("b", (1,), ((2,),), (True,), Unjudged()),
+    ]
     assert offsets(groups) == [0, 2]
     (batch,) = pack(groups, 100, shared=True)
     assert torch.equal(batch.group_of, torch.tensor([0, 0, 1]))

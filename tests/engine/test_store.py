@@ -40,7 +40,9 @@ def test_the_boundary_is_part_of_the_key() -> None:
     assert row_key((1, 2), (3,)) != row_key((1,), (2, 3))
 
 
-@pytest.mark.parametrize(("weights", "dtype", "version"), [("x", "float32", 1), ("w", "bfloat16", 1), ("w", "float32", 2)])
+@pytest.mark.parametrize(
+    ("weights", "dtype", "version"), [("x", "float32", 1), ("w", "bfloat16", 1), ("w", "float32", 2)]
+)
 def test_other_weights_dtype_or_engine_share_nothing(tmp_path: Path, weights: str, dtype: str, version: int) -> None:
     groups = [group("a", (1,), (2,))]
     filled(tmp_path, groups)

@@ -190,8 +190,8 @@ def _direction(chosen: float, rejected: float) -> str:
         return "the gap is not what DPO asked for: nothing was learnt from the preferences."
     if chosen < 0:
         return (
-            "both fell, rejected ones further. That is usual: DPO asks only for the difference, and a policy that moves "
-            "on finds the reference's answers less likely, good ones among them."
+            "both fell, rejected ones further. That is usual: DPO asks only for the difference, and a policy that "
+            "moves on finds the reference's answers less likely, good ones among them."
         )
     return "the gap between them is what DPO asked for."
 

@@ -41,6 +41,11 @@ class Objective:
     summary: str
     closed_form: Callable[..., float] | None = None
 
+    @property
+    def source(self) -> str:
+        """Where it is from, for people: `arXiv 2305.18290, eq. 7`."""
+        return f"arXiv {self.paper}, {self.equation}" if self.paper[:1].isdigit() else self.paper
+
     def parameters(self) -> dict[str, tuple[Any, Any]]:
         """Name -> (type, default) of each setting."""
         hints = get_type_hints(self.function)
