@@ -41,7 +41,8 @@ def test_bos_and_end_of_turn_invariants(kind: str) -> None:
     end = made.convert_tokens_to_ids(END[kind])
     for ids, text in zip(encoded.completion_ids, ("yes it is 12", "no"), strict=True):
         assert ids[-1] == end and ids.count(end) == 1
-        assert made.decode(ids[:-1]) == text
+        lead = " " if kind == "llama2" else ""  # this template writes a space before the answer
+        assert made.decode(ids[:-1]) == lead + text
     assert encoded.ended == (True, True)
 
 

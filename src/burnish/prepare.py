@@ -12,7 +12,7 @@ import numpy as np
 from burnish import model as models
 from burnish import objectives, readers, render, views
 from burnish.config import Run, lr_advice
-from burnish.errors import DataError
+from burnish.errors import ConfigError, DataError
 from burnish.group import EncodedGroup
 from burnish.loss import StepLoss
 
@@ -33,7 +33,11 @@ def prepare(run: Run) -> Prepared:
     """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
     objective = objectives.find(run.objective.name)
     params = objective.validate(dict(run.objective.params))
+    if objective.needs_reference and run.reference.kind == "none":
+        raise ConfigError(f"{objective.name} needs a reference, and reference.kind = 'none' leaves it without one")
     models.require_model_dir(run.model.path)
+    if run.reference.kind == "path":
+        models.require_model_dir(run.reference.path)
     tokenizer = render.load_tokenizer(run.model.path)
     renderer = render.Renderer(tokenizer, run.data.template)
     lines = [renderer.describe()]

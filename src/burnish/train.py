@@ -16,7 +16,7 @@ from torch import Tensor
 from burnish import canary, checkpoint, engine, model, reference, selfcheck
 from burnish.config import Run
 from burnish.engine import Engine, token_scores
-from burnish.errors import ConfigError, TrainingError
+from burnish.errors import TrainingError
 from burnish.group import EncodedGroup
 from burnish.masters import Masters, adamw
 from burnish.prepare import Prepared, prepare, step_indices, total_steps
@@ -88,8 +88,6 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
     shown.note(line)
     store = None
     if ready.loss.objective.needs_reference:
-        if config.reference.kind == "none":
-            raise ConfigError(f"{config.objective.name} needs a reference; reference.kind = 'none' leaves it without")
         store = _reference(ready, scorer, shown, log)
     if config.engine.gradient_checkpointing:
         policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

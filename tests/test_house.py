@@ -1,0 +1,89 @@
+"""The house keeps its shape: imports run one way, the data wing needs no torch, nothing outgrows its name."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "burnish"
+FLOORS = [
+    ["errors"],
+    ["group"],
+    ["config"],
+    ["runlog", "readers.files"],
+    ["progress", "summary", "readers.shapes"],
+    ["readers"],
+    ["views", "render", "tensors"],
+    ["pack", "schedule"],
+    ["objectives.measures", "objectives.likelihood"],
+    ["objectives.pairs"],
+    ["objectives"],
+    ["attention", "logprob", "loss"],
+    ["model", "masters", "store"],
+    ["engine"],
+    ["canary", "reference", "checkpoint"],
+    ["prepare"],
+    ["selfcheck", "check"],
+    ["train"],
+    ["lab"],
+    ["cli"],
+    ["__main__"],
+]
+TORCHLESS = ["errors", "group", "config", "runlog", "progress", "summary", "readers", "views", "render"]
+
+
+def module_of(file: Path) -> str:
+    parts = file.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_of(file): file for file in sorted(SOURCE.rglob("*.py"))}
+
+
+def floor(module: str) -> int | None:
+    """Index of the most specific entry that covers the module."""
+    found = [(len(name), i) for i, names in enumerate(FLOORS) for name in names if f"{module}.".startswith(f"{name}.")]
+    return max(found)[1] if found else None
+
+
+def imported(file: Path) -> set[str]:
+    """burnish modules a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    modules = {name.removeprefix("burnish.") for name in names if name.startswith("burnish.")}
+    return {name for name in modules if name in FILES}
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if m])
+def test_imports_run_one_way(module: str) -> None:
+    own = floor(module)
+    assert own is not None, f"{module} has no floor: say in FLOORS where it belongs"
+    for other in imported(FILES[module]):
+        if other.split(".")[0] == module.split(".")[0] == "lab":
+            continue
+        theirs = floor(other)
+        assert theirs is not None and (theirs < own or other == module), f"{module} must not import {other}"
+
+
+@pytest.mark.parametrize("module", TORCHLESS)
+def test_data_and_reading_wings_load_without_torch(module: str) -> None:
+    code = f"import sys, burnish.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_outgrows_its_name(module: str) -> None:
+    text = FILES[module].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 350
+    assert "utils" not in FILES[module].name
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert node.end_lineno is not None and node.end_lineno - node.lineno < 60, f"{module}.{node.name}"
