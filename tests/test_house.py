@@ -27,7 +27,7 @@ FLOORS = [
     ["engine"],
     ["canary", "reference", "checkpoint"],
     ["prepare"],
-    ["selfcheck", "check"],
+    ["selfcheck", "check", "build"],
     ["train"],
     ["lab"],
     ["cli"],

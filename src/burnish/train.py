@@ -6,55 +6,28 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from burnish import canary, checkpoint, engine, model, reference, selfcheck
+from burnish import checkpoint, model, reference, selfcheck
+from burnish.build import Trainer, build
 from burnish.config import Run
-from burnish.engine import Engine, token_scores
+from burnish.engine import token_scores
 from burnish.errors import TrainingError
 from burnish.group import EncodedGroup
-from burnish.masters import Masters, adamw
-from burnish.prepare import Prepared, prepare, step_indices, total_steps
+from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
 from burnish.runlog import RunLog, claim_run_dir
 from burnish.schedule import learning_rate
-from burnish.store import ReferenceStore
 from burnish.summary import model_card, write_summary
 from burnish.tensors import Losses, Metric, PackedBatch, TokenScores
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C, after the step was finished and saved; the message says how to go on."""
-
-
-@dataclass
-class Trainer:
-    """What a run holds while it runs. The class is a record; the verbs are the functions below."""
-
-    ready: Prepared
-    engine: Engine
-    masters: Masters
-    optimizer: Any
-    store: ReferenceStore | None
-    log: RunLog
-    progress: Progress
-    steps: int
-    end: int | None
-    moved: bool = False
-    stop: list[int] = field(default_factory=list)
-
-    @property
-    def run(self) -> Run:
-        return self.ready.run
-
-    def groups(self, step: int) -> list[EncodedGroup]:
-        chosen = step_indices(step, len(self.ready.train), self.run.optim.groups_per_step, self.run.seed, self.end)
-        return [self.ready.train[i] for i in chosen]
 
 
 def run(config: Run, *, progress: bool | None = None) -> Path:
@@ -77,71 +50,6 @@ def run(config: Run, *, progress: bool | None = None) -> Path:
         loop(trainer, first)
         finish(trainer)
     return folder
-
-
-def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | None) -> Trainer:
-    """Load the weights, prove the layout, fetch the reference log-probs, make the optimiser."""
-    config = ready.run
-    torch.manual_seed(config.seed)
-    policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
-    scorer, line = make_engine(policy, config)
-    shown.note(line)
-    store = None
-    if ready.loss.objective.needs_reference:
-        store = _reference(ready, scorer, shown, log)
-    if config.engine.gradient_checkpointing:
-        policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    policy.module.train()
-    masters = Masters(policy.trainable(), policy.dtype)
-    optim = config.optim
-    optimizer = adamw(
-        masters.parameters, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
-    )
-    trained = sum(p.numel() for p in masters.parameters)
-    shown.note(f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups")
-    return Trainer(ready, scorer, masters, optimizer, store, log, shown, steps, end)
-
-
-def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
-    """An engine in the layout the canary allows, its model cast for computing; and the line that says why."""
-    verdict = canary.decide(policy, config.engine.layout)
-    model.cast_for_compute(policy)
-    pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
-    scorer = Engine(
-        policy,
-        config.engine.token_budget,
-        shared=verdict.shared,
-        plain_head=verdict.plain_head,
-        pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
-        router_aux_coef=config.model.router_aux_coef,
-    )
-    return scorer, f"layout: {verdict.line}"
-
-
-def _reference(ready: Prepared, scorer: Engine, shown: Progress, log: RunLog) -> ReferenceStore:
-    """Open the store and fill it, with the policy as it stands or with the other model the user named."""
-    config = ready.run
-    path = config.reference.path if config.reference.kind == "path" else config.model.path
-    if config.reference.kind == "path":
-        model.require_model_dir(path)
-    weights = model.weights_hash(path)
-    store = ReferenceStore(Path(config.reference.store), weights, config.model.dtype, engine.VERSION)
-    for name in store.rejected:
-        shown.note(f"reference: stored block {name} was damaged; it is computed again")
-    groups = [*ready.train, *ready.evaluation]
-    if config.reference.kind == "path" or (config.run.resume and store.missing(groups)):
-        other = config.model.model_copy(update={"path": path})
-        if store.missing(groups):
-            scorer = make_engine(model.load_policy(other), config)[0]
-    began = time.perf_counter()
-    computed = reference.fill(store, groups, scorer, shown.stage("reference log-probs"))
-    took = time.perf_counter() - began
-    shown.note(
-        f"reference: {path} (weights {weights[:12]}), {config.model.dtype}; {computed} groups computed, "
-        f"{len(groups) - computed} taken from the store" + (f", {took:.1f} s" if computed else "")
-    )
-    log.append("reference", weights=weights, computed=computed, stored=len(groups) - computed, seconds=took)
-    return store
 
 
 def loop(trainer: Trainer, first: int) -> None:

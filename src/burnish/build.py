@@ -1,0 +1,125 @@
+"""What a run is made of: policy, proved layout, reference log-probs, float32 masters, optimiser."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish import canary, engine, model, reference
+from burnish.config import Run
+from burnish.engine import Engine
+from burnish.group import EncodedGroup
+from burnish.masters import Masters, adamw
+from burnish.prepare import Prepared, step_indices
+from burnish.progress import Progress
+from burnish.runlog import RunLog
+from burnish.store import ReferenceStore
+
+
+@dataclass
+class Trainer:
+    """What a run holds while it runs. The class is a record; the verbs are the functions below."""
+
+    ready: Prepared
+    engine: Engine
+    masters: Masters
+    optimizer: Any
+    store: ReferenceStore | None
+    log: RunLog
+    progress: Progress
+    steps: int
+    end: int | None
+    moved: bool = False
+    stop: list[int] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        return self.ready.run
+
+    def groups(self, step: int) -> list[EncodedGroup]:
+        chosen = step_indices(step, len(self.ready.train), self.run.optim.groups_per_step, self.run.seed, self.end)
+        return [self.ready.train[i] for i in chosen]
+
+
+def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | None) -> Trainer:
+    """Load the weights, prove the layout, fetch the reference log-probs, make the optimiser."""
+    config = ready.run
+    torch.manual_seed(config.seed)
+    policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
+    scorer, line = make_engine(policy, config)
+    shown.note(line)
+    masters = Masters(policy.trainable(), policy.dtype)  # before the cast, or they would start rounded to bfloat16
+    model.cast_for_compute(policy)
+    store = None
+    if ready.loss.objective.needs_reference:
+        store = _reference(ready, scorer, shown, log, steps, end)
+    if config.engine.gradient_checkpointing:
+        policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    policy.module.train()
+    optim = config.optim
+    optimizer = adamw(
+        masters.parameters, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
+    )
+    trained = sum(p.numel() for p in masters.parameters)
+    shown.note(f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups")
+    return Trainer(ready, scorer, masters, optimizer, store, log, shown, steps, end)
+
+
+def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
+    """An engine in the layout the canary allows, which is proved before the model is cast; and the line that says why."""
+    verdict = canary.decide(policy, config.engine.layout)
+    pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
+    scorer = Engine(
+        policy,
+        config.engine.token_budget,
+        shared=verdict.shared,
+        plain_head=verdict.plain_head,
+        pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
+        router_aux_coef=config.model.router_aux_coef,
+    )
+    return scorer, f"layout: {verdict.line}"
+
+
+def _reference(
+    ready: Prepared, scorer: Engine, shown: Progress, log: RunLog, steps: int, end: int | None
+) -> ReferenceStore:
+    """Open the store and fill it, with the policy as it stands or with the other model the user named."""
+    config = ready.run
+    path = config.reference.path if config.reference.kind == "path" else config.model.path
+    if config.reference.kind == "path":
+        model.require_model_dir(path)
+    weights = model.weights_hash(path)
+    store = ReferenceStore(Path(config.reference.store), weights, config.model.dtype, engine.VERSION)
+    for name in store.rejected:
+        shown.note(f"reference: stored block {name} was damaged; it is computed again")
+    chunks = reference_chunks(ready, steps, end)
+    groups = [group for chunk in chunks for group in chunk]
+    if config.reference.kind == "path" or (config.run.resume and store.missing(groups)):
+        other = config.model.model_copy(update={"path": path})
+        if store.missing(groups):
+            scorer = make_engine(model.load_policy(other), config)[0]
+            model.cast_for_compute(scorer.policy)
+    began = time.perf_counter()
+    computed = reference.fill(store, chunks, scorer, shown.stage("reference log-probs"))
+    took = time.perf_counter() - began
+    shown.note(
+        f"reference: {path} (weights {weights[:12]}), {config.model.dtype}; {computed} groups computed, "
+        f"{len(groups) - computed} taken from the store" + (f", {took:.1f} s" if computed else "")
+    )
+    log.append("reference", weights=weights, computed=computed, stored=len(groups) - computed, seconds=took)
+    return store
+
+
+def reference_chunks(ready: Prepared, steps: int, end: int | None) -> list[list[EncodedGroup]]:
+    """The groups this run will meet, each once, divided as its steps will meet them; then those held out."""
+    per_step, seen, chunks = ready.run.optim.groups_per_step, set[int](), []
+    for step in range(steps):
+        indices = step_indices(step, len(ready.train), per_step, ready.run.seed, end)
+        if not seen.issuperset(indices):
+            chunks.append([ready.train[i] for i in dict.fromkeys(indices)])
+            seen.update(indices)
+    return chunks + [ready.evaluation] * bool(ready.evaluation)
