@@ -70,7 +70,7 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
 
 
 def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
-    """An engine in the layout the canary allows, which is proved before the model is cast; and the line that says why."""
+    """An engine in the layout the canary allows (proved before any cast), and the line that says why."""
     verdict = canary.decide(policy, config.engine.layout)
     pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
     scorer = Engine(
