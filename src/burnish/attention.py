@@ -78,8 +78,8 @@ class Layout:
                 if branch.length:
                     yield Tile(branch, (group.prompt, branch))
 
-    def mask(self, tile: Tile, window: int | None) -> Tensor:
-        """Boolean [rows, keys], True where attended; cached for the other layers."""
+    def hidden(self, tile: Tile, window: int | None) -> Tensor:
+        """Boolean [rows, keys], True where *not* attended; cached for the other layers."""
         key = (tile.rows.start, tile.keys[0].start, window)
         if key not in self.masks:
             rows = slice(tile.rows.start, tile.rows.stop)
@@ -88,7 +88,7 @@ class Layout:
             visible = (where >= at) & ((who == whose) | (whose == 0))
             if window is not None:
                 visible &= where - at < window
-            self.masks[key] = visible
+            self.masks[key] = ~visible
         return self.masks[key]
 
 
@@ -153,19 +153,20 @@ def _rows_of(x: Tensor, spans: tuple[Span, ...]) -> Tensor:
 def _probabilities(
     q: Tensor, k: Tensor, mask: Tensor, plan: _PlainPlan, sinks: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """softmax of one tile in the wide type, plus the sink's share and the soft-cap's slope where they exist.
+    """softmax of one tile, plus the sink's share and the soft-cap's slope where they exist.
 
-    q [H_kv, G * n, D] (the G query heads of a key head stacked), k [H_kv, m, D] -> [H, n, m].
+    q [H_kv, G * n, D], already scaled (the G query heads of a key head stacked), k [H_kv, m, D] -> [H, n, m]. torch's
+    softmax accumulates bfloat16 scores in float32 and writes bfloat16 in one pass, so nothing is widened here.
     """
     rows, keys = mask.shape
     scores = torch.bmm(q, k.transpose(1, 2)).view(-1, rows, keys)
-    scores = (scores if scores.dtype == torch.float64 else scores.float()).mul_(plan.scale)
     slope = None
     if plan.softcap is not None:
+        scores = scores if scores.dtype == torch.float64 else scores.float()
         scores = scores.div_(plan.softcap).tanh_()
         slope = 1 - scores.square()
         scores = scores.mul_(plan.softcap)
-    scores.masked_fill_(~mask, float("-inf"))
+    scores.masked_fill_(mask, float("-inf"))
     if sinks is None:
         return torch.softmax(scores, dim=-1), None, slope
     column = sinks.to(scores.dtype)[:, None, None].expand(-1, rows, 1)
@@ -184,8 +185,8 @@ class _Plain(torch.autograd.Function):
         training = any(ctx.needs_input_grad[:4])
         for tile in plan.layout.tiles():
             qt, kt, vt = _rows_of(q, (tile.rows,)), _rows_of(k, tile.keys), _rows_of(v, tile.keys)
-            stacked = qt.view(k.shape[0], -1, q.shape[-1])
-            mask = plan.layout.mask(tile, plan.window)
+            stacked = (qt * plan.scale).view(k.shape[0], -1, q.shape[-1])
+            mask = plan.layout.hidden(tile, plan.window)
             wide, sink, slope = _probabilities(stacked, kt, mask, plan, sinks)
             p = wide.to(v.dtype)
             result = torch.bmm(p.view(k.shape[0], -1, p.shape[-1]), vt)
@@ -207,22 +208,21 @@ class _Plain(torch.autograd.Function):
         kv_heads = k.shape[0]
         for number, tile in enumerate(plan.layout.tiles()):
             p, sink, slope = kept[3 * number : 3 * number + 3]
-            qt = _rows_of(q, (tile.rows,)).view(kv_heads, -1, q.shape[-1])
+            qt = (_rows_of(q, (tile.rows,)) * plan.scale).view(kv_heads, -1, q.shape[-1])
             kt, vt = _rows_of(k, tile.keys), _rows_of(v, tile.keys)
             dt = d_out[tile.rows.start : tile.rows.stop].transpose(0, 1).contiguous().view(kv_heads, -1, v.shape[-1])
             stacked = p.view(kv_heads, -1, p.shape[-1])
             _add_rows(d_v, tile.keys, torch.bmm(stacked.transpose(1, 2), dt))
             d_p = torch.bmm(dt, vt.transpose(1, 2)).view(p.shape)
-            d_p = d_p.to(wide_type)
-            wide = p.to(wide_type)
-            inner = (wide * d_p).sum(-1, keepdim=True)
             if d_sinks is not None:
-                d_sinks -= (sink * inner[..., 0]).sum(-1)
-            d_s = d_p.sub_(inner).mul_(wide).mul_(plan.scale)
+                d_sinks -= (sink * (p.to(wide_type) * d_p).sum(-1)).sum(-1)
+            d_s = torch._softmax_backward_data(d_p, p, -1, p.dtype)  # p (d_p - sum p d_p); a sink's share has no d_p
             if slope is not None:
-                d_s *= slope
+                d_s = d_s * slope
             d_s = d_s.to(q.dtype).view(kv_heads, -1, p.shape[-1])
-            d_q[:, tile.rows.start : tile.rows.stop] += torch.bmm(d_s, kt).view(q.shape[0], tile.rows.length, -1)
+            d_q[:, tile.rows.start : tile.rows.stop] += plan.scale * torch.bmm(d_s, kt).view(
+                q.shape[0], -1, q.shape[-1]
+            )
             _add_rows(d_k, tile.keys, torch.bmm(d_s.transpose(1, 2), qt))
         return d_q, d_k, d_v, None if d_sinks is None else d_sinks.to(sinks.dtype), None
 
@@ -245,7 +245,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, window:
             q[None, :, tile.rows.start : tile.rows.stop],
             keys[None],
             values[None],
-            attn_mask=layout.mask(tile, window),
+            attn_mask=~layout.hidden(tile, window),
             scale=scale,
             enable_gqa=q.shape[0] != k.shape[0],
         )
