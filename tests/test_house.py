@@ -24,6 +24,7 @@ FLOORS = [
     ["objectives"],
     ["attention", "logprob", "loss"],
     ["model", "masters", "store"],
+    ["prune"],
     ["engine"],
     ["canary", "reference", "checkpoint"],
     ["prepare"],

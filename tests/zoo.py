@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.decoders import ByteLevel
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 COMMON: dict[str, Any] = {
@@ -87,6 +90,17 @@ def tiny(family: str, dtype: torch.dtype = torch.float32, vocabulary: int = 120)
     return model
 
 
+def plain_logps(model: Any, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Tensor:
+    """The oracle: log p(completion_t | prompt, completion_<t), shape [completion], in nats and the model's own dtype.
+
+    The stock forward on one sequence alone: no padding, no packing, no cache, log_softmax of the model's own logits.
+    """
+    ids = torch.tensor([[*prompt_ids, *completion_ids]])
+    with torch.no_grad():
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt_ids) - 1 : -1]
+    return logits.log_softmax(-1).gather(1, torch.tensor(list(completion_ids))[:, None])[:, 0]
+
+
 TEXT = [
     "the quick brown fox jumps over the lazy dog", "What is 7+5? It is 12.", "Human: hello\n\nAssistant: hi, there",
     "system user assistant question answer", "<think> so the answer is 12 </think> 12", "naïve café — ünïcode ✓",
@@ -104,6 +118,22 @@ LLAMA2 = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
     "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
 )
+QWEN3 = (  # thoughts are cut from history; the last answer always has its block, an empty one if need be
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.role == 'assistant' %}"
+    "{% set thought = m.content.split('</think>')[0].split('<think>')[-1] if '</think>' in m.content else '' %}"
+    "{% if loop.last %}{{ '<think>\n' + thought.strip('\n') + '\n</think>\n\n' }}{% endif %}"
+    "{{ m.content.split('</think>')[-1].lstrip('\n') }}{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+R1 = (  # the generation header opens the thoughts
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>' + m.content.split('</think>')[-1] }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+)
+ZEPHYR = (  # writes no BOS (the tokenizer adds it), and its header ends without a space
+    "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
 KINDS: dict[str, tuple[list[str], str | None, str | None, str]] = {
     # name: (special tokens, template, bos, eos)
     "chatml": (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], CHATML, None, "<|endoftext|>"),
@@ -112,14 +142,30 @@ KINDS: dict[str, tuple[list[str], str | None, str | None, str]] = {
         LLAMA3, "<|begin_of_text|>", "<|end_of_text|>",
     ),
     "llama2": (["<s>", "</s>"], LLAMA2, "<s>", "</s>"),
+    "qwen3": (["<|endoftext|>", "<|im_start|>", "<|im_end|>"], QWEN3, None, "<|im_end|>"),
+    "r1": (["<s>", "</s>"], R1, "<s>", "</s>"),
+    "zephyr": (["<s>", "</s>"], ZEPHYR, "<s>", "</s>"),
     "plain": (["<|endoftext|>"], None, None, "<|endoftext|>"),
     "plain_bos": (["<s>", "</s>"], None, "<s>", "</s>"),
 }  # fmt: skip
+SPACED = ("llama2", "zephyr")  # SentencePiece's manner: a space is put before every text, bytes are the fallback
 
 
 def tokenizer(kind: str, vocabulary: int = 400) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on the spot. Those with a BOS add it in their post-processor, as Llama's do."""
+    """A BPE trained on the spot. Those with a BOS add it in their post-processor, as Llama's do."""
     special, template, bos, eos = KINDS[kind]
+    raw = _spaced(special, vocabulary) if kind in SPACED else _byte_level(special, vocabulary)
+    if bos:
+        pair = (bos, raw.token_to_id(bos))
+        raw.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[pair])  # type: ignore[assignment]
+    made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=bos, eos_token=eos, pad_token=eos)
+    made.add_special_tokens({"additional_special_tokens": special[1:]})  # type: ignore[dict-item]
+    made.chat_template = template
+    return made
+
+
+def _byte_level(special: list[str], vocabulary: int) -> Tokenizer:
+    """GPT-2's manner: bytes are the alphabet, a space belongs to the word behind it."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
     raw.decoder = ByteLevel()  # type: ignore[assignment]
@@ -128,13 +174,24 @@ def tokenizer(kind: str, vocabulary: int = 400) -> PreTrainedTokenizerFast:
         show_progress=False,
     )  # fmt: skip
     raw.train_from_iterator(TEXT, trainer)
-    if bos:
-        pair = (bos, raw.token_to_id(bos))
-        raw.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[pair])  # type: ignore[assignment]
-    made = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token=bos, eos_token=eos, pad_token=eos)
-    made.add_special_tokens({"additional_special_tokens": special[1:]})  # type: ignore[dict-item]
-    made.chat_template = template
-    return made
+    return raw
+
+
+def _spaced(special: list[str], vocabulary: int) -> Tokenizer:
+    """Llama-2's manner: the normaliser prepends a space to each stretch of text, so a text alone gains one."""
+    learnt = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary - 256 - len(special), show_progress=False)
+    learnt.train_from_iterator(["▁" + word for text in TEXT for word in text.split()], trainer)
+    model = json.loads(learnt.to_str())["model"]
+    tokens = [*special, *(f"<0x{i:02X}>" for i in range(256)), *sorted(model["vocab"], key=model["vocab"].get)]
+    merges = [tuple(pair) for pair in model["merges"]]
+    raw = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges, byte_fallback=True))
+    raw.add_special_tokens(special)  # type: ignore[arg-type]
+    space = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    raw.normalizer = normalizers.Sequence(space)  # type: ignore[assignment]
+    chain = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    raw.decoder = decoders.Sequence(chain)  # type: ignore[assignment]
+    return raw
 
 
 def save_model_dir(path: Path, family: str = "llama", kind: str = "chatml") -> Path:

@@ -52,6 +52,7 @@ class Layout:
     spans: tuple[GroupSpans, ...]
     positions: Tensor  # [T]
     segments: Tensor  # [T]: 0 where the row is its group's prompt, else 1 + the branch's number in the microbatch
+    keep: Tensor | None = None  # rows the last layer's feed-forward part is asked for; None: all
     calls: int = 0
     masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
     gathers: dict[str, Any] = field(default_factory=dict)

@@ -78,6 +78,7 @@ def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
         config.engine.token_budget,
         shared=verdict.shared,
         plain_head=verdict.plain_head,
+        pruned=verdict.pruned,
         pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
         router_aux_coef=config.model.router_aux_coef,
     )

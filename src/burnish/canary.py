@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from burnish import attention
+from burnish import attention, prune
 from burnish.engine import Engine
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Unjudged
@@ -30,6 +30,7 @@ class Verdict:
     shared: bool
     plain_head: bool
     line: str
+    pruned: bool = False
 
 
 def decide(policy: Policy, layout: str) -> Verdict:
@@ -42,9 +43,8 @@ def decide(policy: Policy, layout: str) -> Verdict:
     if reason is None:
         reason = _try_shared(policy)
         if reason is None:
-            return Verdict(
-                True, False, "prompts are computed once and shared by their completions (proved on this model)"
-            )
+            line = "prompts are computed once and shared by their completions (proved on this model)"
+            return Verdict(True, False, line, _try_pruned(policy))
     if layout == "shared":
         raise ModelError(f"engine.layout = 'shared': this model cannot share prompts: {reason}")
     for plain_head in (False, True):
@@ -82,9 +82,24 @@ def _try_shared(policy: Policy) -> str | None:
     return reason
 
 
-def _prove(policy: Policy) -> str | None:
+def _try_pruned(policy: Policy) -> bool:
+    """Whether the last layer may drop rows nobody reads: its shape is known, and the same proof holds with it."""
+    layer = prune.last_layer(policy.decoder)
+    if layer is None:
+        return False
+    prune.install(layer)
+    try:
+        if _prove(policy, pruned=True) is None:
+            return True
+    except (ValueError, TypeError, RuntimeError, AttributeError, KeyError):
+        pass  # a layer of another make; its own forward is put back below
+    prune.remove(layer)
+    return False
+
+
+def _prove(policy: Policy, *, pruned: bool = False) -> str | None:
     config = policy.base.config.get_text_config()
-    engine = Engine(policy, 1 << 20)
+    engine = Engine(policy, 1 << 20, pruned=pruned)
     groups = probes(policy)
     with torch.no_grad():
         (batch,) = pack(groups, 1 << 20, shared=True)

@@ -40,7 +40,7 @@ def run(config: Run) -> list[Finding]:
     policy.module.eval()
     chosen = step_indices(0, len(ready.train), min(GROUPS, len(ready.train)), config.seed)
     groups = [ready.train[i] for i in chosen]
-    engine = Engine(policy, 1 << 30, shared=verdict.shared, plain_head=verdict.plain_head)
+    engine = Engine(policy, 1 << 30, shared=verdict.shared, plain_head=verdict.plain_head, pruned=verdict.pruned)
     findings = [Finding("layout", True, verdict.line)]
     checks: list[Callable[[Engine, Prepared, Sequence[EncodedGroup]], Finding]] = [
         packed_is_padded,

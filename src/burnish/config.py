@@ -12,10 +12,10 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from burnish.errors import ConfigError
 
@@ -23,7 +23,15 @@ from burnish.errors import ConfigError
 class Table(BaseModel):
     """A TOML table: frozen, and closed to keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """pydantic would read `optim.lr=true` as 1.0."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are no values for this key")
+        return value
 
 
 def key(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
@@ -132,7 +140,7 @@ class Run(Table):
     save: SaveConfig = SaveConfig()
     run: RunConfig = RunConfig()
     log: LogConfig = LogConfig()
-    seed: int = key(0, "order of the data, initial adapter", ge=0)
+    seed: int = key(0, "order of the data, initial adapter", ge=0, lt=2**63)
 
     @model_validator(mode="before")
     @classmethod
@@ -140,7 +148,7 @@ class Run(Table):
         """`[objective]` is written flat; its settings are gathered under `params`."""
         if isinstance(values, dict) and isinstance(values.get("objective"), dict):
             flat = dict(values["objective"])
-            params = {**flat.pop("params", {}), **{k: flat.pop(k) for k in list(flat) if k != "name"}}
+            params = {k: flat.pop(k) for k in list(flat) if k != "name"}
             values = {**values, "objective": {**flat, "params": params}}
         return values
 
@@ -153,8 +161,8 @@ def load(file: str | None, overrides: Sequence[str] = ()) -> Run:
     for text in overrides:
         name, separator, value = text.partition("=")
         if not separator or not name:
-            raise ConfigError(f"'{text}' is not key=value, for example optim.lr=1e-6")
-        _set(values, name.strip().split("."), _value(value.strip()), text)
+            raise ConfigError(f"'{text}' is not key=value, for example optim.lr=1e-6; a TOML file comes first")
+        _set(values, name.strip().split("."), _value(name.strip(), value.strip()), text)
     _refuse_unknown(values)
     try:
         run = Run.model_validate(values)
@@ -172,12 +180,23 @@ def _read_toml(file: str) -> dict[str, Any]:
         raise ConfigError(f"{file} is not TOML: {error}") from None
 
 
-def _value(text: str) -> Any:
-    """A TOML value if it is one, else the bare word itself."""
+def _value(name: str, text: str) -> Any:
+    """A TOML value if it is one, else the bare word itself; `run.dir=2026` and dates are words where words are meant.
+
+    Raises ConfigError for a list with bare words in it, which would otherwise be taken for one odd name.
+    """
     try:
-        return tomllib.loads(f"x = {text}")["x"]
+        found = tomllib.loads(f"x = {text}")
     except tomllib.TOMLDecodeError:
+        if text.startswith("[") and text.endswith("]"):
+            example = f"""'{name}=["a", "b"]'"""
+            raise ConfigError(f"{name}={text}: quote the words of a list, as in {example}") from None
         return text
+    table, _, last = name.partition(".")
+    field = _fields(table).get(last) if table in Run.model_fields else None
+    takes_text = field is not None and (field.annotation is str or str in get_args(field.annotation))
+    value = found["x"]
+    return text if len(found) > 1 or (takes_text and not isinstance(value, (str, list))) else value
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:
@@ -189,28 +208,38 @@ def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None
 
 
 def _refuse_unknown(values: Mapping[str, Any]) -> None:
-    known = {name: list(_fields(name)) for name in Run.model_fields}
-    dotted = [f"{table}.{name}" for table, names in known.items() for name in names] + ["seed"]
     for table, inner in values.items():
-        if table not in known:
-            raise ConfigError(f"there is no key '{table}'{did_you_mean(table, [*known, *dotted])}")
-        if table == "objective" or table == "seed":
+        if table not in Run.model_fields:
+            keys = [f"{table}.{name}" for name in inner] if isinstance(inner, Mapping) else [table]
+            name = next(iter(keys), table)
+            raise ConfigError(f"there is no key '{name}'{_did_you_mean(name)}")
+        if table == "seed":
             continue
         if not isinstance(inner, Mapping):
-            raise ConfigError(f"{table} is a table; give one of its keys, for example {dotted_example(table, known)}")
+            first = next(iter(_fields(table)))
+            raise ConfigError(f"{table} is a table; give one of its keys, for example {table}.{first}=...")
         for name in inner:
-            if name not in known[table]:
-                raise ConfigError(f"there is no key '{table}.{name}'{did_you_mean(f'{table}.{name}', dotted)}")
+            if table != "objective" and name not in _fields(table):
+                raise ConfigError(f"there is no key '{table}.{name}'{_did_you_mean(f'{table}.{name}')}")
 
 
-def dotted_example(table: str, known: Mapping[str, Sequence[str]]) -> str:
-    return f"{table}.{known[table][0]}=..."
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ". `burnish train --print-config` shows every key"
+def _did_you_mean(name: str) -> str:
+    """`; did you mean 'x'?`: the same word in another table, the nearest spelling, or a key whose meaning says it."""
+    keys = {row.name: row.meaning for row in describe_keys()}
+    table, _, word = name.rpartition(".")
+    same = [key for key in keys if key.rpartition(".")[2] == word]
+    beside = [key for key in keys if table and key.startswith(f"{table}.")]
+    near = difflib.get_close_matches(name, same, n=1, cutoff=0.0)
+    near += difflib.get_close_matches(word, [key.rpartition(".")[2] for key in beside], n=1, cutoff=0.6)
+    near = [f"{table}.{key}" if f"{table}.{key}" in keys else key for key in near]
+    near += difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
+    if "_" in word:
+        near += [key for key, meaning in keys.items() if word.replace("_", " ") in meaning]
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return (
+        ". `burnish train --print-config` shows every key; the objective's own settings are written like objective.beta"
+    )
 
 
 def _sentence(error: ValidationError) -> str:

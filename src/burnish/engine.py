@@ -18,6 +18,7 @@ from burnish.group import EncodedGroup
 from burnish.logprob import token_logprobs
 from burnish.model import Policy
 from burnish.pack import pack
+from burnish.prune import kept_rows
 from burnish.tensors import PackedBatch, TokenScores
 
 VERSION = 1  # part of the reference store's key: raise it when a change here can change a log-prob
@@ -25,7 +26,8 @@ VERSION = 1  # part of the reference store's key: raise it when a change here ca
 
 @dataclass
 class Engine:
-    """Scores packed batches with one model. `shared` says which layout; `plain_head` avoids the fused head.
+    """Scores packed batches with one model. `shared` says which layout; `plain_head` avoids the fused head;
+    `pruned` says that the last layer may drop the rows that predict nothing.
 
     `token_budget` is the largest number of input tokens in a forward pass.
     """
@@ -34,6 +36,7 @@ class Engine:
     token_budget: int
     shared: bool = True
     plain_head: bool = False
+    pruned: bool = False
     pad_id: int = 0
     router_aux_coef: float = 0.0
     last_layout: attention.Layout | None = field(default=None, init=False)  # the canary reads its call count
@@ -47,8 +50,11 @@ class Engine:
         batch = to_device(batch, self.policy.device)
         if self.plain_head:
             return self._plain(batch), None
-        output = self._forward(self.policy.decoder, batch)
-        hidden = output.last_hidden_state.flatten(0, 1).index_select(0, batch.predict_rows)
+        rows, keep = batch.predict_rows, None
+        if self.pruned and batch.shared and not self.router_aux_coef:
+            keep, rows = kept_rows(batch.predict_rows)
+        output = self._forward(self.policy.decoder, batch, keep)
+        hidden = output.last_hidden_state.flatten(0, 1).index_select(0, rows)
         head = self.policy.head
         bias = getattr(head, "bias", None)
         logps = token_logprobs(hidden, head.weight, batch.targets, bias, self.policy.transform)
@@ -59,10 +65,11 @@ class Engine:
         with torch.no_grad(), self.policy.as_reference():
             return self.score(batch)[0]
 
-    def _forward(self, module: Any, batch: PackedBatch) -> Any:
+    def _forward(self, module: Any, batch: PackedBatch, keep: Tensor | None = None) -> Any:
         options: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
         if batch.shared:
             options[attention.KEYWORD] = self.last_layout = attention.Layout.of(batch)
+            self.last_layout.keep = keep
             options["position_ids"] = batch.position_ids
         else:
             options["attention_mask"] = batch.attention_mask  # right padding: the stock positions are right

@@ -1,4 +1,4 @@
-"""Hidden states x head -> per-token log-probs in float32, a slice of rows at a time; the logits are never kept.
+"""Hidden states x head -> per-token log-probs in float32, a slice of rows at a time; logits are not kept.
 
 Forward keeps two numbers a row (its log-sum-exp is recomputed as needed); backward recomputes a slice's logits, turns
 them into `softmax - one_hot` in place, and multiplies. With a frozen head (LoRA) nothing is recomputed: the upstream
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 SLICE_ELEMENTS = 1 << 23  # logits alive at once: 32 MiB in float32
+KEPT_BYTES = 1 << 26  # below this the raw products are kept for backward: a small head costs more time than memory
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,16 @@ def token_logprobs(
     return out
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: HeadTransform) -> Tensor:
-    """One slice of transformed logits in the accumulation type (float32, or float64)."""
+def _product(hidden: Tensor, weight: Tensor) -> Tensor:
+    """One slice of raw products: float32 on CUDA, in the compute type on CPU (which has no wider output)."""
     if hidden.is_cuda and hidden.dtype != torch.float32:
-        logits = torch.mm(hidden, weight.t(), out_dtype=torch.float32)
-    else:
-        logits = torch.mm(hidden, weight.t())
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
+    return torch.mm(hidden, weight.t())
+
+
+def _logits(product: Tensor, bias: Tensor | None, transform: HeadTransform) -> Tensor:
+    """Transformed logits of one slice in the accumulation type (float32, or float64), in memory of their own."""
+    logits = product.to(torch.float64 if product.dtype == torch.float64 else torch.float32, copy=True)
     if bias is not None:
         logits += bias
     if transform.scale != 1.0:
@@ -80,21 +84,27 @@ class _TokenLogProb(torch.autograd.Function):
         head_trains = weight.requires_grad or (bias is not None and bias.requires_grad)
         shortcut = hidden.requires_grad and not head_trains
         jacobian = torch.empty_like(hidden) if shortcut else None
+        small = hidden.shape[0] * weight.shape[0] * hidden.element_size() <= KEPT_BYTES
+        keep = head_trains and small
+        products: list[Tensor] = []
         for rows in _slices(hidden.shape[0], weight.shape[0]):
-            logits = _logits(hidden[rows], weight, bias, transform)
+            product = _product(hidden[rows], weight)
+            if keep:
+                products.append(product)
+            logits = _logits(product, bias, transform)
             lse[rows] = torch.logsumexp(logits, dim=-1)
             out[rows] = logits.gather(1, targets[rows, None])[:, 0] - lse[rows]
             if jacobian is not None:
                 grad = _dlogits(logits, lse[rows], targets[rows], transform)
                 torch.mm(grad.to(weight.dtype), weight, out=jacobian[rows])
         ctx.transform, ctx.shortcut = transform, shortcut
-        ctx.save_for_backward(jacobian if shortcut else hidden, weight, bias, targets, lse)
+        ctx.save_for_backward(jacobian if shortcut else hidden, weight, bias, targets, lse, *products)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (upstream,) = grads
-        hidden, weight, bias, targets, lse = ctx.saved_tensors
+        hidden, weight, bias, targets, lse, *products = ctx.saved_tensors
         if ctx.shortcut:
             return (hidden * upstream[:, None].to(hidden.dtype)), None, None, None, None
         need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
@@ -102,8 +112,9 @@ class _TokenLogProb(torch.autograd.Function):
         # float32 accumulation over slices: a bfloat16 sum would lose the small slices
         d_weight = torch.zeros(weight.shape, dtype=lse.dtype, device=weight.device) if need_weight else None
         d_bias = torch.zeros(weight.shape[0], dtype=lse.dtype, device=weight.device) if need_bias else None
-        for rows in _slices(hidden.shape[0], weight.shape[0]):
-            logits = _logits(hidden[rows], weight, bias, ctx.transform)
+        for number, rows in enumerate(_slices(hidden.shape[0], weight.shape[0])):
+            product = products[number] if products else _product(hidden[rows], weight)
+            logits = _logits(product, bias, ctx.transform)
             grad = _dlogits(logits, lse[rows], targets[rows], ctx.transform).mul_(upstream[rows, None])
             if d_bias is not None:
                 d_bias += grad.sum(0)

@@ -40,7 +40,7 @@ def load_tokenizer(path: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(path)
     except Exception as error:  # the library raises many kinds here; all mean that there is no usable tokenizer
         raise ModelError(
-            f"model.path: no tokenizer could be loaded from {path}: {str(error).splitlines()[0]}"
+            f"model.path: no tokenizer could be loaded from {path}: {(str(error) or repr(error)).splitlines()[0]}"
         ) from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
@@ -56,12 +56,20 @@ class EncodeReport:
     cut_prompts: int = 0
     cut_completions: int = 0
     empty_prompts: int = 0
+    cut_at_end: int = 0
+    unopened: int = 0
 
     def lines(self) -> list[str]:
         counts = [
             (self.dropped, f"groups dropped: longer than max_length = {self.max_length} tokens"),
             (self.cut_prompts, "groups with the prompt cut at its left"),
             (self.cut_completions, "completions cut; their end-of-turn is not trained"),
+            (self.cut_at_end, "completions cut at an end-of-turn token inside their text, where generation would stop"),
+            (
+                self.unopened,
+                "answers without the thinking block that the template's generation header opens: they are trained as "
+                "if they were thoughts. Add the block to the data, or set data.template",
+            ),
             (self.empty_prompts, "groups dropped: an empty prompt, and the tokenizer has no BOS to begin with"),
         ]
         return [f"{count} {what}" for count, what in counts if count]
@@ -77,27 +85,37 @@ class Renderer:
     def __init__(self, tokenizer: Any, template: str = "auto") -> None:
         self.tokenizer = tokenizer
         self.name = template
-        self.template: str | None = self._find(template)
-        self.end_id, self.before_answer = self._probe()
+        self.templated, self.template = self._find(template)
+        self.end_id, self.before_answer, self.opened = self._probe()
+        self.terminal = {self.end_id, tokenizer.eos_token_id} - {None}
+        self.prefix = self._added_in_front()
+        self.anchor = self._anchor()
 
-    def _find(self, template: str) -> str | None:
+    def _find(self, template: str) -> tuple[bool, str | None]:
+        """(is there a template, its text); None is the tokenizer's own, which may be several under names."""
         if template == "plain":
-            return None
+            return False, None
         if template == "auto":
-            own: str | None = self.tokenizer.chat_template
-            return own
+            return bool(self.tokenizer.chat_template), None
         if template in BUILT_IN:
-            return BUILT_IN[template]
+            return True, BUILT_IN[template]
         if not Path(template).is_file():
             known = ", ".join(["auto", "plain", *BUILT_IN])
             raise ConfigError(f"data.template = '{template}' is none of {known}, and no such file exists")
-        return Path(template).read_text(encoding="utf-8")
+        try:
+            return True, Path(template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"data.template = '{template}' cannot be read as UTF-8 text: {error}") from error
 
-    def _probe(self) -> tuple[int, str]:
-        """The end-of-turn token, and what the template puts between generation header and answer (a space, an empty
-        thinking block): the model would have to write it, so it belongs to the completion."""
-        if self.template is None:
-            return self.tokenizer.eos_token_id, ""
+    def _probe(self) -> tuple[int, str, str]:
+        """(end-of-turn token, `before_answer`, `opened`), found by rendering an answer that is known.
+
+        `before_answer` is what the template puts between generation header and answer (a space, an empty thinking
+        block): the model would have to write it, so it belongs to the completion. `opened` is the reverse: what the
+        header writes on the answer's behalf (`<think>`), so that the completion must not write it again.
+        """
+        if not self.templated:
+            return self.tokenizer.eos_token_id, "", ""
         question = [Message("user", "question")]
         head = self._render(question, header=True)
         whole = self._render([*question, Message("assistant", SENTINEL)], header=False)
@@ -108,7 +126,24 @@ class Renderer:
         special |= set(self.tokenizer.all_special_tokens)
         ends = sorted((after.find(t), -len(t), t) for t in special if t and t in after)
         end = self.tokenizer.convert_tokens_to_ids(ends[0][2]) if ends else self.tokenizer.eos_token_id
-        return end, before[len(head) :] if before.startswith(head) else ""
+        opened = head[len(before) :] if head.startswith(before) else ""
+        return end, before[len(head) :] if before.startswith(head) else "", opened if opened.strip() else ""
+
+    def _added_in_front(self) -> tuple[int, ...]:
+        """What the tokenizer's post-processor puts before a text: a BOS, or nothing (what it appends is not used)."""
+        with_added, bare = self._ids(["x"], special=True)[0], self._ids(["x"])[0]
+        starts = [i for i in range(len(with_added)) if bare and with_added[i : i + len(bare)] == bare]
+        return with_added[: starts[0]] if starts else ()
+
+    def _anchor(self) -> str:
+        """A newline for tokenizers that put a space before every text (SentencePiece's dummy prefix), else nothing.
+
+        An answer goes on from its prompt, so it must not get that space: it is tokenised behind the anchor, whose ids
+        are then taken off.
+        """
+        lead, joined, bare = self._ids(["\n", "\nx", "x"])
+        spaced = bool(bare) and self.tokenizer.convert_ids_to_tokens(bare[0]).startswith(("▁", "Ġ"))
+        return "\n" if spaced and lead and joined[: len(lead)] == lead and joined[len(lead) :] != bare else ""
 
     def _render(self, messages: Sequence[Message], *, header: bool, tools: Any = None) -> str:
         turns = [{"role": m.role, "content": m.content, **m.extra} for m in messages]
@@ -122,17 +157,20 @@ class Renderer:
 
     def describe(self) -> str:
         """One line: which template, which end-of-turn token, how it begins."""
-        kind = "plain text" if self.template is None else "the tokenizer's chat template"
+        kind = "the tokenizer's chat template" if self.templated else "plain text"
         kind = kind if self.name in ("auto", "plain") else f"template {self.name}"
         bos = self.tokenizer.bos_token_id
-        text = "x" if self.template is None else self._render([Message("user", "x")], header=True)
+        text = self._render([Message("user", "x")], header=True) if self.templated else "x"
         has_bos = bos is not None and self._prompt_ids([text])[0][:1] == (bos,)
         begins = f"prompts begin with {self.tokenizer.bos_token!r}" if has_bos else "no BOS"
-        return f"rendering: {kind}; answers end with {self.tokenizer.convert_ids_to_tokens(self.end_id)!r}; {begins}"
+        end = self.tokenizer.convert_ids_to_tokens(self.end_id)
+        lead = f"; answers begin with {self.before_answer!r}" if self.before_answer.strip() else ""
+        lead = f"; the prompt opens {self.opened!r} for the answer" if self.opened else lead
+        return f"rendering: {kind}; answers end with {end!r}; {begins}{lead}"
 
     def prompt_text(self, group: Group) -> str:
         """What generation would be given. Raises DataError naming the row where it cannot be rendered."""
-        if self.template is None:
+        if not self.templated:
             if not isinstance(group.prompt, str):
                 raise DataError(
                     f"{group.where}: this is a conversation, and the tokenizer has no chat template. Name one: "
@@ -147,32 +185,54 @@ class Renderer:
 
     def completion_text(self, group: Group, completion: Completion) -> str:
         """What generation would have produced, without the end-of-turn token."""
-        if isinstance(completion.messages, str):
-            return self.before_answer + completion.messages
-        if len(completion.messages) == 1 and not completion.messages[0].extra:
-            return self.before_answer + completion.messages[0].content
-        if self.template is None:
+        answer = _single_answer(completion)
+        if answer is not None:
+            return self._answer(answer)
+        if not self.templated:
             raise DataError(f"{group.where}: an answer of several turns needs a chat template; set data.template")
         prompt = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
-        head = self._render(prompt, header=True, tools=group.tools)
-        whole = self._render([*prompt, *completion.messages], header=False, tools=group.tools)
+        head = self.prompt_text(group)
+        try:
+            whole = self._render([*prompt, *completion.messages], header=False, tools=group.tools)
+        except ConfigError as error:
+            raise DataError(f"{group.where}: {error}") from error
         if not whole.startswith(head):
             raise DataError(f"{group.where}: the template rewrites the prompt when the answer follows it")
         return whole[len(head) :]
+
+    def _answer(self, text: str) -> str:
+        """One answer's text behind the generation header: nothing missing, nothing written twice."""
+        bare = text.lstrip()
+        if self.opened and bare.startswith(self.opened.strip()):
+            rest = bare[len(self.opened.strip()) :]
+            tail = self.opened[len(self.opened.rstrip()) :]
+            return rest.removeprefix(tail)
+        lead = self.before_answer
+        mark = re.search(r"<[^>]*>|\S+", lead)  # a visible lead (a thinking block) is known by its first tag
+        written = bare.startswith(mark.group()) if mark else text.startswith(lead)
+        return text if written else lead + text
+
+    def _lacks_thought(self, text: str) -> bool:
+        """Whether the header opens a block (`<think>`) that this answer never closes."""
+        return self.opened.lstrip().startswith("<") and "</" + self.opened.strip()[1:] not in text
 
     def encode(self, group: Group) -> EncodedGroup:
         """One group in token space; see `encode_all` for many."""
         return self.encode_many([group])[0]
 
-    def encode_many(self, groups: Sequence[Group]) -> list[EncodedGroup]:
-        """Prompts and completions of many groups, tokenised in two calls."""
+    def encode_many(self, groups: Sequence[Group], report: EncodeReport | None = None) -> list[EncodedGroup]:
+        """Prompts and completions of many groups, tokenised in two calls; `report` counts answers that were cut."""
+        report = report if report is not None else EncodeReport()
         prompts = [self.prompt_text(group) for group in groups]
         texts = [self.completion_text(g, c) for g in groups for c in g.completions]
+        report.unopened += sum(map(self._lacks_thought, texts)) if self.opened else 0
         prompt_ids = self._prompt_ids(prompts)
-        answers = iter(self._ids(texts))
+        answers = iter(self._answer_ids(texts))
         encoded = []
         for group, prompt in zip(groups, prompt_ids, strict=True):
-            completions = tuple(self._ended(next(answers)) for _ in group.completions)
+            completions = tuple(
+                self._ended(next(answers), _single_answer(c) is not None, report) for c in group.completions
+            )
             encoded.append(
                 EncodedGroup(
                     group.id, prompt, completions, (True,) * len(completions), group.feedback, group.source, group.where
@@ -181,18 +241,22 @@ class Renderer:
         return encoded
 
     def _prompt_ids(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
-        """Tokenised with the tokenizer's own BOS, unless the template already wrote one: exactly one, never two."""
-        bos = self.tokenizer.bos_token
-        written = [bool(self.template is not None and bos and p.startswith(bos)) for p in prompts]
-        with_bos = self._ids(prompts, special=True)
-        without = self._ids(prompts) if any(written) else with_bos
-        chosen = [b if has else a for a, b, has in zip(with_bos, without, written, strict=True)]
-        eos = self.tokenizer.eos_token_id
-        ends_open = [not (p.endswith(self.tokenizer.eos_token) if self.tokenizer.eos_token else False) for p in prompts]
-        # Some tokenizers close every text with EOS; generation begins before it.
+        """With the tokenizer's own BOS in front, unless the text already wrote it: exactly one, never two.
+
+        What some tokenizers append to every text (an EOS) is left out: generation begins before it.
+        """
+        size = len(self.prefix)
+        return [ids if ids[:size] == self.prefix else self.prefix + ids for ids in self._ids(prompts)]
+
+    def _answer_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        if not self.anchor:
+            return self._ids(texts)
+        lead = self._ids([self.anchor])[0]
+        found = self._ids([self.anchor + text for text in texts])
+        # Where the anchor merged with the text there is no boundary to take it off at: the text alone serves.
         return [
-            ids[:-1] if is_open and ids and ids[-1] == eos else ids
-            for ids, is_open in zip(chosen, ends_open, strict=True)
+            ids[len(lead) :] if ids[: len(lead)] == lead else self._ids([text])[0]
+            for ids, text in zip(found, texts, strict=True)
         ]
 
     def _ids(self, texts: Sequence[str], *, special: bool = False) -> list[tuple[int, ...]]:
@@ -201,13 +265,36 @@ class Renderer:
         found = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)
         return [tuple(ids) for ids in found["input_ids"]]
 
-    def _ended(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """Up to and with the first end-of-turn; appended where the text has none."""
-        if self.end_id not in ids:
+    def _ended(self, ids: tuple[int, ...], single: bool, report: EncodeReport) -> tuple[int, ...]:
+        """The answer's ids with the end-of-turn token once, at its end.
+
+        One answer stops at the first end-of-turn or EOS in its text, as generation would; visible text behind it is
+        counted as cut. Several turns keep the ends between them, and lose only what trails the last.
+        """
+        if self.terminal.isdisjoint(ids):
             return (*ids, self.end_id)
-        last = len(ids) - 1 - ids[::-1].index(self.end_id)
-        trailing = self.tokenizer.decode(ids[last + 1 :]) if last + 1 < len(ids) else ""
-        return ids[: last + 1] if not re.search(r"\S", trailing) else (*ids, self.end_id)
+        start = len(ids)
+        if single:
+            start = next(i for i, token in enumerate(ids) if token in self.terminal)
+            report.cut_at_end += any(not self._trails(token) for token in ids[start:])
+        else:
+            reach = start
+            while reach and self._trails(ids[reach - 1]):
+                reach -= 1
+                start = reach if ids[reach] in self.terminal else start
+        return (*ids[:start], self.end_id)
+
+    def _trails(self, token: int) -> bool:
+        """Whether a token may follow an answer without being part of it: an end, or white space."""
+        return token in self.terminal or not self.tokenizer.decode([token]).strip()
+
+
+def _single_answer(completion: Completion) -> str | None:
+    """The text of an answer that is one plain turn, else None."""
+    if isinstance(completion.messages, str):
+        return completion.messages
+    alone = len(completion.messages) == 1 and not completion.messages[0].extra
+    return completion.messages[0].content if alone else None
 
 
 def encode_all(
@@ -216,25 +303,31 @@ def encode_all(
     """Encode and apply the length policy, counting whatever it drops or cuts."""
     report = EncodeReport(max_length)
     kept = []
-    for group in renderer.encode_many(groups):
+    for group in renderer.encode_many(groups, report):
         if not group.prompt_ids:
             report.empty_prompts += 1
             continue
-        fitted = fit(group, max_length, overlong, report)
+        fitted = fit(group, max_length, overlong, report, renderer.prefix)
         if fitted is not None:
             kept.append(fitted)
     return kept, report
 
 
-def fit(group: EncodedGroup, max_length: int | None, overlong: Overlong, report: EncodeReport) -> EncodedGroup | None:
-    """The group within `max_length` tokens by the policy, or None where it is dropped."""
-    longest = max(len(c) for c in group.completion_ids)
+def fit(
+    group: EncodedGroup, max_length: int | None, overlong: Overlong, report: EncodeReport, prefix: tuple[int, ...] = ()
+) -> EncodedGroup | None:
+    """The group within `max_length` tokens by the policy, or None where it is dropped.
+
+    A prompt cut at its left keeps the `prefix` (the BOS) that it begins with: models lean on that first token.
+    """
+    longest = max((len(c) for c in group.completion_ids), default=0)
     excess = 0 if max_length is None else len(group.prompt_ids) + longest - max_length
     if max_length is None or excess <= 0:
         return group
-    if overlong == "cut_prompt_left" and excess < len(group.prompt_ids):
+    kept = len(prefix) if group.prompt_ids[: len(prefix)] == prefix else 0
+    if overlong == "cut_prompt_left" and kept + excess < len(group.prompt_ids):
         report.cut_prompts += 1
-        return replace(group, prompt_ids=group.prompt_ids[excess:])
+        return replace(group, prompt_ids=group.prompt_ids[:kept] + group.prompt_ids[kept + excess :])
     room = max_length - len(group.prompt_ids)
     if overlong == "cut_completion" and room > 0:
         cut = [len(c) > room for c in group.completion_ids]

@@ -14,12 +14,12 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from burnish.config import Run, to_toml
-from burnish.errors import StoreError
+from burnish.errors import DataError, StoreError
 
-OURS = ("config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png")
+OURS = ("config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt")
 
 
 def claim_run_dir(run: Run) -> Path:
@@ -31,6 +31,8 @@ def claim_run_dir(run: Run) -> Path:
             f"{folder} holds another run. Name another run.dir, go on with it (run.resume=true), "
             "or throw it away (run.overwrite=true)"
         )
+    if holds and run.run.overwrite:
+        _spare_inputs(run, folder)
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"run.dir = {folder} is a file; name a folder")
     if folder.is_dir() and not holds and any(folder.iterdir()) and run.run.overwrite:
@@ -39,24 +41,46 @@ def claim_run_dir(run: Run) -> Path:
         if holds and run.run.overwrite:
             for name in OURS:
                 path = folder / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         settled = run.run.model_copy(update={"resume": False, "overwrite": False})  # wishes of this start alone
         (folder / "config.toml").write_text(to_toml(run.model_copy(update={"run": settled})), encoding="utf-8")
     except OSError as error:
-        raise StoreError(f"run.dir = {folder} cannot be written: {error.strerror}") from error
+        raise StoreError(f"run.dir = {folder} cannot be written: {error.strerror or error}") from error
     return folder
 
 
+def _spare_inputs(run: Run, folder: Path) -> None:
+    """Throwing a run away must not throw away what the new one is made from. Raises StoreError."""
+    data = [run.data.train] if isinstance(run.data.train, str) else run.data.train
+    inputs = {"model.path": [run.model.path], "reference.path": [run.reference.path]}
+    inputs |= {"data.train": list(data), "data.eval": [run.data.eval]}
+    doomed = [(folder / name).resolve() for name in OURS]
+    for key, paths in inputs.items():
+        for path in filter(None, paths):
+            if any(Path(path).resolve().is_relative_to(part) for part in doomed):
+                raise StoreError(
+                    f"run.overwrite would delete {key} = {path}, which this run needs: it lies in the run "
+                    "that would be thrown away. Name another run.dir"
+                )
+
+
 class RunLog:
-    """Appends records to `log.jsonl`. A log that cannot be written raises StoreError at once."""
+    """Appends records to `log.jsonl`. A log that cannot be written raises StoreError at once.
+
+    Text that is no Unicode (half of a surrogate pair in somebody's data) is written as the JSON escape that it is.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "log.jsonl"
         try:
-            self._stream = self.path.open("a", encoding="utf-8")
+            _drop_cut_line(self.path)
+            self._stream = self._open()
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
+
+    def _open(self) -> TextIO:
+        return self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def __enter__(self) -> RunLog:
         return self
@@ -78,9 +102,10 @@ class RunLog:
         self._stream.close()
         kept = [r for r in read(self.path.parent) if int(r.get("step", 0)) <= step and r["record"] != "end"]
         temporary = self.path.with_suffix(".part")
-        temporary.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept), encoding="utf-8")
+        lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
+        temporary.write_text(lines, encoding="utf-8", errors="backslashreplace")
         temporary.replace(self.path)
-        self._stream = self.path.open("a", encoding="utf-8")
+        self._stream = self._open()
 
 
 def _plain(value: Any) -> Any:
@@ -88,12 +113,30 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _drop_cut_line(file: Path) -> None:
+    """A crash may leave half a line; what is appended next must not become part of it."""
+    if file.exists():
+        with file.open("rb+") as stream:
+            written = stream.read()
+            stream.truncate(written.rfind(b"\n") + 1)
+
+
 def read(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run, in order. A last line cut short by a crash is passed over."""
-    with (folder / "log.jsonl").open(encoding="utf-8") as stream:
-        for line in stream:
-            try:
-                record: dict[str, Any] = json.loads(line)
-            except json.JSONDecodeError:
-                return
-            yield record
+    """The records of a run, in order. A last line cut short by a crash is passed over.
+
+    Raises DataError where there is no log, or a line other than the last is no record.
+    """
+    file = folder / "log.jsonl"
+    try:
+        with file.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.endswith("\n"):
+                    return
+                record = json.loads(line)
+                if not isinstance(record, dict) or "record" not in record:
+                    raise DataError(f"{file}:{number}: not a record of a run's log")
+                yield record
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}. Is {folder} the folder of a run?") from None
+    except ValueError as error:
+        raise DataError(f"{file}:{number}: not a record of a run's log: {error}") from None

@@ -82,9 +82,12 @@ class TokenScores:
     group_of: Int[Tensor, " completions"]
 
     def sum_by_completion(self, values: Float[Tensor, " tokens"]) -> Float[Tensor, " completions"]:
-        """Segment sum over each completion's tokens; an empty completion sums to exactly 0."""
-        zero = values.new_zeros(self.lengths.shape[0])
-        return zero.index_add(0, self.completion_of, values)
+        """Segment sum over each completion's tokens; an empty completion sums to exactly 0.
+
+        Added up in float64: one after the other in float32, 32 000 tokens lose a tenth of a nat.
+        """
+        zero = values.new_zeros(self.lengths.shape[0], dtype=torch.float64)
+        return zero.index_add(0, self.completion_of, values.to(torch.float64)).to(values.dtype)
 
     @property
     def logps(self) -> Float[Tensor, " completions"]:

@@ -14,6 +14,7 @@ from burnish.model import Policy
 from tests.zoo import NOT_SHARING, SHARING, tiny
 
 VOCABULARY = 120
+PRUNED = {"llama", "llama_tied", "qwen2", "qwen3", "mistral", "smollm3"}  # their last layer drops unread rows
 
 
 def policy_of(family: str, dtype: torch.dtype = torch.float32) -> Policy:
@@ -82,7 +83,8 @@ def test_shared_layout_equals_plain_forwards(family: str, budget: int) -> None:
     verdict = canary.decide(policy, "auto")
     assert verdict.shared, verdict.line
     expected, expected_gradient = plain_result(policy)
-    logps, grad = engine_result(Engine(policy, budget, shared=True))
+    logps, grad = engine_result(Engine(policy, budget, shared=True, pruned=verdict.pruned))
+    assert verdict.pruned or family not in PRUNED
     torch.testing.assert_close(logps, expected, rtol=1e-5, atol=2e-5)
     assert (grad - expected_gradient).abs().max() <= 2e-5 * expected_gradient.abs().max()
 

@@ -24,9 +24,11 @@ def plain(h: torch.Tensor, w: torch.Tensor, y: torch.Tensor, b: torch.Tensor | N
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("kept", [0, 1 << 26])
 def test_equals_plain_log_softmax(
-    monkeypatch: pytest.MonkeyPatch, transform: HeadTransform, bias: bool, frozen: bool
+    monkeypatch: pytest.MonkeyPatch, transform: HeadTransform, bias: bool, frozen: bool, kept: int
 ) -> None:
+    monkeypatch.setattr(logprob, "KEPT_BYTES", kept)
     monkeypatch.setattr(logprob, "SLICE_ELEMENTS", 23 * 4)  # several slices, the last one short
     torch.manual_seed(0)
     tensors = [torch.randn(11, 7, dtype=torch.float64), torch.randn(23, 7, dtype=torch.float64)]

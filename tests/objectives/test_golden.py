@@ -80,11 +80,56 @@ def test_golden(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
         assert close(ours, theirs, tolerance)
     assert policy.grad is not None
     pieces = policy.grad.split(scores.lengths.tolist())
+    assert "grad" in expect or "grad_sparse" in expect
     for side, first in (("pc", 0), ("pr", 1)):
-        for ours_row, theirs_row in zip(pieces[first::2], expect.get("grad", {}).get(side, []), strict=False):
-            assert len(ours_row) == len(theirs_row)
-            assert all(close(a, b, tolerance) for a, b in zip(ours_row.tolist(), theirs_row, strict=True))
+        for ours, theirs in zip(pieces[first::2], expect.get("grad", {}).get(side, pieces[first::2]), strict=True):
+            assert len(ours) == len(theirs)
+            assert all(close(a, number(b), tolerance) for a, b in zip(ours.tolist(), theirs, strict=True))
+        for ours, theirs in zip(pieces[first::2], expect.get("grad_sparse", {}).get(side, []), strict=False):
+            n = len(ours)
+            assert n == theirs["n"]
+            for at, name in ((0, "first"), (n // 2, "mid"), (n - 1, "last")):
+                assert close(float(ours[at]), theirs[name], tolerance)
+            assert close(float(ours.double().sum()), theirs["sum"], tolerance)
     assert not scores.reference.requires_grad  # type: ignore[union-attr]
+
+
+def from_logits(data: dict[str, Any]) -> tuple[list[torch.Tensor], TokenScores, Pairs]:
+    """Scores of `data`'s logits [B][T][V] by log-softmax; row t predicts label t. Float64."""
+    leaves, policy, reference = [], [], []
+    for i in range(len(data["lc"])):
+        for side in "cr":
+            labels = torch.tensor(data[f"y{side}"][i])[:, None]
+            logits = torch.tensor(data[f"l{side}"][i], dtype=torch.float64, requires_grad=True)
+            fixed = torch.tensor(data[f"rl{side}"][i], dtype=torch.float64)
+            leaves.append(logits)
+            policy.append(logits.log_softmax(-1).gather(1, labels)[:, 0])
+            reference.append(fixed.log_softmax(-1).gather(1, labels)[:, 0])
+    lengths = torch.tensor([len(row) for row in policy])
+    number_of = torch.arange(len(policy)).repeat_interleave(lengths)
+    scores = TokenScores(torch.cat(policy), torch.cat(reference), number_of, lengths, torch.arange(len(policy)) // 2)
+    index = torch.arange(len(policy) // 2) * 2
+    return leaves, scores, Pairs(index, index + 1, torch.ones(len(index), dtype=torch.float64))
+
+
+def e2e_cases() -> list[Any]:
+    found = [c for c in golden().get("cases", []) if c["objective"] == "e2e" and c["params"]["loss"] in TABLE]
+    return [pytest.param(c, id=f"{c['id']}-{c['params']['loss']}") for c in found]
+
+
+@pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
+@pytest.mark.parametrize("case", e2e_cases())
+def test_golden_from_logits(case: dict[str, Any]) -> None:
+    """Gradients with respect to the logits, through log-softmax. These vectors take SimPO with gamma = 0."""
+    row = TABLE[case["params"]["loss"]]
+    given = {"gamma": 0.0, **case["params"]}
+    leaves, scores, pairs = from_logits(golden()["inputs"][case["input"]])
+    losses = row.function(scores, pairs, **{name: given[name] for name in row.parameters() if name in given})
+    (losses.values.sum() / len(losses.values)).backward()
+    assert all(close(a, b, 1e-9) for a, b in zip(losses.values.tolist(), case["expect"]["losses"], strict=True))
+    for first, side in enumerate(("lc", "lr")):
+        for leaf, theirs in zip(leaves[first::2], case["expect"]["grad"][side], strict=True):
+            torch.testing.assert_close(leaf.grad, torch.tensor(theirs, dtype=torch.float64), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
@@ -104,6 +149,7 @@ def test_pair_metrics_are_the_golden_ones() -> None:
         assert found["rewards/accuracies_strict"].mean == pytest.approx(expect["accuracy_strict"], rel=1e-12)
         assert found["calibration/nll"].mean == pytest.approx(expect["nll"], rel=1e-9)
         assert found["calibration/brier"].mean == pytest.approx(expect["brier"], rel=1e-9)
+        assert found["calibration/ece"].mean == pytest.approx(expect["ece"], rel=1e-9)
 
 
 def test_the_gate_has_the_golden_file() -> None:

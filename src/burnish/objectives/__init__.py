@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
@@ -58,9 +59,9 @@ class Objective:
         for name in params:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"; did you mean 'objective.{near[0]}'?" if near else ""
-                settings = ", ".join(known) or "no settings"
-                raise ConfigError(f"{self.name} has no setting 'objective.{name}'{hint} It has: {settings}")
+                hint = f"; did you mean 'objective.{near[0]}'?" if near else "."
+                settings = ", ".join(known) or "none at all"
+                raise ConfigError(f"{self.name} has no setting 'objective.{name}'{hint} Its settings: {settings}")
         return {name: _checked(name, params.get(name, default), kind) for name, (kind, default) in known.items()}
 
     def at_reference(self, chosen: int, rejected: int, params: Mapping[str, Any]) -> float | None:
@@ -74,8 +75,8 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         if value not in choices:
             raise ConfigError(f"objective.{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ConfigError(f"objective.{name} = {value!r}: must be a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ConfigError(f"objective.{name} = {value!r}: must be a finite number")
     sound, rule = LIMITS.get(name, (lambda x: True, ""))
     if not sound(value):
         raise ConfigError(f"objective.{name} = {value!r}: {rule}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +40,63 @@ def pair_metrics(rewards: Tensor, scores: TokenScores, pairs: Pairs) -> Mapping[
             if ratios is not None:
                 values[f"logratio/{side}"] = ratios[index]
                 values[f"logratio/{side}_per_token"] = ratios[index] / scores.counts[index]
-    return {name: Metric.of(value) for name, value in values.items()}
+    metrics = {name: Metric.of(value) for name, value in values.items()}
+    both = torch.cat([pairs.chosen, pairs.rejected])
+    metrics["calibration/ece"] = CalibrationError.of(margin)
+    metrics["length/reward_correlation"] = Correlation.of_two(rewards[both], scores.lengths[both])
+    return metrics
+
+
+@dataclass(frozen=True)
+class CalibrationError(Metric):
+    """Expected calibration error of `sigmoid(margin)` as the probability of the label.
+
+    Confidence is `max(P, 1-P)`, in equal bins on [1/2, 1]; `sum_b |n_b|/N |conf_b - acc_b|` is the sum over bins of
+    `|sum of (confidence - outcome)|`, divided by N. So the signed sums of the bins [bins] add over microbatches, and
+    the absolute value is taken once, at the end: the same number whatever the split.
+    """
+
+    def __add__(self, other: Metric) -> CalibrationError:
+        return CalibrationError(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        count = float(self.count)
+        return float(torch.as_tensor(self.total).abs().sum()) / count if count else float("nan")
+
+    @staticmethod
+    def of(values: Tensor, bins: int = 10) -> CalibrationError:
+        """From margins [pairs]; a margin that is not a number makes the result one that is not."""
+        margin = values.detach().double()
+        confidence = torch.sigmoid(margin.abs())
+        place = ((confidence - 0.5) * 2 * bins).long().clamp(0, bins - 1)
+        gaps = margin.new_zeros(bins).index_add(0, place, confidence - half_ties(margin))
+        return CalibrationError(gaps, float(margin.numel()))
+
+
+@dataclass(frozen=True)
+class Correlation(Metric):
+    """Pearson's correlation of x and y from the sums (x, y, xx, yy, xy), which add; undefined where one is constant."""
+
+    def __add__(self, other: Metric) -> Correlation:
+        return Correlation(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        x, y, xx, yy, xy = torch.as_tensor(self.total).tolist()
+        n = float(self.count)
+        varies_x, varies_y = n * xx - x * x, n * yy - y * y
+        # below a millionth of a millionth of n xx, what is left of a constant is rounding, not variance
+        if not (varies_x > 1e-12 * n * xx and varies_y > 1e-12 * n * yy):
+            return float("nan")
+        correlation = float(n * xy - x * y) / math.sqrt(varies_x * varies_y)
+        return max(-1.0, min(1.0, correlation))
+
+    @staticmethod
+    def of_two(x: Tensor, y: Tensor) -> Correlation:
+        """From two tensors of equal length, one value per completion."""
+        x, y = x.detach().double(), y.detach().double()
+        return Correlation(torch.stack([x.sum(), y.sum(), x @ x, y @ y, x @ y]), float(x.numel()))
 
 
 def half_ties(x: Tensor) -> Tensor:
