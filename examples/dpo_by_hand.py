@@ -2,9 +2,10 @@
 
     python examples/dpo_by_hand.py MODEL_DIR PAIRS.jsonl
 
-PAIRS.jsonl has one {"prompt": ..., "chosen": ..., "rejected": ...} a line. This is the slow and obvious way: every
-answer is a padded row with its own copy of the prompt, and the reference is a second model. `burnish train` computes
-the same numbers faster, and a test holds it to this file.
+PAIRS.jsonl has one {"prompt": ..., "chosen": ..., "rejected": ...} a line: three texts, or three lists of token ids
+(taken as they are, so with the end-of-sequence token). This is the slow and obvious way: every answer is a padded row
+with its own copy of the prompt, and the reference is a second model. `burnish train` computes the same numbers faster,
+and a test holds it to this file.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def main(model_dir: str, data: str, pairs_per_step: int = 8) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     with open(data, encoding="utf-8") as lines:
-        pairs = [tokenize(tokenizer, json.loads(line)) for line in lines]
+        rows = [json.loads(line) for line in lines]
+    pairs = [row if isinstance(row["prompt"], list) else tokenize(tokenizer, row) for row in rows]
     steps = [pairs[i : i + pairs_per_step] for i in range(0, len(pairs), pairs_per_step)]
     for number, loss in enumerate(train(model, steps), 1):
         print(f"step {number}: loss {loss:.4f}")

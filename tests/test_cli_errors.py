@@ -41,10 +41,14 @@ def write(folder: Path, *rows: object) -> Path:
         (["objective.bta=1"], "did you mean 'objective.beta'"),
         (["objective.name=dpoo"], "did you mean 'dpo'"),
         (["objective.beta=0"], "objective.beta = 0: must be positive"),
-        (["objective.beta=yes"], "must be a number"),
+        (["objective.beta=yes"], "must be a finite number"),
         (["objective.label_smoothing=0.5"], "below 0.5"),
         (["optim.lr=3"], "optim.lr"),
         (["optim.lr=-1e-6"], "optim.lr"),
+        (["optim.lr=true"], "no values for this key"),
+        (["optim.epochs=inf"], "finite number"),
+        (["objective=dpo"], "for example objective.name="),
+        (["objective.params=3"], "dpo has no setting 'objective.params'"),
         (["optim.steps=1", "optim.epochs=1"], "keep one"),
         (["run.resume=true", "run.overwrite=true"], "contradict"),
         (["reference.kind=none"], "needs a reference"),
@@ -120,6 +124,61 @@ def test_a_folder_that_holds_another_run_or_cannot_be_made(
     assert code == 2 and "run.resume=true" in told and "run.overwrite=true" in told
     code, told = burnish(capsys, *common, f"run.dir={data}")
     assert code == 2 and "is a file" in told
+
+
+def test_overwriting_never_deletes_what_the_run_is_made_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = tmp_path / "first"
+    inside = save_model_dir(first / "model", "llama", "plain")
+    (first / "log.jsonl").write_text("")
+    code, told = burnish(
+        capsys, "train", f"model.path={inside}", f"data.train={write(tmp_path, PAIR)}", f"run.dir={first}",
+        "run.overwrite=true",
+    )  # fmt: skip
+    assert code == 2 and "run.overwrite would delete model.path" in told
+    assert (inside / "model.safetensors").is_file() and (first / "log.jsonl").is_file()
+
+
+@pytest.mark.parametrize("verb", ["train", "check"])
+def test_an_interruption_is_a_sentence_and_130(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"burnish.{verb}.run", interrupted)
+    code, told = burnish(capsys, verb, "model.path=m", "data.train=d")
+    assert code == 130 and "stopped at once" in told
+
+
+def test_a_defect_of_ours_is_one_line_and_its_traceback_lies_in_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(run: config.Run) -> None:
+        if "early" not in run.model.path:
+            runlog.claim_run_dir(run)
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr("burnish.train.run", broken)
+    monkeypatch.chdir(tmp_path)
+    code, told = burnish(capsys, "train", "model.path=m", "data.train=d", "run.dir=out")
+    assert code == 1 and "a defect of burnish, not of your input" in told and "out/defect.txt" in told
+    assert "Traceback" in (tmp_path / "out" / "defect.txt").read_text()
+    code, told = burnish(capsys, "train", "model.path=early", "data.train=d", "run.dir=other")
+    assert code == 1 and not (tmp_path / "other").exists() and (tmp_path / "burnish-defect.txt").is_file()
+    monkeypatch.setenv("BURNISH_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["train", "model.path=m", "data.train=d", "run.dir=new"])
+
+
+def test_out_of_memory_is_no_defect(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(run: config.Run) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("burnish.train.run", full)
+    code, told = burnish(capsys, "train", "model.path=m", "data.train=d")
+    assert code == 3 and "lower engine.token_budget" in told
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_rows(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -36,7 +37,8 @@ def _keys_table() -> str:
 def _load(settings: list[str] | None) -> configuration.Run:
     """An optional first word without '=' is the TOML file; the rest are overrides."""
     words = list(settings or [])
-    file = words.pop(0) if words and "=" not in words[0] else None
+    is_file = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())  # runs/lr=1e-6/config.toml is a file
+    file = words.pop(0) if is_file else None
     return configuration.load(file, words)
 
 
@@ -53,24 +55,22 @@ def train(
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         return
     run = _load(settings)
-    _quiet()
-    from burnish import train as training
+    with _explained(Path(run.run.dir)):
+        _quiet()
+        from burnish import train as training
 
-    try:
         training.run(run)
-    except KeyboardInterrupt as stopped:
-        typer.echo(str(stopped) or "stopped at once; what was saved before is in the run's folder", err=True)
-        raise typer.Exit(130) from None
 
 
 @app.command()
 def check(settings: Settings = None) -> None:
     """Prove on your own model and data what training rests on: one line per identity, with the measured difference."""
     run = _load(settings)
-    _quiet()
-    from burnish import check as checking
+    with _explained():
+        _quiet()
+        from burnish import check as checking
 
-    findings = checking.run(run)
+        findings = checking.run(run)
     for finding in findings:
         typer.echo(f"{'ok    ' if finding.passed else 'FAILED'}  {finding.name}: {finding.measured}")
     if not all(finding.passed for finding in findings):
@@ -83,20 +83,22 @@ def merge(
     out: Annotated[str, typer.Argument(help="new folder for the merged model")],
 ) -> None:
     """Fold a LoRA into its base model."""
-    _quiet()
-    from burnish import model
+    with _explained():
+        _quiet()
+        from burnish import model
 
-    model.merge(adapter, out)
+        model.merge(adapter, out)
     typer.echo(f"merged model written to {out}")
 
 
 @lab_app.command()
 def quickstart(out: Annotated[str, typer.Argument(help="folder for everything it makes")] = "runs/quickstart") -> None:
     """SFT, pairs, DPO and evaluation on flash cards, in about a minute."""
-    _quiet()
-    from burnish.lab import quickstart as world
+    with _explained():
+        _quiet()
+        from burnish.lab import quickstart as world
 
-    world.main(out)
+        world.main(out)
 
 
 @app.callback(invoke_without_command=True)
@@ -117,33 +119,51 @@ def _quiet() -> None:
     logging.set_verbosity_error()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The console script. Exit codes: 0 done, 2 refused, 3 the run went wrong, 130 interrupted, 1 a defect of ours."""
-    sys.exit(guarded(lambda: app(arguments, standalone_mode=True)))
-
-
-def guarded(act: Callable[[], Any]) -> int:
+@contextmanager
+def _explained(run_dir: Path | None = None) -> Iterator[None]:
+    """Around a verb's work: an interruption is a sentence and 130, what nobody foresaw is saved and 1."""
     try:
-        act()
-    except BurnishError as error:
-        print(f"burnish: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("burnish: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
+        yield
+    except (BurnishError, BrokenPipeError):
+        raise
+    except KeyboardInterrupt as stopped:
+        saved = "; what was saved before is in the run's folder" if run_dir else ""
+        typer.echo(f"burnish: {str(stopped) or f'stopped at once{saved}'}", err=True)
+        raise typer.Exit(130) from None
     except Exception as error:
         if os.environ.get("BURNISH_DEBUG"):
             raise
-        file = Path("burnish-defect.txt")
-        try:
-            file.write_text(traceback.format_exc(), encoding="utf-8")
-            told = f"; the details are in {file}"
-        except OSError:
-            told = "; set BURNISH_DEBUG=1 to see the details"
-        print(
-            f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}", file=sys.stderr
-        )
-        return 1
-    return 0
+        raise typer.Exit(_report_unforeseen(error, run_dir)) from None
+
+
+def _report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
+    """Say what happened in one line, keep the traceback in the run's folder or here; returns the exit code."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        advice = "lower engine.token_budget, or set engine.gradient_checkpointing=true; neither changes the result"
+        print(f"burnish: out of memory: {advice}", file=sys.stderr)
+        return 3
+    own = run_dir is not None and (run_dir / "config.toml").exists()
+    file = run_dir / "defect.txt" if run_dir is not None and own else Path("burnish-defect.txt")
+    try:
+        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        told = f"; the details are in {file}"
+    except OSError:
+        told = "; set BURNISH_DEBUG=1 to see the details"
+    message = f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}"
+    print(message, file=sys.stderr)
+    return 1
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. Exit codes: 0 done, 2 refused, 3 the run went wrong, 130 interrupted, 1 a defect of ours."""
+    try:
+        app(arguments, standalone_mode=True)
+    except BurnishError as error:
+        print(f"burnish: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("BURNISH_DEBUG"):
+            raise
+        sys.exit(_report_unforeseen(error))

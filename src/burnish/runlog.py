@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -117,8 +118,10 @@ def _drop_cut_line(file: Path) -> None:
     """A crash may leave half a line; what is appended next must not become part of it."""
     if file.exists():
         with file.open("rb+") as stream:
-            written = stream.read()
-            stream.truncate(written.rfind(b"\n") + 1)
+            end = stream.seek(0, os.SEEK_END)
+            while end and stream.seek(end - 1) >= 0 and stream.read(1) != b"\n":
+                end -= 1
+            stream.truncate(end)
 
 
 def read(folder: Path) -> Iterator[dict[str, Any]]:
@@ -126,7 +129,7 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
 
     Raises DataError where there is no log, or a line other than the last is no record.
     """
-    file = folder / "log.jsonl"
+    file, number = folder / "log.jsonl", 0
     try:
         with file.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):
@@ -139,4 +142,4 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Is {folder} the folder of a run?") from None
     except ValueError as error:
-        raise DataError(f"{file}:{number}: not a record of a run's log: {error}") from None
+        raise DataError(f"{file}: line {number} or the next is not a record of a run's log: {error}") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from burnish import runlog
 from burnish.config import Run, to_toml
 
 Record = dict[str, Any]
+
+STILL_NATS = 0.05  # log-ratios below this are within what one step moves
+STILL_MARGIN = 0.01  # in the reward of the loss; 0.01 more margin is a quarter of a per cent more probability
 
 
 def write_summary(folder: Path) -> str:
@@ -26,27 +30,39 @@ def write_summary(folder: Path) -> str:
 
 
 def words(steps: Sequence[Record], evals: Sequence[Record]) -> str:
-    """What moved, from the first step to the last tenth of them, and what is usual about it."""
+    """What moved, from the start to the last tenth of the steps, and what is usual about it.
+
+    With a reference the start is the first step (where the initial one gives log-ratios of exactly 0); without one
+    each step's level depends on its own groups, so the first tenth of the steps stands for the start.
+    """
     if not steps:
         return "no step was made"
-    last = steps[-max(1, len(steps) // 10) :]
+    tenth = max(1, len(steps) // 10)
+    referenced = "logratio/chosen" in steps[-1]
 
-    def end(name: str) -> float:
-        return sum(float(r[name]) for r in last) / len(last)
+    def mean(name: str, some: Sequence[Record]) -> float:
+        return sum(float(r[name]) for r in some) / len(some)
 
-    lines = [
-        "",
-        f"{len(steps)} steps, {sum(r['tokens'] for r in steps):,} tokens, {sum(r['seconds'] for r in steps):.1f} s",
-    ]
-    lines.append(f"loss {float(steps[0]['loss']):.4f} -> {end('loss'):.4f}")
-    if "logratio/chosen" in steps[-1]:
-        lines.append(_displacement(end("logratio/chosen"), end("logratio/rejected")))
+    def moved(name: str) -> tuple[float, float]:
+        return mean(name, steps[:1] if referenced else steps[:tenth]), mean(name, steps[-tenth:])
+
+    tokens, seconds = sum(r["tokens"] for r in steps), sum(r["seconds"] for r in steps)
+    before, after = moved("loss")
+    lines = ["", f"{len(steps)} steps, {tokens:,} tokens, {seconds:.1f} s", f"loss {before:.4f} -> {after:.4f}"]
+    if referenced:
+        sides = [moved(f"logratio/{side}") for side in ("chosen", "rejected")]
+        lines.append(_displacement(*(after - before for before, after in sides)))
+    elif "logps/chosen_per_token" in steps[-1]:
+        sides_seen = [side for side in ("chosen", "rejected") if f"logps/{side}_per_token" in steps[-1]]
+        levels = [(side, *moved(f"logps/{side}_per_token")) for side in sides_seen]
+        told = ", ".join(f"{side} answers {start:.3f} -> {end:.3f} nats a token" for side, start, end in levels)
+        lines.append(f"log-probability of {told} (no reference: the level varies with each step's groups)")
     if "rewards/accuracies" in steps[-1]:
-        lines += _margins(steps, end)
+        lines += _margins(steps, moved)
     for record in evals[-1:]:
         accuracy = record.get("rewards/accuracies")
-        more = f", accuracy {accuracy:.3f}" if accuracy is not None else ""
-        lines.append(f"held out ({record['groups']} groups): loss {record['loss']:.4f}{more}")
+        more = f", accuracy {float(accuracy):.3f}" if accuracy is not None else ""
+        lines.append(f"held out ({record['groups']} groups): loss {float(record['loss']):.4f}{more}")
     return "\n".join(lines)
 
 
@@ -55,23 +71,28 @@ def _displacement(chosen: float, rejected: float) -> str:
         return f"gained {x:.2f} nats" if x >= 0 else f"lost {-x:.2f} nats"
 
     text = f"chosen answers {moved(chosen)}, rejected {moved(rejected)}: "
-    if max(abs(chosen), abs(rejected)) < 0.05:
+    if max(abs(chosen), abs(rejected)) < STILL_NATS:
         return text + "the policy has hardly left its reference; more steps or a higher optim.lr would move it."
     if chosen < 0 and rejected < chosen:
         return text + (
             "this is normal: the loss asks only for the difference, and text that the policy did not write itself "
             "loses probability as it moves. Beyond some ten nats on the chosen side, lower optim.lr or add an SFT term."
         )
-    if chosen < 0:
-        return text + "the chosen answers fell more than the rejected: the ranking got worse; look at the labels."
+    if rejected >= chosen:
+        return text + "the rejected side came out ahead, so the ranking got worse; look at the labels."
     if rejected > 0:
         return text + "both rose: the two sides share text, and the chosen answers pulled the rejected along."
     return text + "the two sides parted, which is what the objective asks for."
 
 
-def _margins(steps: Sequence[Record], end: Any) -> list[str]:
-    accuracy = end("rewards/accuracies")
-    lines = [f"margin {end('rewards/margins'):.4f}, training accuracy {accuracy:.3f} (0.5 is chance)"]
+def _margins(steps: Sequence[Record], moved: Callable[[str], tuple[float, float]]) -> list[str]:
+    before, after = moved("rewards/margins")
+    ranked_before, ranked = moved("rewards/accuracies")
+    lines = [
+        f"margin {before:.4f} -> {after:.4f}, training accuracy {ranked_before:.3f} -> {ranked:.3f} (0.5 is chance)"
+    ]
+    if abs(after - before) < STILL_MARGIN:
+        lines.append("the margin hardly moved: optim.lr is likely too low, or the steps too few.")
     early = steps[: max(2, len(steps) // 20)]
     if len(steps) >= 20 and sum(float(r["rewards/accuracies"]) for r in early[1:]) / (len(early) - 1) > 0.97:
         lines.append(
@@ -88,7 +109,7 @@ def _margins(steps: Sequence[Record], end: Any) -> list[str]:
 
 
 def draw(steps: Sequence[Record], file: Path) -> None:
-    """Log-ratios apart, margin and accuracy, over the steps."""
+    """Chosen and rejected apart (log-ratios; without a reference log-probs per token), and accuracy, over the steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -96,15 +117,14 @@ def draw(steps: Sequence[Record], file: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     at = [r["step"] for r in steps]
+    referenced = "logratio/chosen" in steps[-1]
+    shown = "logratio/{}" if referenced else "logps/{}_per_token"  # sums without a reference show mostly the lengths
     for side, color in (("chosen", "#1b7837"), ("rejected", "#b2182b")):
-        left.plot(
-            at,
-            [float(r[f"logratio/{side}"]) for r in steps if f"logratio/{side}" in r] or [0.0] * len(at),
-            color=color,
-            label=side,
-        )
-    left.axhline(0, color="#999999", linewidth=0.8)
-    left.set(title="log-ratio to the reference", xlabel="step", ylabel="nats per answer")
+        left.plot(at, [float(r[shown.format(side)]) for r in steps], color=color, label=side)
+    if referenced:
+        left.axhline(0, color="#999999", linewidth=0.8)
+    title, unit = ("log-ratio to the reference", "answer") if referenced else ("log-probability", "token")
+    left.set(title=title, xlabel="step", ylabel=f"nats per {unit}")
     left.legend(frameon=False)
     right.plot(at, [float(r["rewards/accuracies"]) for r in steps], color="#2166ac")
     right.axhline(0.5, color="#999999", linewidth=0.8)
@@ -117,9 +137,11 @@ def draw(steps: Sequence[Record], file: Path) -> None:
 def model_card(run: Run, notes: Sequence[str]) -> str:
     """A README.md for the model's folder, with the settings as they were."""
     library = "peft" if run.adapter.kind != "none" else "transformers"
-    front = f"---\nbase_model: {run.model.path}\nlibrary_name: {library}\ntags: [burnish, {run.objective.name}]\n---\n"
+    name = Path(run.model.path).resolve().name
+    base = json.dumps(run.model.path)  # a YAML string whatever the path holds
+    front = f"---\nbase_model: {base}\nlibrary_name: {library}\ntags: [burnish, {run.objective.name}]\n---\n"
     told = "\n".join(f"    {line}" for line in notes)
     return (
-        f"{front}\n# {Path(run.model.path).name}, polished with {run.objective.name}\n\nTrained with burnish.\n\n"
+        f"{front}\n# {name}, polished with {run.objective.name}\n\nTrained with burnish.\n\n"
         f"## Data and objective\n\n{told}\n\n## Settings\n\n```toml\n{to_toml(run)}```\n"
     )

@@ -319,8 +319,7 @@ def test_correlation_is_pearsons_and_undefined_for_a_constant() -> None:
 
 
 def test_a_metric_without_units_is_not_a_number_and_adds_nothing() -> None:
-    none = Metric.of(torch.zeros(0))
-    assert math.isnan(none.mean) and (none + Metric(3.0, 2.0)).mean == 1.5
+    assert math.isnan(Metric.of(torch.zeros(0)).mean) and (Metric.of(torch.zeros(0)) + Metric(3.0, 2.0)).mean == 1.5
     assert half_ties(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [0.0, 0.5, 1.0]
 
 

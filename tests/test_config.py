@@ -1,0 +1,150 @@
+"""The configuration: values as TOML or bare words, closed keys, defaults that depend on others, advice on the rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from burnish import config
+from burnish.errors import ConfigError
+
+KNOWN = ["model.path=m", "data.train=d"]
+SPELLINGS = """model.path data.train data.eval objective.name reference.kind adapter.kind optim.lr optim.steps
+optim.epochs optim.groups_per_step optim.schedule optim.warmup optim.weight_decay optim.max_grad_norm model.dtype
+engine.token_budget save.every run.dir run.resume run.overwrite seed"""
+
+
+def load(*overrides: str) -> config.Run:
+    return config.load(None, [*KNOWN, *overrides])
+
+
+def test_every_promised_key_is_there_with_its_meaning() -> None:
+    rows = {row.name: row for row in config.describe_keys()}
+    assert set(SPELLINGS.split()) <= set(rows)
+    assert all(row.meaning for row in rows.values())
+    assert rows["optim.groups_per_step"].default == "32" and rows["optim.groups_per_step"].unit == "groups"
+    assert rows["engine.token_budget"].unit == "tokens" and rows["optim.warmup"].unit == "fraction"
+
+
+@pytest.mark.parametrize(
+    ("text", "read", "value"),
+    [
+        ("optim.lr=1e-6", lambda r: r.optim.lr, 1e-6),
+        ("optim.steps=1_000", lambda r: r.optim.steps, 1000),
+        ("optim.schedule=cosine", lambda r: r.optim.schedule, "cosine"),
+        ('optim.schedule="cosine"', lambda r: r.optim.schedule, "cosine"),
+        ("run.resume=true", lambda r: r.run.resume, True),
+        ('data.train=["a", "b"]', lambda r: r.data.train, ["a", "b"]),
+        ("data.train=a=b.jsonl", lambda r: r.data.train, "a=b.jsonl"),
+        ("run.dir=2026", lambda r: r.run.dir, "2026"),
+        ("run.dir=2026-11-23", lambda r: r.run.dir, "2026-11-23"),
+        ("run.dir=true", lambda r: r.run.dir, "true"),
+        ("run.dir=1\ny = 2", lambda r: r.run.dir, "1\ny = 2"),
+        ("objective.beta=0.3", lambda r: r.objective.params, {"beta": 0.3}),
+        ("objective.normalize=sum", lambda r: r.objective.params, {"normalize": "sum"}),
+    ],
+)  # fmt: skip
+def test_values_are_toml_or_bare_words(text: str, read: object, value: object) -> None:
+    assert read(load(text)) == value  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model.pth=x", "no key 'model.pth'; did you mean 'model.path'"),
+        ("modle.path=x", "no key 'modle.path'; did you mean 'model.path'"),
+        ("optm.lr=1", "no key 'optm.lr'; did you mean 'optim.lr'"),
+        ("lr=1e-6", "no key 'lr'; did you mean 'optim.lr'"),
+        ("optim.learning_rate=1e-6", "did you mean 'optim.lr'"),
+        ("lora.rank=8", "did you mean 'adapter.rank'"),
+        ("sed=1", "did you mean 'seed'"),
+        ("beta=0.1", "no key 'beta'.*written like objective.beta"),
+        ("dpo.beta=0.1", "no key 'dpo.beta'.*written like objective.beta"),
+        ("objective=dpo", "objective is a table.*objective.name="),
+        ("optim=3", "optim is a table.*optim.lr="),
+        ("seed.x=1", "seed = "),
+        ("optim.lr.x=1", "optim.lr = "),
+        ("data.train=[a, b]", "quote the words of a list"),
+        ("optim.lr=0", "greater than 0"),
+        ("optim.lr=3", "less than or equal to 1"),
+        ("optim.lr=nan", "finite"),
+        ("optim.lr=true", "optim.lr = True: true and false are no values for this key"),
+        ("optim.steps=true", "no values for this key"),
+        ("optim.steps=1.5", "optim.steps = 1.5"),
+        ("optim.epochs=inf", "finite"),
+        ("seed=99999999999999999999", "seed = "),
+        ("data.overlong=crop", "'drop', 'cut_prompt_left' or 'cut_completion'"),
+        ("run.toml", "not key=value.*a TOML file comes first"),
+    ],
+)  # fmt: skip
+def test_refusals_are_sentences(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["run.resume=true", "run.overwrite=true"], "contradict each other"),
+        (["optim.steps=3", "optim.epochs=1"], "keep one"),
+        (["reference.kind=path"], "needs reference.path"),
+        (["adapter.kind=qlora"], "bitsandbytes package, which is not installed"),
+    ],
+)  # fmt: skip
+def test_combinations_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=message):
+        load(*overrides)
+
+
+@pytest.mark.parametrize("missing", ["model.path", "data.train"])
+def test_what_must_be_named(missing: str) -> None:
+    with pytest.raises(ConfigError, match=f"{missing} is missing"):
+        config.load(None, [text for text in KNOWN if not text.startswith(missing)])
+
+
+def test_what_depends_on_other_keys_is_resolved() -> None:
+    assert (load().optim.lr, load("adapter.kind=lora").optim.lr) == (5e-7, 5e-6)
+    assert load("adapter.kind=lora", "optim.lr=1e-4").optim.peak_lr == 1e-4
+    assert (load().optim.epochs, load("optim.steps=7").optim.epochs) == (1.0, None)
+    assert Path(load("run.dir=runs/first").reference.store) == Path("runs/reference-store")
+    assert load("run.dir=runs/first").reference.store == load("run.dir=runs/second").reference.store  # a sweep shares
+
+
+def test_the_tree_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load().optim.lr = 1.0  # type: ignore[misc]
+
+
+def test_words_after_the_file_override_it(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('seed = 3\n[model]\npath = "m"\n[data]\ntrain = "d"\n[objective]\nname = "ipo"\ntau = 0.2\n')
+    run = config.load(str(file), ["objective.tau=0.5", "seed=4"])
+    assert (run.seed, run.objective.name, run.objective.params) == (4, "ipo", {"tau": 0.5})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(str(tmp_path / "none.toml"))
+    for wrong in (b"= 3", b"\xff"):
+        file.write_bytes(wrong)
+        with pytest.raises(ConfigError, match="is not TOML"):
+            config.load(str(file))
+
+
+@given(st.floats(1e-9, 1.0), st.integers(1, 10**6), st.text(min_size=1), st.floats(1e-3, 10.0))
+def test_written_and_read_back_it_is_equal(lr: float, steps: int, words: str, beta: float) -> None:
+    given_run = load(f"optim.lr={lr!r}", f"optim.steps={steps}", f"objective.beta={beta!r}")
+    run = given_run.model_copy(update={"model": given_run.model.model_copy(update={"path": words})})
+    text = config.to_toml(run)
+    assert config._resolved(config.Run.model_validate(config.tomllib.loads(text))) == run
+
+
+def test_advice_only_beyond_ten_times_what_was_published() -> None:
+    published = (5e-7, 1e-6)
+    for lr, adapter in ((5.1e-8, False), (9.9e-6, False), (5.1e-7, True), (9.9e-5, True)):
+        assert config.lr_advice("dpo", lr, published, adapter) is None
+    for lr, adapter, word in ((4.9e-8, False, "far below"), (1.1e-5, False, "far above"), (1.1e-4, True, "far above")):
+        told = config.lr_advice("dpo", lr, published, adapter)
+        assert told is not None and word in told and "dpo" in told
