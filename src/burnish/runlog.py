@@ -66,6 +66,15 @@ def _spare_inputs(run: Run, folder: Path) -> None:
                 )
 
 
+def refuse_finished(run: Run) -> None:
+    """Raises StoreError where `run.resume` asks to go on with a run that came to its end."""
+    folder = Path(run.run.dir)
+    if run.run.resume and (folder / "log.jsonl").exists() and any(r["record"] == "end" for r in read(folder)):
+        raise StoreError(
+            f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume"
+        )
+
+
 class RunLog:
     """Appends records to `log.jsonl`. A log that cannot be written raises StoreError at once.
 

@@ -20,7 +20,7 @@ from burnish.errors import TrainingError
 from burnish.group import EncodedGroup
 from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
-from burnish.runlog import RunLog, claim_run_dir
+from burnish.runlog import RunLog, claim_run_dir, refuse_finished
 from burnish.schedule import learning_rate
 from burnish.summary import model_card, write_summary
 from burnish.tensors import Losses, Metric, PackedBatch, TokenScores
@@ -32,6 +32,7 @@ class Interrupted(KeyboardInterrupt):
 
 def run(config: Run, *, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
+    refuse_finished(config)
     ready = prepare(config)
     claim_run_dir(config)
     if config.engine.threads:
@@ -183,6 +184,7 @@ def resume(trainer: Trainer) -> int:
     """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0."""
     folders = checkpoint.found(Path(trainer.run.run.dir))
     if not folders:
+        trainer.log.cut_after(0)
         trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
         return 0
     state = checkpoint.load(folders[-1])
