@@ -107,11 +107,12 @@ def _reference(
     began = time.perf_counter()
     computed = reference.fill(store, chunks, scorer, shown.stage("reference log-probs"))
     took = time.perf_counter() - began
+    stored = len({id(group) for group in groups}) - computed
     shown.note(
         f"reference: {path} (weights {weights[:12]}), {config.model.dtype}; {computed} groups computed, "
-        f"{len(groups) - computed} taken from the store" + (f", {took:.1f} s" if computed else "")
+        f"{stored} taken from the store" + (f", {took:.1f} s" if computed else "")
     )
-    log.append("reference", weights=weights, computed=computed, stored=len(groups) - computed, seconds=took)
+    log.append("reference", weights=weights, computed=computed, stored=stored, seconds=took)
     return store
 
 

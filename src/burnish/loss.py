@@ -12,7 +12,7 @@ from burnish.group import EncodedGroup
 from burnish.objectives import Objective
 from burnish.pack import offsets
 from burnish.tensors import Losses, PackedBatch, Pairs, Singles, TokenScores
-from burnish.views import pair_view, single_view
+from burnish.views import pair_view, winner_view
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class StepLoss:
             return len(groups)
         if self.objective.unit == "pair":
             return sum(len(pair_view(group, self.pair_rule)) for group in groups)
-        trained = [(group, k) for group in groups for k, _ in single_view(group)]
+        trained = [(group, k) for group in groups for k in winner_view(group)]
         if self.objective.unit == "completion":
             return len(trained)
         return sum(len(group.completion_ids[k]) for group, k in trained)
@@ -51,7 +51,7 @@ class StepLoss:
     def __call__(self, scores: TokenScores, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> Losses:
         """`groups` are the step's; the batch names those that stand in it, in order."""
         here = [groups[i] for i in batch.group_index]
-        view = self._pairs(here, scores) if self.objective.view == "pairs" else self._singles(here, scores)
+        view = self._pairs(here, scores) if self.objective.view == "pairs" else self._winners(here, scores)
         losses: Losses = self.objective.function(scores, view, **self.params)
         return losses
 
@@ -68,14 +68,10 @@ class StepLoss:
             torch.tensor([t[2] for t in triples], dtype=scores.policy.dtype, device=device),
         )
 
-    def _singles(self, groups: Sequence[EncodedGroup], scores: TokenScores) -> Singles:
-        singles = [
-            (start + k, label)
-            for start, group in zip(offsets(groups), groups, strict=True)
-            for k, label in single_view(group)
-        ]
+    def _winners(self, groups: Sequence[EncodedGroup], scores: TokenScores) -> Singles:
+        winners = [start + k for start, group in zip(offsets(groups), groups, strict=True) for k in winner_view(group)]
         device = scores.policy.device
         return Singles(
-            torch.tensor([k for k, _ in singles], dtype=torch.long, device=device),
-            torch.tensor([label for _, label in singles], dtype=torch.bool, device=device),
+            torch.tensor(winners, dtype=torch.long, device=device),
+            torch.ones(len(winners), dtype=torch.bool, device=device),
         )

@@ -68,11 +68,14 @@ def _read(
     refusal = views.missing_feedback(groups, objective.view, objective.name)
     if refusal:
         raise DataError(refusal)
-    usable = [g for g in groups if objective.view != "pairs" or views.pair_view(g, run.data.pair_rule)]
+    usable = [g for g in groups if views.usable(g, objective.view, run.data.pair_rule)]
     if len(usable) < len(groups):
-        lines.append(f"  {len(groups) - len(usable)} groups left out: all their completions are tied")
+        lines.append(
+            f"  {len(groups) - len(usable)} groups left out: no answer in them is better than another, or good"
+        )
     if not usable:
-        raise DataError(f"data.{name}: nothing is left to train on. See the counts above")
+        told = "\n".join(line for line in lines if line.startswith((name, "  ")))
+        raise DataError(f"data.{name}: nothing is left to train on:\n{told}")
     sizes = [len(c) for g in usable for c in g.completion_ids]
     prompts = [len(g.prompt_ids) for g in usable]
     lines.append(

@@ -38,6 +38,16 @@ def single_view(group: EncodedGroup) -> tuple[tuple[int, bool], ...]:
     return tuple((k, True) for k in range(len(group.completion_ids)))
 
 
+def winner_view(group: EncodedGroup) -> tuple[int, ...]:
+    """The completions worth imitating: desirable, best-scored, winning; all where nothing was judged."""
+    return tuple(k for k, desirable in single_view(group) if desirable)
+
+
+def usable(group: EncodedGroup, view: str, rule: str) -> bool:
+    """Whether the group gives an objective of this view anything to learn from."""
+    return bool(pair_view(group, rule) if view == "pairs" else winner_view(group))
+
+
 def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) -> str | None:
     """The sentence that refuses data whose groups lack the feedback an objective needs; None if all have it."""
     if view != "pairs":

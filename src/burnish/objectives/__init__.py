@@ -32,7 +32,7 @@ class Objective:
 
     name: str
     function: Callable[..., Losses]
-    view: Literal["pairs", "singles"]
+    view: Literal["pairs", "winners"]
     needs_reference: bool
     unit: Unit
     beta_unit: Literal["per sequence", "per token", ""]
@@ -89,7 +89,7 @@ def _log2(**_: Any) -> float:
 
 ROWS = [
     Objective(
-        "sft", likelihood.sft, "singles", False, "token", "", (5e-6, 5e-5), "maximum likelihood", "-log p",
+        "sft", likelihood.sft, "winners", False, "token", "", (5e-6, 5e-5), "maximum likelihood", "-log p",
         "Imitate the chosen answers; the baseline every preference run should be compared with.",
     ),
     Objective(
