@@ -94,7 +94,8 @@ def _reference(
     if config.reference.kind == "path":
         model.require_model_dir(path)
     weights = model.weights_hash(path)
-    store = ReferenceStore(Path(config.reference.store), weights, config.model.dtype, engine.VERSION)
+    computed_in = f"{config.model.dtype}/{config.engine.products}"
+    store = ReferenceStore(Path(config.reference.store), weights, computed_in, engine.VERSION)
     for name in store.rejected:
         shown.note(f"reference: stored block {name} was damaged; it is computed again")
     chunks = reference_chunks(ready, steps, end)

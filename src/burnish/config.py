@@ -104,6 +104,9 @@ class EngineConfig(Table):
     token_budget: int = key(8192, "most input tokens in one forward pass; never changes a result", "tokens", ge=1)
     layout: Literal["auto", "shared", "padded"] = key("auto", "share prompts where the model allows it; or force")
     gradient_checkpointing: bool = key(False, "recompute activations in backward: less memory, a third more time")
+    products: Literal["highest", "high", "medium"] = key(
+        "highest", "precision of float32 matrix products (torch.set_float32_matmul_precision); medium is faster"
+    )
     threads: int | None = key(None, "CPU threads; unset: torch's choice", ge=1)
 
 

@@ -147,7 +147,7 @@ def from_json(row: Mapping[str, Any], where: str = "") -> Group:
 def turns(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
     """A string, or a list of `{"role", "content"}` objects. Raises DataError for anything else."""
     if isinstance(value, str):
-        return value
+        return _sound(value, where, what)
     if not isinstance(value, list) or not value:
         kind = "missing" if value is None else f"a {type(value).__name__}" if not isinstance(value, list) else "empty"
         raise DataError(f"{where}: the {what} is {kind}; it must be text or a list of messages")
@@ -161,8 +161,15 @@ def turns(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
         if not isinstance(content, str):
             raise DataError(f"{where}: a message of the {what} has no text as its content")
         extra = {k: v for k, v in message.items() if k not in ("role", "content") and v is not None}
-        found.append(Message(message["role"], content, extra))
+        found.append(Message(message["role"], _sound(content, where, what), extra))
     return tuple(found)
+
+
+def _sound(text: str, where: str, what: str) -> str:
+    """The text, if it can be encoded at all. JSON lets half a surrogate pair through; no tokenizer does."""
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise DataError(f"{where}: the {what} holds a lone surrogate, half a character; repair or drop the row")
+    return text
 
 
 def _turns_to_json(value: str | tuple[Message, ...]) -> Any:

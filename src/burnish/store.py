@@ -43,7 +43,7 @@ class ReferenceStore:
     def __init__(self, root: Path, weights: str, dtype: str, engine_version: int) -> None:
         name = hashlib.sha256(f"{weights}/{dtype}/{engine_version}".encode()).hexdigest()[:24]
         self.folder = root / name
-        self.number = np.dtype("<f8" if dtype == "float64" else "<f4")
+        self.number = np.dtype("<f8" if dtype.startswith("float64") else "<f4")
         self.rejected: list[str] = []
         self._rows: dict[bytes, np.ndarray] = {}
         self._fresh: dict[bytes, np.ndarray] = {}

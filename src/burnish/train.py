@@ -35,6 +35,7 @@ def run(config: Run, *, progress: bool | None = None) -> Path:
     refuse_finished(config)
     ready = prepare(config)
     claim_run_dir(config)
+    torch.set_float32_matmul_precision(config.engine.products)
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
     steps, end = total_steps(config, len(ready.train))
