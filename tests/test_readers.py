@@ -91,6 +91,7 @@ def test_hub_loading_code_on_a_local_copy(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 FAULTS = [
+    ('{"prompt": "\\ud83d", "chosen": "a", "rejected": "b"}', "lone surrogate"),
     ("{not json", "not JSON"),
     ('{"prompt": "p", "chosen": "a"}', "no known format"),
     ('{"prompt": "p", "chosen": null, "rejected": "b"}', "'chosen' is null"),

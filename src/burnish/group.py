@@ -167,8 +167,10 @@ def turns(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
 
 def _sound(text: str, where: str, what: str) -> str:
     """The text, if it can be encoded at all. JSON lets half a surrogate pair through; no tokenizer does."""
-    if any("\ud800" <= c <= "\udfff" for c in text):
-        raise DataError(f"{where}: the {what} holds a lone surrogate, half a character; repair or drop the row")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: the {what} holds a lone surrogate, half a character; mend the row") from None
     return text
 
 
