@@ -169,3 +169,8 @@ def test_real_files_are_read_row_for_row(shared_data: Path, file: str, groups: i
     found = read(str(shared_data / file))
     assert len(found.groups) == groups
     assert Counter(s.reason for s in found.skipped) == skipped
+
+
+def test_an_answer_that_begins_with_the_user_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="chosen answer begins with a turn of the user"):
+        read(write(tmp_path, {"prompt": [USER], "chosen": [USER], "rejected": [BAD]}))

@@ -138,7 +138,8 @@ def _explained(run_dir: Path | None = None) -> Iterator[None]:
 
 def _report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
     """Say what happened in one line, keep the traceback in the run's folder or here; returns the exit code."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+    kinds = isinstance(error, MemoryError), type(error).__name__ == "OutOfMemoryError", "allocate memory" in str(error)
+    if any(kinds):  # Python's, torch's on a GPU, torch's on the CPU
         advice = "lower engine.token_budget, or set engine.gradient_checkpointing=true; neither changes the result"
         print(f"burnish: out of memory: {advice}", file=sys.stderr)
         return 3

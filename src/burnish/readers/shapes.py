@@ -73,6 +73,9 @@ def _without_prompt(side: str | tuple[Message, ...], prompt: tuple[Message, ...]
 
 
 def _pair(row: Row, prompt: str | tuple[Message, ...], sides: list[Any], where: str) -> Group:
+    for side, name in zip(sides, ("chosen", "rejected"), strict=True):
+        if not isinstance(side, str) and side[0].role != "assistant":
+            raise DataError(f"{where}: the {name} answer begins with a turn of the {side[0].role}, not the assistant")
     if sides[0] == sides[1]:
         raise Useless("chosen equals rejected")
     models = [row.get("chosen_model"), row.get("rejected_model")]
