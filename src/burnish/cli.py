@@ -140,7 +140,10 @@ def _report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
     """Say what happened in one line, keep the traceback in the run's folder or here; returns the exit code."""
     kinds = isinstance(error, MemoryError), type(error).__name__ == "OutOfMemoryError", "allocate memory" in str(error)
     if any(kinds):  # Python's, torch's on a GPU, torch's on the CPU
-        advice = "lower engine.token_budget, or set engine.gradient_checkpointing=true; neither changes the result"
+        advice = (
+            "lower engine.token_budget or set engine.gradient_checkpointing=true, which change no result; "
+            "or drop the longest groups with data.max_length"
+        )
         print(f"burnish: out of memory: {advice}", file=sys.stderr)
         return 3
     own = run_dir is not None and (run_dir / "config.toml").exists()
