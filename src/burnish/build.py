@@ -65,7 +65,11 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
         masters.parameters, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
     )
     trained = sum(p.numel() for p in masters.parameters)
-    shown.note(f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups")
+    passes = (end or steps * optim.groups_per_step) / len(ready.train)
+    shown.note(
+        f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups: "
+        f"{passes:.3g} passes over the data"
+    )
     return Trainer(ready, scorer, masters, optimizer, store, log, shown, steps, end)
 
 

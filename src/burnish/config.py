@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -266,6 +266,12 @@ def _resolved(run: Run) -> Run:
         raise ConfigError("optim.steps and optim.epochs are both set: each says when to stop; keep one")
     if run.reference.kind == "path" and not run.reference.path:
         raise ConfigError("reference.kind = 'path' needs reference.path, the model to compare with")
+    if run.reference.path and run.reference.kind != "path":
+        raise ConfigError("reference.path is set, but reference.kind is not 'path', so it would be ignored: set both")
+    if run.adapter.dora and run.adapter.kind != "none" and run.model.dtype == "bfloat16":
+        raise ConfigError(
+            "adapter.dora rescales every weight, and in bfloat16 that alone moves the policy: use float32"
+        )
     if run.adapter.kind == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError("adapter.kind = 'qlora' needs the bitsandbytes package, which is not installed; use 'lora'")
     if run.adapter.kind == "qlora" and run.model.dtype == "float64":
@@ -308,7 +314,8 @@ def describe_keys() -> Iterator[KeyRow]:
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             default = "unset" if field.default is None else repr(field.default)
             dotted = name if table == name else f"{table}.{name}"
-            yield KeyRow(dotted, default, str(extra.get("unit", "")), field.description or "")
+            choices = [str(x) for x in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
+            yield KeyRow(dotted, default, " | ".join(choices) or str(extra.get("unit", "")), field.description or "")
 
 
 def _fields(table: str) -> dict[str, Any]:

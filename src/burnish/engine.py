@@ -56,6 +56,7 @@ class Engine:
         output = self._forward(self.policy.decoder, batch, keep)
         hidden = output.last_hidden_state.flatten(0, 1).index_select(0, rows)
         head = self.policy.head
+        hidden = hidden.to(head.weight.dtype)  # some families end in a float32 norm
         bias = getattr(head, "bias", None)
         logps = token_logprobs(hidden, head.weight, batch.targets, bias, self.policy.transform)
         return logps, self._router_loss(output, batch) if self.router_aux_coef else None

@@ -216,6 +216,8 @@ def weights_hash(path: str) -> str:
 def save_model(policy: Policy, folder: Path, tokenizer: Any) -> None:
     """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in."""
     folder.mkdir(parents=True)
+    if policy.adapted and Path(policy.path).is_dir():  # so that the adapter finds its base from any folder
+        policy.module.active_peft_config.base_model_name_or_path = str(Path(policy.path).resolve())
     policy.module.save_pretrained(folder)
     file = folder / "config.json"
     if file.exists():

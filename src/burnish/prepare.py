@@ -57,13 +57,14 @@ def _read(
     groups: list[EncodedGroup] = []
     for source in sources:
         found = readers.read(source, format=run.data.format, split="train", limit=run.data.limit)
-        encoded, report = render.encode_all(
-            renderer, found.groups, max_length=run.data.max_length, overlong=run.data.overlong
-        )
+        used = [views.keep_used(group, objective.view, run.data.pair_rule) for group in found.groups]
+        encoded, report = render.encode_all(renderer, used, max_length=run.data.max_length, overlong=run.data.overlong)
         groups += encoded
         lines.append(f"{name}: {source}: {len(found.groups)} groups read as {found.format}. {found.note}".rstrip())
         reasons = Counter(skip.reason for skip in found.skipped)
         lines += [f"  {count} rows left out: {reason}" for reason, count in reasons.most_common()]
+        unused = sum(len(a.completions) - len(b.completions) for a, b in zip(found.groups, used, strict=True))
+        lines += [f"  {unused} answers set aside: {objective.name} does not look at them"] * bool(unused)
         lines += [f"  {line}" for line in report.lines()]
     refusal = views.missing_feedback(groups, objective.view, objective.name)
     if refusal:

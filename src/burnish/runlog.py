@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from burnish.config import Run, to_toml
+from burnish.config import Run, load, to_toml
 from burnish.errors import DataError, StoreError
 
 OURS = ("config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt")
@@ -66,9 +66,27 @@ def _spare_inputs(run: Run, folder: Path) -> None:
                 )
 
 
-def refuse_finished(run: Run) -> None:
-    """Raises StoreError where `run.resume` asks to go on with a run that came to its end."""
+HARMLESS = ("run", "save", "eval", "log", "engine")  # tables that may change when a run goes on
+
+
+def refuse_resume(run: Run) -> None:
+    """Raises StoreError where `run.resume` asks to go on with a finished run, or with another one's settings."""
     folder = Path(run.run.dir)
+    if run.run.resume and (folder / "config.toml").exists():
+        before, now = load(str(folder / "config.toml")).model_dump(), run.model_dump()
+        changed = [
+            f"{table}.{key}" if isinstance(value, dict) else table
+            for table, value in now.items()
+            if table not in HARMLESS
+            for key in (value if isinstance(value, dict) else [table])
+            if (value[key] if isinstance(value, dict) else value)
+            != (before[table].get(key) if isinstance(value, dict) else before[table])
+        ]
+        if changed:
+            named = ", ".join("objective" if key == "objective.params" else key for key in changed)
+            raise StoreError(
+                f"run.resume: {named} differ from those the run in {folder} began with; name another run.dir"
+            )
     if run.run.resume and (folder / "log.jsonl").exists() and any(r["record"] == "end" for r in read(folder)):
         raise StoreError(
             f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume"

@@ -37,7 +37,7 @@ def at_start(
     gap = float((policy - live).abs().max())
     if gap != 0.0:
         raise TrainingError(f"policy and reference differ by {gap:.3g} nats before the first update; not trained")
-    lines = ["start: policy = reference exactly (all margins 0)"]
+    lines = ["start: policy = reference exactly in one pass (all margins 0)"]
     here = [groups[i] for i in batch.group_index]
     losses = ready.loss(token_scores(policy, live, batch), batch, groups)
     expected = ready.loss.closed_form(here)

@@ -20,7 +20,7 @@ from burnish.errors import TrainingError
 from burnish.group import EncodedGroup
 from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
-from burnish.runlog import RunLog, claim_run_dir, refuse_finished
+from burnish.runlog import RunLog, claim_run_dir, refuse_resume
 from burnish.schedule import learning_rate
 from burnish.summary import model_card, write_summary
 from burnish.tensors import Losses, Metric, PackedBatch, TokenScores
@@ -32,7 +32,7 @@ class Interrupted(KeyboardInterrupt):
 
 def run(config: Run, *, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
-    refuse_finished(config)
+    refuse_resume(config)
     ready = prepare(config)
     claim_run_dir(config)
     torch.set_float32_matmul_precision(config.engine.products)
@@ -169,7 +169,7 @@ def after_step(trainer: Trainer, done: int) -> None:
     if trainer.stop and not last:
         where = save_state(trainer, done)
         raise Interrupted(
-            f"stopped after step {done} of {trainer.steps}, as you asked; saved in {where}. "
+            f"stopped after step {done} of {trainer.steps}, as asked; saved in {where}. "
             f"Go on with: burnish train {config.run.dir}/config.toml run.resume=true"
         )
     if config.save.every and done % config.save.every == 0 and not last:
@@ -230,7 +230,7 @@ def _moved(metrics: dict[str, float]) -> bool:
 
 @contextmanager
 def _finish_step_on_interrupt(stop: list[int]) -> Iterator[None]:
-    """The first Ctrl-C asks the loop to stop after the step; the second one interrupts at once."""
+    """The first Ctrl-C or SIGTERM asks the loop to stop after the step; the second one interrupts at once."""
 
     def ask(number: int, frame: Any) -> None:
         if stop:
@@ -238,11 +238,12 @@ def _finish_step_on_interrupt(stop: list[int]) -> Iterator[None]:
         stop.append(number)
 
     try:
-        before = signal.signal(signal.SIGINT, ask)
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: no signals reach us
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations, pairwise
 
-from burnish.group import EncodedGroup, Labels, Preferences, Scores, Unjudged
+from burnish.group import EncodedGroup, Feedback, Group, Labels, Preferences, Scores, Unjudged
 
 Triple = tuple[int, int, float]
 
@@ -41,6 +42,20 @@ def single_view(group: EncodedGroup) -> tuple[tuple[int, bool], ...]:
 def winner_view(group: EncodedGroup) -> tuple[int, ...]:
     """The completions worth imitating: desirable, best-scored, winning; all where nothing was judged."""
     return tuple(k for k, desirable in single_view(group) if desirable)
+
+
+def keep_used(group: Group, view: str, rule: str) -> Group:
+    """The group without completions that this view never looks at; what is left keeps its order and its feedback."""
+    found = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
+    pairs = pair_view(found, rule) if view == "pairs" else ()
+    used = sorted({k for w, l, _ in pairs for k in (w, l)} if view == "pairs" else set(winner_view(found)))
+    if not used or len(used) == len(group.completions):
+        return group
+    place = {k: new for new, k in enumerate(used)}
+    feedback: Feedback = Preferences(tuple((place[w], place[l], weight) for w, l, weight in pairs))
+    if view != "pairs":
+        feedback = Unjudged("the winners of a judged group")
+    return replace(group, completions=tuple(group.completions[k] for k in used), feedback=feedback)
 
 
 def usable(group: EncodedGroup, view: str, rule: str) -> bool:
