@@ -52,6 +52,8 @@ def write(folder: Path, *rows: object) -> Path:
         (["optim.steps=1", "optim.epochs=1"], "keep one"),
         (["run.resume=true", "run.overwrite=true"], "contradict"),
         (["reference.kind=none"], "needs a reference"),
+        (["reference.path=elsewhere"], "would be ignored"),
+        (["adapter.kind=lora", "adapter.dora=true"], "use float32"),
         (["adapter.kind=qlora"], "bitsandbytes"),
         (["data.template=nosuch"], "no such file exists"),
         (["data.max_length=2"], "nothing is left"),

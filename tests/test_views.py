@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from burnish.group import EncodedGroup, Feedback, Labels, Preferences, Scores, Unjudged
-from burnish.views import missing_feedback, pair_view, single_view, usable, winner_view
+from burnish.group import Completion, EncodedGroup, Feedback, Group, Labels, Preferences, Scores, Unjudged
+from burnish.views import keep_used, missing_feedback, pair_view, single_view, usable, winner_view
 
 
 def group(feedback: Feedback, count: int = 3) -> EncodedGroup:
@@ -47,3 +47,12 @@ def test_the_refusal_names_the_row_and_what_it_has() -> None:
     told = missing_feedback([group(Labels((True,)), 1)], "pairs", "dpo")
     assert told and "file:7" in told and "1 completion with a yes/no label" in told and "`sft`" in told
     assert "no judgement" in str(missing_feedback([group(Unjudged())], "pairs", "dpo"))
+
+
+def test_answers_nobody_looks_at_are_set_aside() -> None:
+    answers = tuple(Completion(text) for text in "abcd")
+    scored = Group("p", answers, Scores((2.0, 0.0, 3.0, 1.0)))
+    kept = keep_used(scored, "pairs", "best_vs_worst")
+    assert [c.messages for c in kept.completions] == ["b", "c"] and kept.feedback == Preferences(((1, 0, 1.0),))
+    assert keep_used(scored, "pairs", "all") == scored
+    assert [c.messages for c in keep_used(scored, "winners", "all").completions] == ["c"]
