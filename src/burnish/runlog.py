@@ -85,7 +85,7 @@ def refuse_resume(run: Run) -> None:
         if changed:
             named = ", ".join("objective" if key == "objective.params" else key for key in changed)
             raise StoreError(
-                f"run.resume: {named} differ from those the run in {folder} began with; name another run.dir"
+                f"run.resume: {named} would differ from those the run in {folder} began with; name another run.dir"
             )
     if run.run.resume and (folder / "log.jsonl").exists() and any(r["record"] == "end" for r in read(folder)):
         raise StoreError(
