@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -52,6 +52,15 @@ def train(
         table = Table("key", "default", "unit", "meaning", box=None)
         for row in configuration.describe_keys():
             table.add_row(row.name, row.default, row.unit, row.meaning)
+        from burnish.objectives import TABLE
+
+        for objective in TABLE.values():
+            for name, (kind, default) in objective.parameters().items():
+                meaning = f"for objective.name = {objective.name} ({objective.source})"
+                values = " | ".join(map(str, get_args(kind))) or (
+                    objective.beta_unit if name in ("beta", "tau") else ""
+                )
+                table.add_row(f"objective.{name}", repr(default), values, meaning)
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         return
     run = _load(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,12 +23,20 @@ SHOWN = {
 PLAIN_SECONDS = 5.0
 
 
+class _Lines(Console):
+    """A console whose reader may leave (`| head`): the run goes on without it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Progress:
     """`update` once a step, `note` for a sentence, `stage` for work before the first step."""
 
     def __init__(self, total: int, *, live: bool | None = None) -> None:
         self.total = total
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = _Lines(highlight=False, soft_wrap=True)
         wanted = sys.stdout.isatty() if live is None else live
         self._live = Live(console=self.console, refresh_per_second=4, transient=True) if wanted else None
         self._began = time.perf_counter()
