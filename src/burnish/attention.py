@@ -54,6 +54,7 @@ class Layout:
     segments: Tensor  # [T]: 0 where the row is its group's prompt, else 1 + the branch's number in the microbatch
     keep: Tensor | None = None  # rows the last layer's feed-forward part is asked for; None: all
     calls: int = 0
+    windows: set[int | None] = field(default_factory=set)  # the sliding windows that layers asked for
     masks: dict[tuple[int, int, int | None], Tensor] = field(default_factory=dict)
     gathers: dict[str, Any] = field(default_factory=dict)
 
@@ -120,6 +121,7 @@ def attend(
     if dropout:
         raise ModelError("attention dropout is not supported in the shared-prompt layout; set it to 0")
     shared_layout.calls += 1
+    shared_layout.windows.add(sliding_window)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     q, k, v = query[0], key[0], value[0]
     plain_only = softcap is not None or s_aux is not None

@@ -12,6 +12,7 @@ import torch
 from burnish import canary, engine, model, reference
 from burnish.config import Run
 from burnish.engine import Engine
+from burnish.errors import ConfigError
 from burnish.group import EncodedGroup
 from burnish.masters import Masters, adamw
 from burnish.prepare import Prepared, step_indices
@@ -50,8 +51,12 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
     config = ready.run
     torch.manual_seed(config.seed)
     policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
+    text = policy.base.config.get_text_config()
+    if config.model.router_aux_coef and not getattr(text, "num_experts_per_tok", None):
+        raise ConfigError(f"model.router_aux_coef is set, but {policy.path} is not a mixture of experts")
     scorer, line = make_engine(policy, config)
     shown.note(line)
+    torch.set_float32_matmul_precision(config.engine.products)  # after the canary, which needs full precision
     masters = Masters(policy.trainable(), policy.dtype)  # before the cast, or they would start rounded to bfloat16
     model.cast_for_compute(policy)
     store = None
@@ -98,7 +103,8 @@ def _reference(
     if config.reference.kind == "path":
         model.require_model_dir(path)
     weights = model.weights_hash(path)
-    computed_in = f"{config.model.dtype}/{config.engine.products}"
+    quantized = "/nf4" if config.adapter.kind == "qlora" and config.reference.kind == "initial" else ""
+    computed_in = f"{config.model.dtype}/{config.engine.products}{quantized}"
     store = ReferenceStore(Path(config.reference.store), weights, computed_in, engine.VERSION)
     for name in store.rejected:
         shown.note(f"reference: stored block {name} was damaged; it is computed again")
@@ -107,7 +113,7 @@ def _reference(
     if config.reference.kind == "path" or (config.run.resume and store.missing(groups)):
         other = config.model.model_copy(update={"path": path})
         if store.missing(groups):
-            scorer = make_engine(model.load_policy(other), config)[0]
+            scorer = make_engine(model.load_policy(other, tokenizer_size=len(ready.tokenizer)), config)[0]
             model.cast_for_compute(scorer.policy)
     began = time.perf_counter()
     computed = reference.fill(store, chunks, scorer, shown.stage("reference log-probs"))

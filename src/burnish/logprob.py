@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 SLICE_ELEMENTS = 1 << 23  # logits alive at once: 32 MiB in float32
+LEAST_ROWS = 256  # thinner slices spend their time rewriting the head's gradient
 KEPT_BYTES = 1 << 26  # below this the raw products are kept for backward: a small head costs more time than memory
 
 
@@ -85,7 +86,7 @@ class _TokenLogProb(torch.autograd.Function):
         shortcut = hidden.requires_grad and not head_trains
         jacobian = torch.empty_like(hidden) if shortcut else None
         small = hidden.shape[0] * weight.shape[0] * hidden.element_size() <= KEPT_BYTES
-        keep = head_trains and small
+        keep = small and any(ctx.needs_input_grad[:3]) and head_trains
         products: list[Tensor] = []
         for rows in _slices(hidden.shape[0], weight.shape[0]):
             product = _product(hidden[rows], weight)
@@ -136,5 +137,5 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def _slices(rows: int, vocab: int) -> list[slice]:
-    step = max(1, SLICE_ELEMENTS // vocab)
+    step = max(LEAST_ROWS, SLICE_ELEMENTS // vocab)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from burnish.config import AdapterConfig, ModelConfig
 from burnish.errors import ConfigError, ModelError
 from burnish.logprob import HeadTransform
 
+NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes through which families add noise
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -163,13 +165,14 @@ def silence_dropout(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-        for name in ("attention_dropout", "attn_dropout", "dropout"):
-            if isinstance(getattr(part, name, None), float):
+        for name, value in list(vars(part).items()):
+            if isinstance(value, float) and NOISE.search(name):
                 setattr(part, name, 0.0)
 
 
 def _add_adapter(base: Any, adapter: AdapterConfig) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     targets: Any = list(adapter.targets) if not isinstance(adapter.targets, str) else adapter.targets
     if "lm_head" in targets or (isinstance(targets, list) and "embed_tokens" in targets):
@@ -184,9 +187,13 @@ def _add_adapter(base: Any, adapter: AdapterConfig) -> Any:
         use_dora=adapter.dora,
     )
     try:
-        return get_peft_model(base, settings)
+        adapted = get_peft_model(base, settings)
     except ValueError as error:
         raise ConfigError(f"adapter.targets: {str(error).splitlines()[0]}") from error
+    for part in (base.get_input_embeddings(), base.get_output_embeddings()):
+        if isinstance(part, BaseTunerLayer):
+            raise ConfigError(f"adapter.targets = {targets!r} reaches the embedding or the output head: not supported")
+    return adapted
 
 
 def cast_for_compute(policy: Policy) -> None:

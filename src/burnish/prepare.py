@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ def prepare(run: Run) -> Prepared:
         models.require_model_dir(run.reference.path)
     tokenizer = render.load_tokenizer(run.model.path)
     renderer = render.Renderer(tokenizer, run.data.template)
+    if renderer.template is not None:
+        tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
     sources = [run.data.train] if isinstance(run.data.train, str) else list(run.data.train)
     train = _read(run, renderer, sources, objective, "train", lines)
@@ -92,6 +95,7 @@ def _objective_line(objective: Any, params: dict[str, Any]) -> str:
     return f"objective: {objective.name} with {values or 'no settings'}{unit}; {objective.source}"
 
 
+@lru_cache(maxsize=4)
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch's groups: a pure function of (seed, epoch)."""
     return np.random.default_rng((seed, epoch)).permutation(count)

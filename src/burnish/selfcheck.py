@@ -24,7 +24,8 @@ def at_start(
     """
     if store is None:
         return []
-    engine.policy.module.eval()
+    noisy = ready.run.adapter.dropout > 0
+    engine.policy.module.train(not noisy)  # as in training, unless the user asked for noise
     batch = engine.plan(groups)[0]
     with torch.no_grad():
         policy = engine.score(batch)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,6 @@ def run(config: Run, *, progress: bool | None = None) -> Path:
     refuse_resume(config)
     ready = prepare(config)
     claim_run_dir(config)
-    torch.set_float32_matmul_precision(config.engine.products)
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
     steps, end = total_steps(config, len(ready.train))
@@ -178,6 +178,7 @@ def after_step(trainer: Trainer, done: int) -> None:
 
 def save_state(trainer: Trainer, done: int) -> Path:
     state = {"step": done, "weights": trainer.masters.state(), "optimizer": trainer.optimizer.state_dict()}
+    state["random"] = torch.get_rng_state()  # adapter dropout draws from it
     return checkpoint.save(Path(trainer.run.run.dir), done, state, trainer.run.save.keep)
 
 
@@ -191,6 +192,7 @@ def resume(trainer: Trainer) -> int:
     state = checkpoint.load(folders[-1])
     trainer.masters.load(state["weights"])
     trainer.optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
     trainer.log.cut_after(int(state["step"]))
     trainer.progress.note(f"resumed after step {state['step']} from {folders[-1]}")
     return int(state["step"])
@@ -215,7 +217,9 @@ def finish(trainer: Trainer) -> None:
         model.save_model(trainer.engine.policy, target, trainer.ready.tokenizer)
         (target / "README.md").write_text(model_card(trainer.run, trainer.ready.lines), encoding="utf-8")
 
+    last = save_state(trainer, trainer.steps)  # a full disk or an impatient user must not cost the run
     checkpoint.write_folder(folder / "model", fill, "model")
+    shutil.rmtree(last, ignore_errors=True)
     trainer.log.append("end", step=trainer.steps)
     trainer.progress.note(write_summary(folder))
 

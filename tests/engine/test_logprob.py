@@ -29,6 +29,7 @@ def test_equals_plain_log_softmax(
     monkeypatch: pytest.MonkeyPatch, transform: HeadTransform, bias: bool, frozen: bool, kept: int
 ) -> None:
     monkeypatch.setattr(logprob, "KEPT_BYTES", kept)
+    monkeypatch.setattr(logprob, "LEAST_ROWS", 1)
     monkeypatch.setattr(logprob, "SLICE_ELEMENTS", 23 * 4)  # several slices, the last one short
     torch.manual_seed(0)
     tensors = [torch.randn(11, 7, dtype=torch.float64), torch.randn(23, 7, dtype=torch.float64)]
