@@ -237,3 +237,32 @@ def test_config_round_trips_and_shows_every_key(capsys: pytest.CaptureFixture[st
     with pytest.raises(ConfigError, match="is not TOML"):
         (tmp_path / "bad.toml").write_text("= 3")
         config.load(str(tmp_path / "bad.toml"))
+
+
+def test_texts_beyond_the_models_positions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_model_dir(tmp_path / "m", "llama", "plain")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "max_position_embeddings": 8}))
+    code, told = burnish(
+        capsys, "train", f"model.path={folder}", f"data.train={write(tmp_path, PAIR)}", f"run.dir={tmp_path / 'run'}"
+    )
+    assert code == 2 and "set data.max_length=8" in told and "data.jsonl:1" in told
+
+
+def test_a_run_does_not_move_into_the_models_folder(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path, PAIR)
+    code, told = burnish(capsys, "train", f"model.path={model_dir}", f"data.train={data}", f"run.dir={model_dir}")
+    assert code == 2 and "is a model's folder" in told
+
+
+def test_an_adapter_on_the_head_is_refused_however_it_is_named(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(tmp_path, PAIR)
+    code, told = burnish(
+        capsys, "train", f"model.path={model_dir}", f"data.train={data}", f"run.dir={tmp_path / 'run'}",
+        "adapter.kind=lora", "adapter.targets=.*(q_proj|lm_head)",
+    )  # fmt: skip
+    assert code == 2 and "output head" in told

@@ -65,6 +65,13 @@ NOT_SHARING: dict[str, tuple[str, dict[str, Any]]] = {
     "lfm2": ("Lfm2Config", {"layer_types": ["conv", "full_attention"]}),
     "bloom": ("BloomConfig", {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}),
     "falcon": ("FalconConfig", {"new_decoder_architecture": False, "multi_query": True, "num_kv_heads": 1}),
+    "qwen2_moe": (
+        "Qwen2MoeConfig",
+        {
+            **MOE, "num_experts": 4, "shared_expert_intermediate_size": 24, "sliding_window": 24,
+            "use_sliding_window": True, "max_window_layers": 0,
+        },
+    ),
     "llama4": (
         "Llama4TextConfig",
         {

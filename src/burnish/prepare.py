@@ -13,7 +13,7 @@ import numpy as np
 from burnish import model as models
 from burnish import objectives, readers, render, views
 from burnish.config import Run, lr_advice
-from burnish.errors import ConfigError, DataError
+from burnish.errors import ConfigError, DataError, ModelError
 from burnish.group import EncodedGroup
 from burnish.loss import StepLoss
 
@@ -47,11 +47,42 @@ def prepare(run: Run) -> Prepared:
     sources = [run.data.train] if isinstance(run.data.train, str) else list(run.data.train)
     train = _read(run, renderer, sources, objective, "train", lines)
     evaluation = _read(run, renderer, [run.data.eval], objective, "eval", lines) if run.data.eval else []
+    _refuse_beyond_context(run, [*train, *evaluation])
     lines.append(_objective_line(objective, params))
     advice = lr_advice(objective.name, run.optim.peak_lr, objective.lr_range, run.adapter.kind != "none")
     if advice:
         lines.append(advice)
     return Prepared(run, tokenizer, train, evaluation, StepLoss(objective, params, run.data.pair_rule), lines)
+
+
+def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
+    """No group may be longer than the model's positions; nor, where the rotary table depends on the longest text in a
+    batch (longrope, dynamic), than the length up to which it does not: packing would then change the result.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(
+            run.model.path, trust_remote_code=run.model.trust_remote_code
+        ).get_text_config()
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"model.path: the configuration of {run.model.path} cannot be read: {reason}") from error
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    limits = [getattr(config, "max_position_embeddings", None)]
+    if rope.get("rope_type") in ("longrope", "dynamic"):
+        limits += [
+            rope.get("original_max_position_embeddings"),
+            getattr(config, "original_max_position_embeddings", None),
+        ]
+    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
+    longest = max(groups, key=lambda g: len(g.prompt_ids) + max(map(len, g.completion_ids)))
+    size = len(longest.prompt_ids) + max(map(len, longest.completion_ids))
+    if known and size > min(known):
+        raise DataError(
+            f"{longest.where or longest.id}: {size} tokens, and {run.model.path} is exact only up to {min(known)}: "
+            f"set data.max_length={min(known)} (data.overlong says what happens to longer groups)"
+        )
 
 
 def _read(

@@ -32,6 +32,8 @@ def claim_run_dir(run: Run) -> Path:
             f"{folder} holds another run. Name another run.dir, go on with it (run.resume=true), "
             "or throw it away (run.overwrite=true)"
         )
+    if (folder / "model.safetensors").exists() or (folder / "tokenizer.json").exists():
+        raise StoreError(f"run.dir = {folder} is a model's folder; name a folder of the run's own")
     if holds and run.run.overwrite:
         _spare_inputs(run, folder)
     if folder.exists() and not folder.is_dir():

@@ -145,3 +145,19 @@ def test_padding_and_its_content_change_nothing(shared: bool) -> None:
     poisoned = engine_result(Engine(policy, 10_000, shared=shared, pad_id=77))
     for ours, theirs in zip(plain, poisoned, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_noise_is_silenced_by_whatever_name_it_has() -> None:
+    from burnish.model import silence_dropout
+
+    for family in ("mixtral", "bloom", "falcon", "gpt2"):
+        module = tiny(family)
+        for part in module.modules():
+            for name in ("hidden_dropout", "attention_dropout", "router_jitter_noise", "jitter_noise"):
+                if isinstance(getattr(part, name, None), float):
+                    setattr(part, name, 0.3)
+        silence_dropout(module)
+        ids = torch.arange(3, 15)[None]
+        with torch.no_grad():
+            quiet, training = module.eval()(ids).logits, module.train()(ids).logits
+        assert torch.equal(quiet, training), family
