@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from burnish.checkpoint import write_folder
 from burnish.config import AdapterConfig, ModelConfig
 from burnish.errors import ConfigError, ModelError
 from burnish.logprob import HeadTransform
@@ -242,14 +243,21 @@ def merge(adapter_dir: str, out_dir: str) -> None:
         folder = folder / "model"
     if not (folder / "adapter_config.json").exists():
         raise ModelError(f"{adapter_dir} holds no adapter_config.json; name an adapter's folder, or a run's")
-    if Path(out_dir).exists() and any(Path(out_dir).iterdir()):
-        raise ModelError(f"{out_dir} is not empty; name a new folder")
-    from peft import AutoPeftModelForCausalLM
-    from transformers import AutoTokenizer
+    out = Path(out_dir)
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise ModelError(f"{out_dir} is not an empty folder; name a new one")
+    from peft import AutoPeftModelForCausalLM, PeftConfig
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
+        kind = AutoConfig.from_pretrained(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path).dtype
         model: Any = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} could not be loaded with its base model: {str(error).splitlines()[0]}") from error
-    model.merge_and_unload().save_pretrained(out_dir)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(out_dir)
+    merged = model.merge_and_unload()  # in float32, then written in the base's own type
+
+    def fill(target: Path) -> None:
+        merged.to(kind or torch.float32).save_pretrained(target)
+        AutoTokenizer.from_pretrained(folder).save_pretrained(target)
+
+    write_folder(out, fill, "merged model")
