@@ -80,8 +80,9 @@ class Layout:
                 if branch.length:
                     yield Tile(branch, (group.prompt, branch))
 
-    def hidden(self, tile: Tile, window: int | None) -> Tensor:
-        """Boolean [rows, keys], True where *not* attended; cached for the other layers."""
+    def bias(self, tile: Tile, window: int | None) -> Tensor:
+        """float32 [rows, keys], 0 where attended and -inf elsewhere; cached for the other layers. (On CPU adding it is
+        four times faster than filling by a boolean mask.)"""
         key = (tile.rows.start, tile.keys[0].start, window)
         if key not in self.masks:
             rows = slice(tile.rows.start, tile.rows.stop)
@@ -90,7 +91,7 @@ class Layout:
             visible = (where >= at) & ((who == whose) | (whose == 0))
             if window is not None:
                 visible &= where - at < window
-            self.masks[key] = ~visible
+            self.masks[key] = torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, float("-inf"))
         return self.masks[key]
 
 
@@ -154,22 +155,22 @@ def _rows_of(x: Tensor, spans: tuple[Span, ...]) -> Tensor:
 
 
 def _probabilities(
-    q: Tensor, k: Tensor, mask: Tensor, plan: _PlainPlan, sinks: Tensor | None
+    q: Tensor, k: Tensor, bias: Tensor, plan: _PlainPlan, sinks: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """softmax of one tile, plus the sink's share and the soft-cap's slope where they exist.
+    """softmax of one tile in the wide type, plus the sink's share and the soft-cap's slope where they exist.
 
-    q [H_kv, G * n, D], already scaled (the G query heads of a key head stacked), k [H_kv, m, D] -> [H, n, m]. torch's
-    softmax accumulates bfloat16 scores in float32 and writes bfloat16 in one pass, so nothing is widened here.
+    q [H_kv, G * n, D], already scaled (the G query heads of a key head stacked), k [H_kv, m, D] -> [H, n, m]. On CPU
+    torch's softmax takes half the time in float32 that it takes in bfloat16, casts included.
     """
-    rows, keys = mask.shape
+    rows, keys = bias.shape
     scores = torch.bmm(q, k.transpose(1, 2)).view(-1, rows, keys)
+    scores = scores if scores.dtype == torch.float64 else scores.float()
     slope = None
     if plan.softcap is not None:
-        scores = scores if scores.dtype == torch.float64 else scores.float()
         scores = scores.div_(plan.softcap).tanh_()
         slope = 1 - scores.square()
         scores = scores.mul_(plan.softcap)
-    scores.masked_fill_(mask, float("-inf"))
+    scores.add_(bias)
     if sinks is None:
         return torch.softmax(scores, dim=-1), None, slope
     column = sinks.to(scores.dtype)[:, None, None].expand(-1, rows, 1)
@@ -189,8 +190,7 @@ class _Plain(torch.autograd.Function):
         for tile in plan.layout.tiles():
             qt, kt, vt = _rows_of(q, (tile.rows,)), _rows_of(k, tile.keys), _rows_of(v, tile.keys)
             stacked = (qt * plan.scale).view(k.shape[0], -1, q.shape[-1])
-            mask = plan.layout.hidden(tile, plan.window)
-            wide, sink, slope = _probabilities(stacked, kt, mask, plan, sinks)
+            wide, sink, slope = _probabilities(stacked, kt, plan.layout.bias(tile, plan.window), plan, sinks)
             p = wide.to(v.dtype)
             result = torch.bmm(p.view(k.shape[0], -1, p.shape[-1]), vt)
             out[tile.rows.start : tile.rows.stop] = result.view(heads, tile.rows.length, -1).transpose(0, 1)
@@ -248,7 +248,7 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, layout: Layout, scale: float, window:
             q[None, :, tile.rows.start : tile.rows.stop],
             keys[None],
             values[None],
-            attn_mask=~layout.hidden(tile, window),
+            attn_mask=layout.bias(tile, window) == 0,
             scale=scale,
             enable_gqa=q.shape[0] != k.shape[0],
         )
