@@ -24,7 +24,7 @@ FLOORS = [
     ["objectives.measures", "objectives.likelihood"],
     ["objectives.pairs"],
     ["objectives"],
-    ["attention", "logprob", "loss", "checkpoint"],
+    ["attention", "logprob", "loss", "checkpoint", "adapters"],
     ["model", "masters", "store"],
     ["prune"],
     ["engine"],

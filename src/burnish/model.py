@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from burnish import adapters
 from burnish.checkpoint import write_folder
 from burnish.config import AdapterConfig, ModelConfig
 from burnish.errors import ConfigError, ModelError
@@ -194,6 +195,7 @@ def _add_adapter(base: Any, adapter: AdapterConfig) -> Any:
     for part in (base.get_input_embeddings(), base.get_output_embeddings()):
         if isinstance(part, BaseTunerLayer):
             raise ConfigError(f"adapter.targets = {targets!r} reaches the embedding or the output head: not supported")
+    adapters.fuse(adapted)
     return adapted
 
 
