@@ -24,7 +24,7 @@ FLOORS = [
     ["objectives.measures", "objectives.likelihood"],
     ["objectives.pairs"],
     ["objectives"],
-    ["attention", "logprob", "loss", "checkpoint", "adapters"],
+    ["attention", "logprob", "loss", "checkpoint", "adapters", "norms"],
     ["model", "masters", "store"],
     ["prune"],
     ["engine"],

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from burnish import adapters
+from burnish import adapters, norms
 from burnish.checkpoint import write_folder
 from burnish.config import AdapterConfig, ModelConfig
 from burnish.errors import ConfigError, ModelError
@@ -129,6 +129,7 @@ def load_policy(
             f"this tokenizer does not belong to {model.path}"
         )
     silence_dropout(base)
+    norms.fuse(base)
     module = base if adapter is None or adapter.kind == "none" else _add_adapter(base, adapter)
     return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation)
 
