@@ -42,7 +42,7 @@ def token_logprobs(
 
 def _product(hidden: Tensor, weight: Tensor) -> Tensor:
     """One slice of raw products: float32 on CUDA, in the compute type on CPU (which has no wider output)."""
-    if hidden.is_cuda and hidden.dtype != torch.float32:
+    if hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16):
         return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
     return torch.mm(hidden, weight.t())
 
@@ -59,19 +59,23 @@ def _logits(product: Tensor, bias: Tensor | None, transform: HeadTransform) -> T
     return logits
 
 
-def _dlogits(logits: Tensor, lse: Tensor, targets: Tensor, transform: HeadTransform) -> Tensor:
-    """d logp / d raw logits = (one_hot - softmax) x the transform's derivative, written over `logits`."""
+def _dlogits(
+    logits: Tensor, lse: Tensor, targets: Tensor, transform: HeadTransform, upstream: Tensor, kind: torch.dtype
+) -> Tensor:
+    """upstream x d logp / d raw logits = upstream x (one_hot - softmax) x the transform's slope, in `kind`; `logits` is
+    used up. The target's own entry is taken in float32: 1 - p would cancel in bfloat16."""
     slope = None
     if transform.softcap is not None:
         slope = 1 - (logits / transform.softcap).square()
-    grad = logits.sub_(lse[:, None]).exp_().neg_()
-    rows = torch.arange(targets.shape[0], device=targets.device)
-    grad[rows, targets] += 1
+    p = logits.sub_(lse[:, None]).exp_()
+    column = targets[:, None]
+    at_target = 1 - p.gather(1, column)
     if slope is not None:
-        grad *= slope
-    if transform.scale != 1.0:
-        grad *= transform.scale
-    return grad
+        p *= slope
+        at_target *= slope.gather(1, column)
+    factor = (upstream * transform.scale)[:, None]
+    grad = p.mul_(-factor).to(kind)
+    return grad.scatter_(1, column, (factor * at_target).to(kind))
 
 
 class _TokenLogProb(torch.autograd.Function):
@@ -93,11 +97,13 @@ class _TokenLogProb(torch.autograd.Function):
             if keep:
                 products.append(product)
             logits = _logits(product, bias, transform)
-            lse[rows] = torch.logsumexp(logits, dim=-1)
-            out[rows] = logits.gather(1, targets[rows, None])[:, 0] - lse[rows]
+            column = targets[rows, None]
+            out[rows] = torch.log_softmax(logits, dim=-1).gather(1, column)[:, 0]  # one pass; logsumexp makes four
+            lse[rows] = logits.gather(1, column)[:, 0] - out[rows]
             if jacobian is not None:
-                grad = _dlogits(logits, lse[rows], targets[rows], transform)
-                torch.mm(grad.to(weight.dtype), weight, out=jacobian[rows])
+                one = torch.ones_like(lse[rows])
+                grad = _dlogits(logits, lse[rows], targets[rows], transform, one, weight.dtype)
+                torch.mm(grad, weight, out=jacobian[rows])
         ctx.transform, ctx.shortcut = transform, shortcut
         ctx.save_for_backward(jacobian if shortcut else hidden, weight, bias, targets, lse, *products)
         return out
@@ -116,10 +122,9 @@ class _TokenLogProb(torch.autograd.Function):
         for number, rows in enumerate(_slices(hidden.shape[0], weight.shape[0])):
             product = products[number] if products else _product(hidden[rows], weight)
             logits = _logits(product, bias, ctx.transform)
-            grad = _dlogits(logits, lse[rows], targets[rows], ctx.transform).mul_(upstream[rows, None])
+            grad = _dlogits(logits, lse[rows], targets[rows], ctx.transform, upstream[rows], weight.dtype)
             if d_bias is not None:
-                d_bias += grad.sum(0)
-            grad = grad.to(weight.dtype)
+                d_bias += grad.sum(0, dtype=d_bias.dtype)
             if d_hidden is not None:
                 torch.mm(grad, weight, out=d_hidden[rows])
             if d_weight is not None:
