@@ -57,7 +57,7 @@ def write(folder: Path, *rows: object) -> Path:
         (["adapter.kind=qlora"], "bitsandbytes"),
         (["data.template=nosuch"], "no such file exists"),
         (["data.max_length=2"], "nothing is left"),
-        (["data.train=missing.jsonl"], "no file or folder"),
+        (["data.train=missing.jsonl"], "no such file or folder"),
         (["data.train="], "data.train is missing"),
         (["model.path=./nowhere"], "there is no folder"),
         (["nonsense"], "cannot be read"),

@@ -15,11 +15,21 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "burnish"
 FLOORS = [
     ["errors"],
     ["group"],
+    ["config.tables"],
     ["config"],
-    ["runlog", "readers.files"],
+    ["readers.values"],
+    ["runlog", "readers.files", "stats", "tokens", "control"],
     ["progress", "summary", "readers.shapes"],
+    ["readers.columns", "readers.prompts"],
+    ["readers.factory", "readers.votes"],
+    ["readers.formats"],
     ["readers"],
-    ["views", "render", "tensors"],
+    ["views", "render", "tensors", "convert"],
+    ["audit.findings", "audit.near"],
+    ["audit.bias", "audit.scan", "audit.contrast", "audit.probe", "audit.rendered", "audit.charts"],
+    ["audit.advice", "audit.page", "pairing", "select", "show"],
+    ["audit"],
+    ["audit.tell"],
     ["pack", "schedule"],
     ["objectives.measures", "objectives.likelihood"],
     ["objectives.pairs"],
@@ -31,12 +41,27 @@ FLOORS = [
     ["canary", "reference"],
     ["prepare"],
     ["selfcheck", "check", "build"],
+    ["onpolicy"],
     ["train"],
     ["lab"],
+    ["cli_data"],
     ["cli"],
     ["__main__"],
 ]
-TORCHLESS = ["errors", "group", "config", "runlog", "progress", "summary", "readers", "views", "render", "cli"]
+TORCHLESS = [
+    "errors",
+    "group",
+    "config",
+    "runlog",
+    "progress",
+    "summary",
+    "readers",
+    "views",
+    "render",
+    "audit.tell",
+    "show",
+    "cli",
+]
 
 
 def module_of(file: Path) -> str:

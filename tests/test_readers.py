@@ -121,7 +121,7 @@ def test_a_bad_row_is_a_sentence_with_its_place(tmp_path: Path, line: str, messa
         ("a.jsonl", b"\xff\xfea\x00", "UTF-16"),
         ("a.jsonl", b'{"prompt": "\xe9"}', "not UTF-8"),
         ("a.jsonl.gz", gzip.compress(b"x" * 1000)[:20], "cut short"),
-        ("a.parquet", b"PAR1 nothing", "not a Parquet file"),
+        ("a.parquet", b"PAR1 nothing", "not a sound Parquet file"),
         ("a.jsonl", b"prompt,chosen,rejected\n1,2,3\n", "CSV"),
     ],
     ids=lambda x: str(x)[:12],
@@ -130,14 +130,14 @@ def test_a_bad_file_is_a_sentence(tmp_path: Path, name: str, content: bytes, mes
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         read(str(tmp_path / name))
-    with pytest.raises(DataError, match="no file or folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         read(str(tmp_path / "missing.jsonl"))
 
 
 def test_useless_rows_are_counted_not_silent(tmp_path: Path) -> None:
     found = read(write(tmp_path, PAIR, {**PAIR, "chosen": " "}, {**PAIR, "chosen": "No."}))
     assert len(found.groups) == 1
-    assert [s.reason for s in found.skipped] == ["an empty chosen answer", "chosen equals rejected"]
+    assert [s.reason for s in found.skipped] == ["a blank chosen answer", "chosen equals rejected"]
 
 
 def test_codec_round_trip() -> None:

@@ -79,7 +79,7 @@ def test_an_end_already_written_is_not_doubled(kind: str) -> None:
 def test_text_behind_an_end_of_turn_is_cut_and_counted() -> None:
     made = tokenizer("chatml")
     kept, report = encode_all(
-        Renderer(made), [group("p", ("yes<|im_end|>\nmore", "no"))], max_length=None, overlong="drop"
+        Renderer(made, control="keep"), [group("p", ("yes<|im_end|>\nmore", "no"))], max_length=None, overlong="drop"
     )
     assert made.decode(kept[0].completion_ids[0]) == "yes<|im_end|>" and report.cut_at_end == 1
     assert report.lines() == [

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from burnish import __version__
+from burnish import __version__, cli_data
 from burnish import config as configuration
 from burnish.errors import BurnishError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 )  # fmt: skip
 lab_app = typer.Typer(no_args_is_help=True, help="The built-in world of flash cards: no download, minutes on a laptop.")
 app.add_typer(lab_app, name="lab")
+cli_data.register(app)
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -11,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from burnish import model as models
-from burnish import objectives, readers, render, views
+from burnish import objectives, readers, render, tokens, views
+from burnish.audit import Auditor, audit
+from burnish.audit.findings import Tally, counted, places, printable
 from burnish.config import Run, lr_advice
 from burnish.errors import ConfigError, DataError, ModelError
 from burnish.group import EncodedGroup
@@ -39,14 +40,18 @@ def prepare(run: Run) -> Prepared:
     models.require_model_dir(run.model.path)
     if run.reference.kind == "path":
         models.require_model_dir(run.reference.path)
-    tokenizer = render.load_tokenizer(run.model.path)
-    renderer = render.Renderer(tokenizer, run.data.template)
+    tokenizer = tokens.load_tokenizer(run.model.path)
+    renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens)
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
     sources = [run.data.train] if isinstance(run.data.train, str) else list(run.data.train)
-    train = _read(run, renderer, sources, objective, "train", lines)
-    evaluation = _read(run, renderer, [run.data.eval], objective, "eval", lines) if run.data.eval else []
+    look = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
+    held = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=look.scan)
+    train = _read(run, renderer, sources, objective, "train", lines, look)
+    evaluation = _read(run, renderer, [run.data.eval], objective, "eval", lines, held) if run.data.eval else []
+    found = audit(look, held if run.data.eval else None, probe=False)
+    lines += [f"warning: {finding.line()}" for finding in found.findings if finding.severity == "warn"]
     _refuse_beyond_context(run, [*train, *evaluation])
     lines.append(_objective_line(objective, params))
     advice = lr_advice(objective.name, run.optim.peak_lr, objective.lr_range, run.adapter.kind != "none")
@@ -86,17 +91,23 @@ def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
 
 
 def _read(
-    run: Run, renderer: render.Renderer, sources: Sequence[str], objective: Any, name: str, lines: list[str]
-) -> list[EncodedGroup]:
+    run: Run, renderer: render.Renderer, sources: Sequence[str], objective: Any, name: str, lines: list[str],
+    look: Auditor,
+) -> list[EncodedGroup]:  # fmt: skip
+    """The groups of one side in token space; what was read, left out and cut is added to `lines`."""
     groups: list[EncodedGroup] = []
+    split = run.data.split if name == "train" else run.data.eval_split
     for source in sources:
-        found = readers.read(source, format=run.data.format, split="train", limit=run.data.limit)
+        found = readers.read(
+            source, format=run.data.format, split=split, limit=run.data.limit, keep_faults=run.data.bad_rows == "skip"
+        )
         used = [views.keep_used(group, objective.view, run.data.pair_rule) for group in found.groups]
-        encoded, report = render.encode_all(renderer, used, max_length=run.data.max_length, overlong=run.data.overlong)
+        encoded, report = render.encode_all(
+            renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=look.take
+        )
         groups += encoded
         lines.append(f"{name}: {source}: {len(found.groups)} groups read as {found.format}. {found.note}".rstrip())
-        reasons = Counter(skip.reason for skip in found.skipped)
-        lines += [f"  {count} rows left out: {reason}" for reason, count in reasons.most_common()]
+        lines += [f"  {line}" for line in left_out(found)]
         unused = sum(len(a.completions) - len(b.completions) for a, b in zip(found.groups, used, strict=True))
         lines += [f"  {unused} answers set aside: {objective.name} does not look at them"] * bool(unused)
         lines += [f"  {line}" for line in report.lines()]
@@ -118,6 +129,21 @@ def _read(
         f"completions {np.mean(sizes):.0f} (longest {max(sizes)})"
     )
     return usable
+
+
+def left_out(found: readers.ReadResult) -> list[str]:
+    """What a source held and the run does not: rows with no use by reason, rows that cannot be read."""
+    tally = Tally()
+    for skip in found.skipped:
+        tally.add(skip.reason, skip.where)
+    lines = [
+        f"{counted(count, 'row')} left out: {reason} ({places(tally.rows[reason], count)})"
+        for reason, count in sorted(tally.counts.items(), key=lambda item: -item[1])
+    ]
+    if found.faults:
+        lines.append(f"{counted(len(found.faults), 'row')} left out that cannot be read, as data.bad_rows says:")
+        lines += [f"  {printable(fault.said)}" for fault in found.faults[: readers.SHOWN_FAULTS]]
+    return lines
 
 
 def _objective_line(objective: Any, params: dict[str, Any]) -> str:

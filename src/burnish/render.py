@@ -7,44 +7,18 @@ is tokenised alone, as generation would have produced it, and ends with the end-
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from burnish.errors import ConfigError, DataError, ModelError
+from burnish.control import Guard
+from burnish.errors import ConfigError, DataError
 from burnish.group import Completion, EncodedGroup, Group, Message
+from burnish.tokens import BUILT_IN
 
 Overlong = Literal["drop", "cut_prompt_left", "cut_completion"]
 SENTINEL = "burnishsentinel"
-
-BUILT_IN = {
-    "hh": (
-        "{% for m in messages %}{{ '\n\n' + {'user': 'Human', 'assistant': 'Assistant'}.get(m.role, m.role) + ': '"
-        " + m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
-    ),
-    "chatml": (
-        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
-        "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}{{ '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-    ),
-}
-
-
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model folder or hub name. Raises ModelError with a sentence."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # the library raises many kinds here; all mean that there is no usable tokenizer
-        raise ModelError(
-            f"model.path: no tokenizer could be loaded from {path}: {(str(error) or repr(error)).splitlines()[0]}"
-        ) from error
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
-    return tokenizer
 
 
 @dataclass
@@ -58,6 +32,7 @@ class EncodeReport:
     empty_prompts: int = 0
     cut_at_end: int = 0
     unopened: int = 0
+    control: list[str] = field(default_factory=list)  # places of groups with control tokens in their text
 
     def lines(self) -> list[str]:
         counts = [
@@ -71,6 +46,11 @@ class EncodeReport:
                 "if they were thoughts. Add the block to the data, or set data.template",
             ),
             (self.empty_prompts, "groups dropped: an empty prompt, and the tokenizer has no BOS to begin with"),
+            (
+                len(self.control),
+                f"groups with control tokens in their text ({', '.join(self.control[:3])}): encoded as text. Where "
+                "they were meant to act, set data.control_tokens=keep",
+            ),
         ]
         return [f"{count} {what}" for count, what in counts if count]
 
@@ -79,15 +59,20 @@ class Renderer:
     """Renders groups with one tokenizer and one template.
 
     `template`: "auto" (the tokenizer's own, else plain text), "plain", a built-in name, or a .jinja file.
-    Raises ConfigError for a template that does not exist or does not render.
+    `control`: "text" encodes control tokens in the data's own text as text, "keep" lets them act. Raises ConfigError
+    for a template that does not exist or does not render.
     """
 
-    def __init__(self, tokenizer: Any, template: str = "auto") -> None:
+    def __init__(self, tokenizer: Any, template: str = "auto", control: str = "text") -> None:
         self.tokenizer = tokenizer
+        self.guard = Guard(tokenizer) if control == "text" else None
         self.name = template
         self.templated, self.template = self._find(template)
         self.end_id, self.before_answer, self.opened = self._probe()
         self.terminal = {self.end_id, tokenizer.eos_token_id} - {None}
+        if self.guard is not None:
+            ends = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(self.terminal)]
+            self.guard.let_act("" if self.templated else tokenizer.bos_token or "", ends)
         self.prefix = self._added_in_front()
         self.anchor = self._anchor()
 
@@ -216,6 +201,13 @@ class Renderer:
         """Whether the header opens a block (`<think>`) that this answer never closes."""
         return self.opened.lstrip().startswith("<") and "</" + self.opened.strip()[1:] not in text
 
+    def moves_boundary(self, group: Group) -> bool:
+        """Whether prompt and first answer, tokenised in one piece, would get other ids than apart."""
+        (masked,) = [self.guard.mask(group)] if self.guard is not None else [group]
+        texts = self.prompt_text(masked), self.completion_text(masked, masked.completions[0])
+        apart = self._prompt_ids(texts[:1])[0] + self._answer_ids(texts[1:])[0]
+        return self._prompt_ids(["".join(texts)])[0] != apart
+
     def encode(self, group: Group) -> EncodedGroup:
         """One group in token space; see `encode_all` for many."""
         return self.encode_many([group])[0]
@@ -223,6 +215,10 @@ class Renderer:
     def encode_many(self, groups: Sequence[Group], report: EncodeReport | None = None) -> list[EncodedGroup]:
         """Prompts and completions of many groups, tokenised in two calls; `report` counts answers that were cut."""
         report = report if report is not None else EncodeReport()
+        if self.guard is not None:
+            masked = [self.guard.mask(group) for group in groups]
+            report.control += [m.where or m.id for m, group in zip(masked, groups, strict=True) if m is not group]
+            groups = masked
         prompts = [self.prompt_text(group) for group in groups]
         texts = [self.completion_text(g, c) for g in groups for c in g.completions]
         report.unopened += sum(map(self._lacks_thought, texts)) if self.opened else 0
@@ -263,7 +259,11 @@ class Renderer:
         if not texts:
             return []
         found = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)
-        return [tuple(ids) for ids in found["input_ids"]]
+        guard = self.guard
+        return [
+            guard.encode(text) if guard is not None and guard.is_masked(text) else tuple(ids)
+            for text, ids in zip(texts, found["input_ids"], strict=True)
+        ]
 
     def _ended(self, ids: tuple[int, ...], single: bool, report: EncodeReport) -> tuple[int, ...]:
         """The answer's ids with the end-of-turn token once, at its end.
@@ -298,12 +298,16 @@ def _single_answer(completion: Completion) -> str | None:
 
 
 def encode_all(
-    renderer: Renderer, groups: Sequence[Group], *, max_length: int | None, overlong: Overlong
-) -> tuple[list[EncodedGroup], EncodeReport]:
-    """Encode and apply the length policy, counting whatever it drops or cuts."""
+    renderer: Renderer, groups: Sequence[Group], *, max_length: int | None, overlong: Overlong,
+    look: Callable[[Sequence[Group], Sequence[EncodedGroup]], None] | None = None,
+) -> tuple[list[EncodedGroup], EncodeReport]:  # fmt: skip
+    """Encode and apply the length policy, counting whatever it drops or cuts; `look` sees all before that."""
     report = EncodeReport(max_length)
     kept = []
-    for group in renderer.encode_many(groups, report):
+    encoded = renderer.encode_many(groups, report)
+    if look is not None:
+        look(groups, encoded)
+    for group in encoded:
         if not group.prompt_ids:
             report.empty_prompts += 1
             continue

@@ -6,14 +6,32 @@ answers, a transcript whose prompts differ) are left out, counted, and reported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import difflib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.errors import DataError
 from burnish.group import Group
 from burnish.readers.files import rows
-from burnish.readers.shapes import SHAPES, Row, Useless, detect
+from burnish.readers.formats import FORMATS
+from burnish.readers.prompts import PROMPTS
+from burnish.readers.shapes import RECOGNISED, SHAPES, Row, Useless
+from burnish.readers.values import Fault
+
+READERS: dict[str, Callable[[Row, str], Group | list[Group]]] = {
+    **SHAPES,
+    **{name: reader for name, (_, reader) in FORMATS.items()},
+    **{name: reader for name, (_, reader) in PROMPTS.items()},
+}
+SIGNS: dict[str, Callable[[Row], bool]] = {
+    **RECOGNISED,
+    **{name: sign for name, (sign, _) in FORMATS.items()},
+    **{name: sign for name, (sign, _) in PROMPTS.items()},
+}
+SHOWN_FAULTS = 5  # in a refusal; `burnish audit` shows more
+SPECIAL_COLUMNS = ("source", "dataset", "subset")
 
 
 @dataclass(frozen=True)
@@ -26,44 +44,138 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ReadResult:
-    """The groups of a source, the format they were read as, and the rows left out."""
+    """The groups of a source, the format they were read as, the rows left out, and the rows that could not be read."""
 
     groups: list[Group]
     format: str
     skipped: tuple[Skipped, ...]
     note: str = ""
+    faults: tuple[Fault, ...] = ()
 
 
-def read(path: str, *, format: str = "auto", split: str = "train", limit: int | None = None) -> ReadResult:
-    """Read a file, a folder of files, or a hub data set. Raises DataError with file, row and reason."""
-    if format != "auto" and format not in SHAPES:
-        raise DataError(f"data.format = '{format}' is none of {', '.join(['auto', *SHAPES])}")
-    chosen = format
+class Stream:
+    """The groups of a source one by one, with the rows left out and the faults in their places.
+
+    `format` is known once the first row is read. Iterating raises DataError where the source cannot be read on.
+    """
+
+    def __init__(self, path: str, *, format: str = "auto", split: str = "train", limit: int | None = None) -> None:
+        if format != "auto" and format not in READERS:
+            near = difflib.get_close_matches(format, READERS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise DataError(f"data.format = '{format}' is none of {', '.join(['auto', *READERS])}{hint}")
+        self.path, self.format, self.split, self.limit = path, format, split, limit
+        self.recognised = format == "auto"
+
+    @property
+    def note(self) -> str:
+        return "(recognised by its fields)" if self.recognised else "(as data.format says)"
+
+    def __iter__(self) -> Iterator[Group | Skipped | Fault]:
+        first = ""
+        for number, (where, row) in enumerate(itertools.islice(rows(self.path, self.split), self.limit)):
+            if isinstance(row, Fault):
+                yield row
+                continue
+            if not isinstance(row, Mapping):
+                said = f"{where}: a row must be an object with named fields, not a {type(row).__name__}"
+                yield Fault(where, said)
+                continue
+            if self.format == "auto":
+                self.format, first = detect(row, where), where
+            try:
+                found = READERS[self.format](row, where)
+            except Useless as useless:
+                yield Skipped(where, str(useless))
+            except DataError as error:
+                yield Fault(where, f"{error}{self._misfit(row, first)}")
+            except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+                said = f"{where}: not a row of the format '{self.format}': {type(error).__name__} {str(error)[:200]}"
+                yield Fault(where, f"{said}{self._misfit(row, first)}")
+            else:
+                yield from _named(found, row, self.path, number)
+
+    def _misfit(self, row: Row, first: str) -> str:
+        """Where a row fails that another format would have taken: the file mixes shapes."""
+        if not first or SIGNS[self.format](row):
+            return ""
+        return f" (the file is read as '{self.format}', as {first} is; this row has other fields: {_listed(row)})"
+
+
+def read(
+    path: str, *, format: str = "auto", split: str = "train", limit: int | None = None, keep_faults: bool = False
+) -> ReadResult:
+    """Read a file, a folder of files, or a hub data set.
+
+    Raises DataError with file, row and reason for each row that cannot be read; with `keep_faults` those rows are
+    returned as faults instead.
+    """
+    stream = Stream(path, format=format, split=split, limit=limit)
     groups: list[Group] = []
     skipped: list[Skipped] = []
-    for number, (where, row) in enumerate(rows(path, split)):
-        if limit is not None and number >= limit:
-            break
-        if not isinstance(row, Mapping):
-            raise DataError(f"{where}: a row must be an object with named fields, not a {type(row).__name__}")
-        if chosen == "auto":
-            chosen = detect(row, where)
-        try:
-            group = SHAPES[chosen](row, where)
-        except Useless as useless:
-            skipped.append(Skipped(where, str(useless)))
-            continue
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{where}: not a row of the format '{chosen}': {error}") from None
-        groups.append(_named(group, row, path, number))
-    if not groups and not skipped:
-        raise DataError(f"{path} holds no rows")
-    return ReadResult(groups, chosen, tuple(skipped), "" if format != "auto" else "(recognised by its fields)")
+    faults: list[Fault] = []
+    for item in stream:
+        if isinstance(item, Fault):
+            faults.append(item)
+        elif isinstance(item, Skipped):
+            skipped.append(item)
+        else:
+            groups.append(item)
+    if faults and not keep_faults:
+        raise DataError(refusal(faults))
+    if not groups and not skipped and not faults:
+        raise DataError(f"{path} is empty: it holds no rows")
+    return ReadResult(groups, stream.format, tuple(skipped), stream.note, tuple(faults))
 
 
-def _named(group: Group, row: Row, path: str, number: int) -> Group:
+def refusal(faults: list[Fault]) -> str:
+    """The sentence about rows that cannot be read: the first few by name, and how to go on without them."""
+    more = f"\n... and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+    count = "1 row" if len(faults) == 1 else f"{len(faults)} rows"
+    way = f"\n{count} cannot be read; mend the file, or leave such rows out with data.bad_rows=skip"
+    return "\n".join(fault.said for fault in faults[:SHOWN_FAULTS]) + more + way
+
+
+def detect(row: Row, where: str) -> str:
+    """The format of a row by its fields. Raises DataError where two readings are possible or none is."""
+    fitting = [name for name, sign in SIGNS.items() if sign(row)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        ways = " or ".join(f"data.format={name}" for name in fitting)
+        raise DataError(
+            f"{where}: fields {_listed(row)} can be read as {' and as '.join(fitting)}, and which is meant is not "
+            f"guessed; say {ways}"
+        )
+    raise DataError(
+        f"{where}: fields {_listed(row)} are no known format; for preferences give the columns prompt, chosen and "
+        f"rejected{_near_names(row)}"
+    )
+
+
+def _listed(row: Row) -> str:
+    names = ", ".join(repr(str(name)[:40]) for name in list(row)[:12])
+    return f"{names}, ..." if len(row) > 12 else names or "(none)"
+
+
+def _near_names(row: Row) -> str:
+    """`; rename 'Prompt' to 'prompt'` where a column differs in case or blanks only."""
+    wanted = ("prompt", "chosen", "rejected", "completion", "completions", "label", "messages")
+    near = {name: str(name).strip().lower() for name in row if name not in wanted}
+    found = [f"'{name}' to '{plain}'" for name, plain in near.items() if plain in wanted]
+    return f"; rename {', '.join(found)}" if found else ""
+
+
+def _named(found: Group | list[Group], row: Row, path: str, number: int) -> Iterator[Group]:
+    """Ids, sources and tools that a format's function left open; a row's own come first."""
+    groups = found if isinstance(found, list) else [found]
     name = str(row.get("id") or f"{Path(path).name}:{number + 1}")
-    return Group(
-        group.prompt, group.completions, group.feedback, group.id or name, group.source or Path(path).name,
-        group.where, group.tools or tuple(row.get("tools") or ()), group.meta,
-    )  # fmt: skip
+    given = next((row[key] for key in SPECIAL_COLUMNS if isinstance(row.get(key), str) and row[key]), "")
+    tools = row.get("tools")
+    for index, group in enumerate(groups):
+        yield replace(
+            group,
+            id=group.id or (name if len(groups) == 1 else f"{name}/{index + 1}"),
+            source=group.source or given or Path(path).name,
+            tools=group.tools or tuple(tools if isinstance(tools, list) else ()),
+        )

@@ -15,149 +15,33 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError
 
+from burnish.config.tables import AdapterConfig, DataConfig, ModelConfig, ObjectiveConfig, Run
 from burnish.errors import ConfigError
 
-
-class Table(BaseModel):
-    """A TOML table: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, value: Any, info: Any) -> Any:  # ValidationInfo, which no isinstance can check
-        """pydantic would read `optim.lr=true` as 1.0."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("true and false are no values for this key")
-        return value
-
-
-def key(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
-    return Field(default, description=meaning, json_schema_extra={"unit": unit}, **limits)
-
-
-class ModelConfig(Table):
-    path: str = key("", "folder of a Hugging Face causal LM, or its hub name")
-    dtype: Literal["bfloat16", "float32", "float64"] = key(
-        "bfloat16", "type of the computation; bfloat16 keeps float32 master weights"
-    )
-    trust_remote_code: bool = key(False, "run code that comes with the model")
-    router_aux_coef: float = key(0.0, "weight of the load-balancing loss of a mixture of experts", ge=0)
-
-
-class DataConfig(Table):
-    train: str | list[str] = key("", "file, folder or hub name of the training groups; or a list of them")
-    eval: str = key("", "held-out groups, evaluated along the way")
-    format: str = key("auto", "how to read the files: auto, burnish, pairs, hh, ranked, unpaired, sft")
-    template: str = key("auto", "chat template: auto (the tokenizer's), plain, hh, chatml, or a .jinja file")
-    max_length: int | None = key(None, "longest prompt + completion", "tokens", ge=2)
-    overlong: Literal["drop", "cut_prompt_left", "cut_completion"] = key("drop", "what happens to longer groups")
-    limit: int | None = key(None, "read only the first so many groups of each source", "groups", ge=1)
-    pair_rule: Literal["best_vs_worst", "all", "adjacent"] = key("best_vs_worst", "how scores become pairs")
-
-
-class ObjectiveConfig(Table):
-    name: str = key("dpo", "the objective; its own settings stand beside it (objective.beta, ...)")
-    params: dict[str, Any] = key({}, "the objective's own settings, as given")
-
-
-class ReferenceConfig(Table):
-    kind: Literal["initial", "path", "none"] = key(
-        "initial", "initial: the policy before training (an adapter switched off); path: another model; or none"
-    )
-    path: str = key("", "the other model, for kind = path")
-    store: str = key("", "folder of stored reference log-probs; empty: reference-store beside the run's folder")
-
-
-class AdapterConfig(Table):
-    kind: Literal["none", "lora", "qlora"] = key("none", "train all weights, a LoRA, or a LoRA on a 4-bit base")
-    rank: int = key(16, "rank of the LoRA", ge=1)
-    alpha: float = key(32.0, "scale of the LoRA (alpha / rank)", gt=0)
-    dropout: float = key(0.0, "dropout inside the LoRA; makes microbatching visible in the result", ge=0, lt=1)
-    targets: str | list[str] = key("all-linear", "modules to adapt")
-    rslora: bool = key(False, "scale by alpha / sqrt(rank)")
-    dora: bool = key(False, "weight-decomposed LoRA")
-
-
-class OptimConfig(Table):
-    lr: float | None = key(None, "peak learning rate; unset: 5e-7 for all weights, 5e-6 for an adapter", gt=0, le=1)
-    steps: int | None = key(None, "optimiser steps; unset: as many as the epochs need", "steps", ge=1)
-    epochs: float | None = key(None, "passes over the data; unset: 1", "epochs", gt=0)
-    groups_per_step: int = key(32, "groups in one optimiser step: the statistical choice", "groups", ge=1)
-    schedule: Literal["linear", "cosine", "constant"] = key("linear", "the learning rate after warm-up")
-    warmup: float = key(0.1, "share of the steps in which the rate rises", "fraction", ge=0, le=1)
-    weight_decay: float = key(0.0, "decoupled weight decay of matrices", ge=0)
-    max_grad_norm: float = key(1.0, "gradients are scaled down to this norm; 0: never", ge=0)
-    beta1: float = key(0.9, "AdamW's first-moment decay", ge=0, lt=1)
-    beta2: float = key(0.999, "AdamW's second-moment decay", ge=0, lt=1)
-
-    @property
-    def peak_lr(self) -> float:
-        """`lr` as `load` resolved it."""
-        assert self.lr is not None
-        return self.lr
-
-
-class EngineConfig(Table):
-    token_budget: int = key(8192, "most input tokens in one forward pass; never changes a result", "tokens", ge=1)
-    layout: Literal["auto", "shared", "padded"] = key("auto", "share prompts where the model allows it; or force")
-    gradient_checkpointing: bool = key(False, "recompute activations in backward: less memory, a third more time")
-    products: Literal["highest", "high", "medium"] = key(
-        "highest", "precision of float32 matrix products (torch.set_float32_matmul_precision); medium is faster"
-    )
-    threads: int | None = key(None, "CPU threads; unset: torch's choice", ge=1)
-
-
-class EvalConfig(Table):
-    every: int | None = key(None, "evaluate on data.eval after so many steps; unset: at the end", "steps", ge=1)
-
-
-class SaveConfig(Table):
-    every: int | None = key(None, "write a checkpoint after so many steps; unset: only when stopped", "steps", ge=1)
-    keep: int = key(2, "checkpoints to keep", ge=1)
-
-
-class RunConfig(Table):
-    dir: str = key("runs/default", "folder of this run: config.toml, log.jsonl, model/")
-    resume: bool = key(False, "go on from the newest checkpoint in run.dir")
-    overwrite: bool = key(False, "throw away the run that run.dir holds")
-
-
-class LogConfig(Table):
-    completions: bool = key(True, "record every completion's numbers, from which later diagnostics are drawn")
-
-
-class Run(Table):
-    """A whole run's configuration; `load` makes it, `to_toml` writes it with every value resolved."""
-
-    model: ModelConfig = ModelConfig()
-    data: DataConfig = DataConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    reference: ReferenceConfig = ReferenceConfig()
-    adapter: AdapterConfig = AdapterConfig()
-    optim: OptimConfig = OptimConfig()
-    engine: EngineConfig = EngineConfig()
-    eval: EvalConfig = EvalConfig()
-    save: SaveConfig = SaveConfig()
-    run: RunConfig = RunConfig()
-    log: LogConfig = LogConfig()
-    seed: int = key(0, "order of the data, initial adapter", ge=0, lt=2**63)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _objective_settings(cls, values: Any) -> Any:
-        """`[objective]` is written flat; its settings are gathered under `params`."""
-        if isinstance(values, dict) and isinstance(values.get("objective"), dict):
-            flat = dict(values["objective"])
-            params = {k: flat.pop(k) for k in list(flat) if k != "name"}
-            values = {**values, "objective": {**flat, "params": params}}
-        return values
+__all__ = [
+    "AdapterConfig",
+    "DataConfig",
+    "KeyRow",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "Run",
+    "describe_keys",
+    "load",
+    "load_partly",
+    "lr_advice",
+    "to_toml",
+]
 
 
 def load(file: str | None, overrides: Sequence[str] = ()) -> Run:
     """Read a TOML file, apply `key=value` overrides, fill what depends on other keys. Raises ConfigError."""
+    return _resolved(load_partly(file, overrides))
+
+
+def load_partly(file: str | None, overrides: Sequence[str] = ()) -> Run:
+    """The same without what only training needs: for verbs that look at data, `model.path` may be missing."""
     values: dict[str, Any] = {}
     if file is not None:
         values = _read_toml(file)
@@ -168,10 +52,9 @@ def load(file: str | None, overrides: Sequence[str] = ()) -> Run:
         _set(values, name.strip().split("."), _value(name.strip(), value.strip()), text)
     _refuse_unknown(values)
     try:
-        run = Run.model_validate(values)
+        return Run.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from None
-    return _resolved(run)
 
 
 def _read_toml(file: str) -> dict[str, Any]:

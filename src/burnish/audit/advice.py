@@ -1,0 +1,133 @@
+"""So what? The three length effects of this data, which objective or filter touches which, and settings to write down.
+
+The effects: P1, a sum of log-probs prefers the shorter answer of a pair (from the start, or as the policy drifts); P2,
+longer pairs weigh more in the gradient; P3, the labels themselves prefer a length, and no objective can tell that from
+quality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from burnish.audit.bias import Columns
+from burnish.audit.findings import Finding
+
+LENGTH_EFFECTS: dict[str, tuple[str, str, str]] = {
+    "dpo": ("drift", "yes", "yes"),
+    "dpo_norm": ("no", "no", "yes"),
+    "ipo": ("drift with sums, no with averages", "yes with sums, no with averages", "yes"),
+    "simpo": ("no", "no", "yes"),
+    "r_dpo": ("drift", "yes", "reduced"),
+    "ld_dpo": ("reduced", "reduced", "yes"),
+    "kto": ("drift", "yes", "yes"),
+    "bradley_terry": ("no", "no", "yes"),
+}
+LEAST = 20  # pairs; below this no bias is claimed
+ENOUGH = 200  # pairs for a claim about surface features
+STRONG = 0.6  # a share beyond which a bias is warned about
+TOP = 0.1  # the longest tenth of the pairs
+
+
+def length_effects(columns: Columns, unit: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """(what each objective does about length, here; what P1, P2 and P3 are in this data set, in words)."""
+    share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool))
+    gap = columns.winners - columns.losers
+    mass = np.sort(columns.winners + columns.losers)[::-1]
+    top = float(mass[: max(1, int(len(mass) * TOP))].sum() / max(1, mass.sum()))
+    mean = float(gap.mean())
+    side = "longer" if mean > 0 else "shorter"
+    if share.trials and share.excludes_half:
+        kind = "longer" if share.value > 0.5 else "shorter"
+        p3 = f"the {kind} answer is preferred in {max(share.value, 1 - share.value):.0%} of the pairs"
+    else:
+        p3 = "no: neither length is preferred beyond chance"
+    lean = "will lean the other way" if mean > 0 else "lean the same way"
+    words = {
+        "P1": f"preferred answers are {abs(mean):,.0f} {unit} {side} on average; sums of log-probs {lean}",
+        "P2": f"the longest tenth of the pairs holds {top:.0%} of the {unit}, and as much of a sum's gradient",
+        "P3": p3,
+    }
+    biased = share.trials >= LEAST and share.excludes_half
+    rows = []
+    for name, (p1, p2, p3_kind) in LENGTH_EFFECTS.items():
+        here = []
+        if p2.startswith("yes") and top > 0.25:
+            here.append("long pairs dominate")
+        if biased and p3_kind == "yes":
+            here.append("learns the raters' taste in length")
+        elif biased:
+            here.append("holds the raters' taste in length back")
+        if p1 in ("drift", "yes") and abs(mean) > 0:
+            here.append("leans to the shorter answer as it drifts")
+        rows.append({"objective": name, "p1": p1, "p2": p2, "p3": p3_kind, "here": "; ".join(here) or "little to fear"})
+    return rows, words
+
+
+def length_findings(columns: Columns, unit: str) -> list[Finding]:
+    """Whether the labels prefer a length."""
+    share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool))
+    if share.trials < LEAST or not share.excludes_half or 1 - STRONG < share.value < STRONG:
+        return []
+    longer = share.value > 0.5
+    kind = "longer" if longer else "shorter"
+    strength, low, high = (
+        (share.value, share.low, share.high) if longer else (1 - share.value, 1 - share.high, 1 - share.low)
+    )
+    gap = np.abs(columns.winners - columns.losers)
+    limit = _round(float(np.quantile(gap, 0.8)))
+    said = (
+        f"length bias: the {kind} answer is the chosen one in {strength:.0%} of {share.trials:,} pairs (95 % interval "
+        f"{low:.0%} to {high:.0%}); the gap is {np.median(gap):,.0f} {unit} in the median, "
+        f"{np.quantile(gap, 0.8):,.0f} at the 80th percentile"
+    )
+    return [Finding("length-bias", "warn", said, share.trials, (), (), f"data.max_length_gap = {limit}")]
+
+
+def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any] | None) -> list[Finding]:
+    """Surface features, or a bag of words, that tell the preferred answer."""
+    found = []
+    for row in rows:
+        one_sided = row["low"] > STRONG or row["high"] < 1 - STRONG
+        if row["differ"] >= ENOUGH and one_sided:
+            severity: Any = "warn" if abs(row["p"] - 0.5) > 0.25 else "note"
+            found.append(Finding(f"feature-{row['name']}", severity, f"{row['name']}: {row['said']}", row["differ"]))
+    if probe and probe["pairs"] >= ENOUGH and probe["low"] > STRONG:
+        said = (
+            f"a bag of words tells the chosen answer in {probe['accuracy']:.0%} of held-out prompts' pairs; the policy "
+            "will learn those words first"
+        )
+        found.append(Finding("bag-of-words", "warn", said, probe["pairs"]))
+    return found
+
+
+def _round(value: float) -> int:
+    """To two significant digits, and at least ten: a setting that a person would write."""
+    size: int = 10 ** max(0, len(str(int(value))) - 2)
+    return max(10, int(round(value / size) * size))
+
+
+WHY = {
+    "data.dedupe": "repeated rows weigh twice and leak between train and eval",
+    "data.contradictions": "the same answers preferred both ways cancel out, and cost their time",
+    "data.max_length_gap": "leaves out the fifth of the pairs that differ most in length",
+    "data.max_length": "bounds memory, and drops what no answer of use is as long as",
+    "data.overlong": "drop the group whole; a cut answer teaches to stop in the middle",
+    "data.control_tokens": "text that looks like a control token stays text (the default)",
+    "objective.name": "divides by length, so that long pairs do not dominate; its beta is per token, near 5",
+    "data.max_pairs_per_prompt": "new prompts teach more than more pairs of the same",
+    "data.length_match": "as many pairs with the longer answer preferred as with the shorter, at every gap",
+    "data.eval": "split off a part by prompt, or nothing tells when to stop",
+}
+
+
+def actions(findings: Sequence[Finding], columns: Columns | None) -> list[dict[str, str]]:
+    """Settings for the configuration, each once, with the reason."""
+    found = [f.action for f in findings if f.action]
+    if columns is not None and any(f.code == "length-bias" for f in findings):
+        found += ["data.length_match = true", 'objective.name = "dpo_norm"']
+    return [
+        {"setting": setting, "why": WHY.get(setting.split(" =")[0], "")} for setting in dict.fromkeys(found) if setting
+    ]

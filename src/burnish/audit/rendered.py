@@ -1,0 +1,122 @@
+"""Rendered how? What the tokenizer and its chat template make of the data: boundaries, ends, lengths."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from burnish.audit.findings import Finding, Tally, counted
+from burnish.errors import DataError
+from burnish.group import EncodedGroup, Group
+from burnish.render import EncodeReport, Renderer
+
+BOUNDARIES = 256  # groups whose boundary is tried; each costs a second tokenisation
+USUAL = (512, 1024, 2048, 4096)
+
+
+@dataclass
+class Rendered:
+    """Encodes groups as training would, and keeps their lengths: twelve bytes a group and an answer."""
+
+    renderer: Renderer
+    max_length: int | None = None
+    overlong: str = "drop"
+    report: EncodeReport = field(default_factory=EncodeReport)
+    tally: Tally = field(default_factory=Tally)
+    prompts: array[int] = field(default_factory=lambda: array("l"))
+    longest: array[int] = field(default_factory=lambda: array("l"))
+    shortest: array[int] = field(default_factory=lambda: array("l"))
+    tried: int = 0
+    starts: set[int] = field(default_factory=set)
+
+    def encode(self, groups: Sequence[Group]) -> list[EncodedGroup | None]:
+        """The groups in token space; None for one that cannot be rendered, which is counted."""
+        try:
+            found: list[EncodedGroup | None] = list(self.renderer.encode_many(groups, self.report))
+        except DataError:
+            found = [self._one(group) for group in groups]
+        for group, encoded in zip(groups, found, strict=True):
+            if encoded is not None:
+                self._measure(group, encoded)
+        return found
+
+    def _one(self, group: Group) -> EncodedGroup | None:
+        try:
+            return self.renderer.encode_many([group], self.report)[0]
+        except DataError as error:
+            self.tally.add("not-rendered", group.where, str(error).split(": ", 1)[-1])
+            return None
+
+    def _measure(self, group: Group, encoded: EncodedGroup) -> None:
+        sizes = [len(ids) for ids in encoded.completion_ids] or [0]
+        self.prompts.append(len(encoded.prompt_ids))
+        self.longest.append(max(sizes))
+        self.shortest.append(min(sizes))
+        if encoded.prompt_ids:
+            self.starts.add(encoded.prompt_ids[0])
+        if self.max_length is not None and len(encoded.prompt_ids) + max(sizes) > self.max_length:
+            self.tally.add("over-long", group.where, f"{len(encoded.prompt_ids) + max(sizes):,} tokens")
+        if self.tried < BOUNDARIES and encoded.completion_ids:
+            self.tried += 1
+            try:
+                moved = self.renderer.moves_boundary(group)
+            except DataError:
+                moved = False
+            if moved:
+                self.tally.add("boundary", group.where)
+
+    def policies(self) -> list[dict[str, int]]:
+        """What each length policy would do at usual limits: groups dropped, prompts cut, answers cut (as `render.fit`;
+        of a group's answers the longest and the shortest are known)."""
+        prompts, longest, shortest = (np.array(x, dtype=np.int64) for x in (self.prompts, self.longest, self.shortest))
+        begins = len(self.renderer.prefix)
+        rows = []
+        for limit in sorted({*USUAL, *([self.max_length] if self.max_length else [])}):
+            over = prompts + longest > limit
+            room = limit - prompts
+            cut = (longest > room).astype(int) + ((shortest > room) & (shortest < longest))
+            rows.append({
+                "max_length": limit, "drop": int(over.sum()),
+                "cut_prompt_left": int((over & (begins + longest < limit)).sum()),
+                "cut_completion": int(cut[over & (room > 0)].sum()),
+            })  # fmt: skip
+        return rows
+
+    def figures(self) -> dict[str, Any]:
+        tokenizer = self.renderer.tokenizer
+        totals = np.array(self.prompts) + np.array(self.longest) if self.prompts else np.zeros(1)
+        return {
+            "line": self.renderer.describe(), "boundary_moves": self.tally.counts.get("boundary", 0),
+            "checked": self.tried, "overlong": self.policies(), "bos": tokenizer.bos_token or "none",
+            "eos": tokenizer.convert_ids_to_tokens(self.renderer.end_id), "p95": float(np.quantile(totals, 0.95)),
+        }  # fmt: skip
+
+    def findings(self) -> list[Finding]:
+        found = self.tally.finding("not-rendered", "refuse", "{rows} that the template cannot render")
+        limit = f"data.max_length = {self.max_length}"
+        said = f"{{rows}} longer than {limit} tokens; data.overlong = '{self.overlong}' says what happens"
+        found += self.tally.finding("over-long", "warn", said, f'data.overlong = "{self.overlong}"')
+        share = f"of {counted(self.tried, 'group')} tried"
+        said = f"{{rows}} {share} whose boundary would move if prompt and answer were tokenised together; they are not"
+        found += self.tally.finding("boundary", "note", said)
+        if self.report.unopened:
+            said = f"{counted(self.report.unopened, 'answer')} without the thinking block that the header opens"
+            found.append(Finding("unopened", "warn", said, self.report.unopened))
+        if self.report.cut_at_end:
+            said = (
+                f"{counted(self.report.cut_at_end, 'answer')} with an end-of-turn inside, where generation would stop"
+            )
+            found.append(Finding("cut-at-end", "warn", said, self.report.cut_at_end))
+        if not self.max_length and self.prompts:
+            totals = np.array(self.prompts) + np.array(self.longest)
+            middle, top = float(np.median(totals)), int(totals.max())
+            if top > 20 * max(middle, 50):
+                said = f"the longest group has {top:,} tokens, the median {middle:,.0f}: a limit would save memory"
+                ceiling = int(2 ** np.ceil(np.log2(max(512.0, float(np.quantile(totals, 0.98))))))
+                found.append(Finding("outlier", "warn", said, int((totals > 20 * middle).sum()), (), (),
+                                     f"data.max_length = {ceiling}"))  # fmt: skip
+        return found

@@ -1,0 +1,196 @@
+"""Is it broken? What can be said of one group, and of a group beside those before it: traps in the text, duplicates,
+contradictions, prompts that stand in both train and eval. Rows that cannot be read at all never come this far.
+
+Kept for each group: some sixteen bytes a prompt and a pair, whatever the length of the texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from burnish.audit.findings import Finding, Tally, counted
+from burnish.control import answer_text, texts_of
+from burnish.group import Group, Labels, Message, Preferences, Scores
+from burnish.readers.shapes import VISIBLE
+
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
+ZERO_WIDTH = re.compile("[\u200b\u2060\ufeff\u00ad]")  # joiners and variation selectors belong to emoji and scripts
+MARKERS = re.compile(
+    r"<\|[A-Za-z0-9_]{2,40}\|>|</s>|<(?:pad|unk|bos|eos|mask)>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>"
+)
+LONG = 200_000  # characters; no answer that people compare is as long
+
+
+def digest(text: str) -> int:
+    """64 bits of a text's hash, signed, as `array('q')` holds it."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def plain(text: str) -> str:
+    """The text as a reader sees it: NFKC, lower case, runs of white space as one blank."""
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).lower().split())
+
+
+def prompt_text(prompt: str | tuple[Message, ...]) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(f"{m.role}: {m.content}" for m in prompt)
+
+
+@dataclass
+class Scan:
+    """Takes groups one by one; `findings` tells what was met.
+
+    `control_strings` finds a tokenizer's control tokens in a text; without one the usual markers are looked for.
+    """
+
+    control_strings: Callable[[str], Sequence[str]] = MARKERS.findall
+    tally: Tally = field(default_factory=Tally)
+    groups: int = 0
+    prompts: dict[int, int] = field(default_factory=dict)  # digest of the prompt -> groups with it
+    seen: dict[int, int] = field(default_factory=dict)  # digest of prompt and answers -> index in `places`
+    swapped: dict[int, int] = field(default_factory=dict)  # digest of a preference turned round -> index in `places`
+    wheres: array[int] = field(default_factory=lambda: array("q"))
+    files: list[str] = field(default_factory=list)
+    labels: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+
+    def add(self, group: Group) -> int:
+        """Look at one group; returns the digest of its prompt."""
+        self.groups += 1
+        self._texts(group)
+        self._roles(group)
+        self._answers(group)
+        key = digest(plain(prompt_text(group.prompt)))
+        self.prompts[key] = self.prompts.get(key, 0) + 1
+        self._twice(group, key)
+        return key
+
+    def _texts(self, group: Group) -> None:
+        texts = texts_of(group)
+        whole = "\n".join(texts)
+        if control := CONTROL.findall(whole):
+            self.tally.add("control-characters", group.where, " ".join(f"U+{ord(c):04X}" for c in control[:6]))
+        if not whole.isascii():
+            for code, pattern in (("bidi", BIDI), ("zero-width", ZERO_WIDTH)):
+                if pattern.search(whole):
+                    self.tally.add(code, group.where)
+            if "\ufffd" in whole:
+                self.tally.add("replacement", group.where)
+        markers = self.control_strings(whole)
+        if markers:
+            self.tally.add("control-tokens", group.where, " ".join(dict.fromkeys(markers)))
+        if max(map(len, texts)) > LONG:
+            self.tally.add("very-long", group.where, f"{max(map(len, texts)):,} characters")
+        prompt = group.prompt if isinstance(group.prompt, str) else "".join(m.content for m in group.prompt)
+        if not VISIBLE.search(prompt):
+            self.tally.add("empty-prompt", group.where)
+
+    def _roles(self, group: Group) -> None:
+        if isinstance(group.prompt, str):
+            return
+        turns = [m.role for m in group.prompt if m.role not in ("system", "developer")]
+        late = any(m.role == "system" for m in group.prompt[1:]) and group.prompt[0].role != "developer"
+        twice = any(a == b and a in ("user", "assistant") for a, b in pairwise(turns))
+        if not turns or turns[0] == "assistant" or turns[-1] == "assistant" or twice or late:
+            self.tally.add("roles", group.where, " ".join(m.role for m in group.prompt))
+
+    def _answers(self, group: Group) -> None:
+        if isinstance(group.feedback, Labels):
+            for value in group.feedback.values:
+                self.labels[value] += 1
+        if isinstance(group.feedback, Scores) and len(set(group.feedback.values)) < 2:
+            self.tally.add("no-signal", group.where, f"{len(group.completions)} answers, all scored alike")
+        if len(group.completions) == 2:
+            left, right = (answer_text(c) for c in group.completions)
+            if left != right and "".join(left.split()) == "".join(right.split()):
+                self.tally.add("whitespace-only", group.where)
+            elif not (left.isascii() and right.isascii()) and plain(left) == plain(right):
+                self.tally.add("normal-form-only", group.where)
+
+    def _twice(self, group: Group, key: int) -> None:
+        answers = [plain(answer_text(c)) for c in group.completions]
+        verdict = "" if isinstance(group.feedback, (Preferences, Scores)) else repr(group.feedback)
+        if isinstance(group.feedback, Preferences) and len(answers) == 2:
+            winner, loser, _ = group.feedback.triples[0]
+            answers = [answers[winner], answers[loser]]
+            mirror = digest("\x00".join([str(key), answers[1], answers[0]]))
+            if mirror in self.swapped:
+                self.tally.add("contradiction", f"{group.where}", f"opposite of {self._place(self.swapped[mirror])}")
+            self.swapped.setdefault(digest("\x00".join([str(key), *answers])), self.groups - 1)
+        own = digest("\x00".join([str(key), verdict, *answers]))
+        if own in self.seen and answers:
+            self.tally.add("duplicate", group.where, f"same as {self._place(self.seen[own])}")
+        elif own in self.seen:
+            self.tally.add("duplicate-prompt", group.where)
+        else:
+            self.seen[own] = self.groups - 1
+        self._keep_place(group.where)
+
+    def _keep_place(self, where: str) -> None:
+        file, _, line = where.rpartition(":")
+        if not self.files or self.files[-1] != file:
+            self.files.append(file)
+        self.wheres.append((len(self.files) - 1) << 40 | (int(line) if line.isdigit() else 0))
+
+    def _place(self, index: int) -> str:
+        packed = self.wheres[index]
+        return f"{self.files[packed >> 40].rpartition('/')[2]} line {packed & (1 << 40) - 1}"
+
+    def findings(self) -> list[Finding]:
+        """What was met, as sentences."""
+        found = [
+            finding
+            for code, severity, said, action in SENTENCES
+            for finding in self.tally.finding(code, severity, said, action)  # type: ignore[arg-type]
+        ]
+        judged = sum(self.labels.values())
+        if judged > 1 and not all(self.labels.values()):
+            only = "desirable: no negative example" if self.labels[True] else "undesirable: no positive example"
+            said = f"all {judged:,} labels are of a single class, only {only} to learn from"
+            found.append(Finding("one-class", "warn", said, judged))
+        return found
+
+
+SENTENCES = (
+    ("control-characters", "warn", "{rows} with control characters (non-printable) in the text", ""),
+    ("bidi", "warn", "{rows} with characters that turn the reading direction: what is seen is not what is trained", ""),
+    ("zero-width", "note", "{rows} with zero-width or soft-hyphen characters; they are kept as they are", ""),
+    ("replacement", "note", "{rows} with U+FFFD, the mark of text that was decoded wrongly; kept as it is", ""),
+    (
+        "control-tokens", "warn",
+        "{rows} with control tokens or template markers in the text; special tokens are encoded as text",
+        'data.control_tokens = "text"',
+    ),
+    ("very-long", "warn", "{rows} very long; without data.max_length they exceed what a model can read",
+     "data.max_length = 2048"),
+    ("empty-prompt", "warn", "{rows} with an empty or blank prompt", ""),
+    ("roles", "warn", "{rows} with roles out of order: user and assistant take turns, the user's last", ""),
+    ("no-signal", "warn", "{rows} whose scores are all alike: no answer is better, nothing is learnt from them", ""),
+    ("whitespace-only", "warn", "{rows} whose chosen and rejected differ only in white space", ""),
+    ("normal-form-only", "note", "{rows} whose answers differ only in letter case or Unicode normal form", ""),
+    ("contradiction", "warn", "{rows} in conflict with an earlier one: the same answers, preferred the opposite way",
+     'data.contradictions = "drop"'),
+    ("duplicate", "warn", "{rows} duplicate of an earlier one, prompt and answers repeated", "data.dedupe = true"),
+    ("duplicate-prompt", "note", "{rows} with a prompt that stood before", "data.dedupe = true"),
+)  # fmt: skip
+
+
+def leaks(train: Scan, evaluation: Scan, shared: Sequence[str], near: Sequence[str]) -> list[Finding]:
+    """Prompts of the held-out data that are also in the training data, exactly or nearly (places in the eval data)."""
+    found = []
+    count = sum(key in train.prompts for key in evaluation.prompts)
+    if count:
+        said = (
+            f"{counted(count, 'prompt')} of the held-out data also in the training data (leakage): evaluation will "
+            "flatter the model"
+        )
+        found.append(Finding("leak", "warn", said, count, tuple(shared[:8])))
+    if near:
+        said = f"{counted(len(near), 'prompt')} of the held-out data nearly copied in the training data (near leakage)"
+        found.append(Finding("near-leak", "warn", said, len(near), tuple(near[:8])))
+    return found

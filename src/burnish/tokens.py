@@ -1,0 +1,184 @@
+"""Tokenizers: transformers' own for training, and the same ids without transformers (and torch) for reading data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import ModelError
+
+BUILT_IN = {
+    "hh": (
+        "{% for m in messages %}{{ '\n\n' + {'user': 'Human', 'assistant': 'Assistant'}.get(m.role, m.role) + ': '"
+        " + m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '\n\nAssistant:' }}{% endif %}"
+    ),
+    "chatml": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
+        "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}{{ '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+}
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a model folder or hub name, from transformers. Raises ModelError with a sentence."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except Exception as error:  # the library raises many kinds here; all mean that there is no usable tokenizer
+        raise ModelError(
+            f"model.path: no tokenizer could be loaded from {path}: {(str(error) or repr(error)).splitlines()[0]}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
+    return tokenizer
+
+
+def load_light(path: str) -> Any:
+    """The tokenizer of a local folder from its tokenizer.json alone: a second instead of several, and no torch.
+
+    Other folders, and hub names, go through transformers. Raises ModelError with a sentence.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        if path.startswith((".", "/", "~")) or path.count("/") != 1:
+            raise ModelError(f"model.path: there is no folder {path}")
+        return load_tokenizer(path)
+    if not (folder / "tokenizer.json").is_file():
+        return load_tokenizer(path)
+    from tokenizers import Tokenizer
+
+    try:
+        backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        config = _json(folder / "tokenizer_config.json")
+        named = {**_json(folder / "special_tokens_map.json"), **config}
+        template = _template(folder, config)
+    except Exception as error:  # the library raises plain Exception for a file it cannot read
+        raise ModelError(f"model.path: the tokenizer in {path} cannot be read: {str(error).splitlines()[0]}") from error
+    keys = ("bos_token", "eos_token", "unk_token", "pad_token")
+    names = {key: _content(named[key]) for key in keys if named.get(key)}
+    found = LightTokenizer(backend, names, template, bool(config.get("add_bos_token")))
+    if found.eos_token_id is None:
+        raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
+    return found
+
+
+def _json(file: Path) -> dict[str, Any]:
+    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _content(token: Any) -> str:
+    return str(token["content"]) if isinstance(token, Mapping) else str(token)
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The chat template, wherever a model folder may keep it; of several under names, the default."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
+    if isinstance(found, list):
+        found = {entry["name"]: entry["template"] for entry in found}.get("default")
+    return found
+
+
+@dataclass
+class LightTokenizer:
+    """As much of transformers' tokenizer as `render` asks for, over the same Rust tokenizer."""
+
+    backend: Any
+    names: Mapping[str, str]  # bos_token, eos_token, ... -> their text
+    chat_template: str | None
+    adds_bos: bool
+
+    def __post_init__(self) -> None:
+        self.backend.no_padding()
+        self.backend.no_truncation()
+        self.compiled: dict[str, Any] = {}
+
+    @property
+    def bos_token(self) -> str | None:
+        return self.names.get("bos_token")
+
+    @property
+    def eos_token(self) -> str | None:
+        return self.names.get("eos_token")
+
+    @property
+    def bos_token_id(self) -> int | None:
+        return self.convert_tokens_to_ids(self.bos_token)
+
+    @property
+    def eos_token_id(self) -> int | None:
+        return self.convert_tokens_to_ids(self.eos_token)
+
+    @cached_property
+    def added_tokens_decoder(self) -> dict[int, Any]:
+        return dict(self.backend.get_added_tokens_decoder())
+
+    @cached_property
+    def all_special_tokens(self) -> list[str]:
+        added = [token.content for token in self.added_tokens_decoder.values() if token.special]
+        return list(dict.fromkeys([*self.names.values(), *added]))
+
+    def convert_tokens_to_ids(self, token: str | None) -> int | None:
+        found: int | None = None if token is None else self.backend.token_to_id(token)
+        return found
+
+    def convert_ids_to_tokens(self, ids: int) -> str:
+        return str(self.backend.id_to_token(ids))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self.backend.decode(list(ids), skip_special_tokens=False))
+
+    def __call__(
+        self, texts: Sequence[str], *, add_special_tokens: bool = True, split_special_tokens: bool = False, **_: Any
+    ) -> dict[str, list[list[int]]]:
+        """Ids of each text; with `split_special_tokens` a control token in the text is encoded as text."""
+        self.backend.encode_special_tokens = split_special_tokens
+        found = [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)]
+        if add_special_tokens and self.adds_bos and self.bos_token_id is not None:
+            found = [ids if ids[:1] == [self.bos_token_id] else [self.bos_token_id, *ids] for ids in found]
+        return {"input_ids": found}
+
+    def apply_chat_template(
+        self, conversation: Sequence[Mapping[str, Any]], chat_template: str | None = None, tools: Any = None,
+        add_generation_prompt: bool = False, tokenize: bool = False,
+    ) -> str:  # fmt: skip
+        """The conversation as text, by the given template or the tokenizer's own."""
+        text = chat_template or self.chat_template
+        if text is None or tokenize:
+            raise ValueError("no chat template")
+        if text not in self.compiled:
+            self.compiled[text] = _environment().from_string(text)
+        given = {"messages": conversation, "tools": tools, "documents": None, **self.names}
+        rendered: str = self.compiled[text].render(**given, add_generation_prompt=add_generation_prompt)
+        return rendered
+
+
+def _environment() -> Any:
+    """The sandbox that chat templates are written for: transformers' filters and globals, and nothing else."""
+    from jinja2.exceptions import TemplateError
+    from jinja2.ext import loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+               ) -> str:  # fmt: skip
+        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment
