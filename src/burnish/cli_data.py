@@ -151,6 +151,55 @@ def show(
         console.print(line)
 
 
+def convert(
+    data: Annotated[str, typer.Argument(help="file, folder or hub name, in any format burnish reads")],
+    out: Annotated[str, typer.Argument(help="new file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value]...")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write any of the formats as burnish's own records, which hold everything a group holds."""
+    from burnish.convert import write
+    from burnish.gather import left_out
+    from burnish.readers import read
+
+    run = configuration.load_partly(None, settings or [])
+    found = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
+                 keep_faults=run.data.bad_rows == "skip")  # fmt: skip
+    count = write(found.groups, out, overwrite=overwrite)
+    typer.echo(f"{count:,} groups read as {found.format} {found.note}, written to {out}")
+    for line in left_out(found):
+        typer.echo(line)
+
+
+def pairs(
+    data: Annotated[str, typer.Argument(help="scored, ranked or labelled groups, in any format burnish reads")],
+    out: Annotated[str, typer.Argument(help="new file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[pairs.rule=... data.key=value]...")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Make pairs by a named rule, and filter them by the data.* keys; each pair remembers where it comes from.
+
+    Lengths are in the tokens of model.path, where it is given, else in characters.
+    """
+    from burnish import select
+    from burnish.convert import write
+    from burnish.gather import left_out, rule_of
+    from burnish.pairing import characters, make_pairs
+    from burnish.readers import read
+
+    run = configuration.load_partly(None, settings or [])
+    rule, renderer = rule_of(run.pairs), _renderer(run)
+    length = renderer.answer_length if renderer else characters
+    found = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
+                 keep_faults=run.data.bad_rows == "skip")  # fmt: skip
+    made = list(make_pairs(found.groups, rule, length))
+    kept, said = select.apply(made, select.SelectSettings.of(run.data), length, run.seed)
+    count = write(kept, out, overwrite=overwrite)
+    typer.echo(f"{rule.describe()}\n{count:,} pairs of {len(found.groups):,} groups, written to {out}")
+    for line in [*left_out(found), *filter(None, said)]:
+        typer.echo(line)
+
+
 def formats() -> None:
     """The formats that can be read, and what tells each."""
     from burnish.readers import READERS
@@ -162,5 +211,5 @@ def formats() -> None:
 
 def register(app: typer.Typer) -> None:
     """Hang the verbs on the command line."""
-    for verb in (audit, show, formats):
+    for verb in (audit, show, pairs, convert, formats):
         app.command()(verb)

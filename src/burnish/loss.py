@@ -21,14 +21,13 @@ class StepLoss:
 
     objective: Objective
     params: Mapping[str, Any]
-    pair_rule: str = "best_vs_worst"
 
     def units(self, groups: Sequence[EncodedGroup]) -> int:
         """What the summed losses of these groups are divided by; counted before the first backward pass."""
         if self.objective.unit == "group":
             return len(groups)
         if self.objective.unit == "pair":
-            return sum(len(pair_view(group, self.pair_rule)) for group in groups)
+            return sum(len(pair_view(group)) for group in groups)
         trained = [(group, k) for group in groups for k in winner_view(group)]
         if self.objective.unit == "completion":
             return len(trained)
@@ -40,7 +39,7 @@ class StepLoss:
             return None
         values: list[float] = []
         for group in groups:
-            for winner, loser, weight in pair_view(group, self.pair_rule):
+            for winner, loser, weight in pair_view(group):
                 sizes = len(group.completion_ids[winner]), len(group.completion_ids[loser])
                 value = self.objective.at_reference(*sizes, self.params)
                 if value is None:
@@ -59,7 +58,7 @@ class StepLoss:
         triples = [
             (start + winner, start + loser, weight)
             for start, group in zip(offsets(groups), groups, strict=True)
-            for winner, loser, weight in pair_view(group, self.pair_rule)
+            for winner, loser, weight in pair_view(group)
         ]
         device = scores.policy.device
         return Pairs(

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from burnish import model as models
-from burnish import objectives, readers, render, tokens, views
+from burnish import objectives, render, tokens, views
 from burnish.audit import Auditor, audit
-from burnish.audit.findings import Tally, counted, places, printable
 from burnish.config import Run, lr_advice
 from burnish.errors import ConfigError, DataError, ModelError
-from burnish.group import EncodedGroup
+from burnish.gather import gather
+from burnish.group import EncodedGroup, Group
 from burnish.loss import StepLoss
 
 
@@ -45,19 +45,22 @@ def prepare(run: Run) -> Prepared:
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
-    sources = [run.data.train] if isinstance(run.data.train, str) else list(run.data.train)
+    found = gather(run, objective.view, renderer.answer_length)
+    lines += found.lines
     look = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
     held = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=look.scan)
-    train = _read(run, renderer, sources, objective, "train", lines, look)
-    evaluation = _read(run, renderer, [run.data.eval], objective, "eval", lines, held) if run.data.eval else []
-    found = audit(look, held if run.data.eval else None, probe=False)
-    lines += [f"warning: {finding.line()}" for finding in found.findings if finding.severity == "warn"]
+    train = _encoded(run, renderer, found.train, objective, "train", lines, look)
+    evaluation: list[EncodedGroup] = []
+    if found.evaluation:
+        evaluation = _encoded(run, renderer, found.evaluation, objective, "eval", lines, held)
+    seen = audit(look, held if evaluation else None, probe=False)
+    lines += [f"warning: {finding.line()}" for finding in seen.findings if finding.severity == "warn"]
     _refuse_beyond_context(run, [*train, *evaluation])
     lines.append(_objective_line(objective, params))
     advice = lr_advice(objective.name, run.optim.peak_lr, objective.lr_range, run.adapter.kind != "none")
     if advice:
         lines.append(advice)
-    return Prepared(run, tokenizer, train, evaluation, StepLoss(objective, params, run.data.pair_rule), lines)
+    return Prepared(run, tokenizer, train, evaluation, StepLoss(objective, params), lines)
 
 
 def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
@@ -90,34 +93,25 @@ def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
         )
 
 
-def _read(
-    run: Run, renderer: render.Renderer, sources: Sequence[str], objective: Any, name: str, lines: list[str],
+def _encoded(
+    run: Run, renderer: render.Renderer, groups: Sequence[Group], objective: Any, name: str, lines: list[str],
     look: Auditor,
 ) -> list[EncodedGroup]:  # fmt: skip
-    """The groups of one side in token space; what was read, left out and cut is added to `lines`."""
-    groups: list[EncodedGroup] = []
-    split = run.data.split if name == "train" else run.data.eval_split
-    for source in sources:
-        found = readers.read(
-            source, format=run.data.format, split=split, limit=run.data.limit, keep_faults=run.data.bad_rows == "skip"
-        )
-        used = [views.keep_used(group, objective.view, run.data.pair_rule) for group in found.groups]
-        encoded, report = render.encode_all(
-            renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=look.take
-        )
-        groups += encoded
-        lines.append(f"{name}: {source}: {len(found.groups)} groups read as {found.format}. {found.note}".rstrip())
-        lines += [f"  {line}" for line in left_out(found)]
-        unused = sum(len(a.completions) - len(b.completions) for a, b in zip(found.groups, used, strict=True))
-        lines += [f"  {unused} answers set aside: {objective.name} does not look at them"] * bool(unused)
-        lines += [f"  {line}" for line in report.lines()]
-    refusal = views.missing_feedback(groups, objective.view, objective.name)
+    """The groups of one side in token space, those that teach this objective nothing left out; `lines` tell what."""
+    used = [views.keep_used(group, objective.view) for group in groups]
+    encoded, report = render.encode_all(
+        renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=look.take
+    )
+    unused = sum(len(a.completions) - len(b.completions) for a, b in zip(groups, used, strict=True))
+    lines += [f"  {unused} answers set aside: {objective.name} does not look at them"] * bool(unused)
+    lines += [f"  {line}" for line in report.lines()]
+    refusal = views.missing_feedback(encoded, objective.view, objective.name)
     if refusal:
         raise DataError(refusal)
-    usable = [g for g in groups if views.usable(g, objective.view, run.data.pair_rule)]
-    if len(usable) < len(groups):
+    usable = [g for g in encoded if views.usable(g, objective.view)]
+    if len(usable) < len(encoded):
         lines.append(
-            f"  {len(groups) - len(usable)} groups left out: no answer in them is better than another, or good"
+            f"  {len(encoded) - len(usable)} groups left out: no answer in them is better than another, or good"
         )
     if not usable:
         told = "\n".join(line for line in lines if line.startswith((name, "  ")))
@@ -125,25 +119,10 @@ def _read(
     sizes = [len(c) for g in usable for c in g.completion_ids]
     prompts = [len(g.prompt_ids) for g in usable]
     lines.append(
-        f"  {len(usable)} groups in use: prompts {np.mean(prompts):.0f} tokens on average (longest {max(prompts)}), "
-        f"completions {np.mean(sizes):.0f} (longest {max(sizes)})"
+        f"  {name}: {len(usable)} groups in use: prompts {np.mean(prompts):.0f} tokens on average (longest "
+        f"{max(prompts)}), completions {np.mean(sizes):.0f} (longest {max(sizes)})"
     )
     return usable
-
-
-def left_out(found: readers.ReadResult) -> list[str]:
-    """What a source held and the run does not: rows with no use by reason, rows that cannot be read."""
-    tally = Tally()
-    for skip in found.skipped:
-        tally.add(skip.reason, skip.where)
-    lines = [
-        f"{counted(count, 'row')} left out: {reason} ({places(tally.rows[reason], count)})"
-        for reason, count in sorted(tally.counts.items(), key=lambda item: -item[1])
-    ]
-    if found.faults:
-        lines.append(f"{counted(len(found.faults), 'row')} left out that cannot be read, as data.bad_rows says:")
-        lines += [f"  {printable(fault.said)}" for fault in found.faults[: readers.SHOWN_FAULTS]]
-    return lines
 
 
 def _objective_line(objective: Any, params: dict[str, Any]) -> str:

@@ -208,6 +208,10 @@ class Renderer:
         apart = self._prompt_ids(texts[:1])[0] + self._answer_ids(texts[1:])[0]
         return self._prompt_ids(["".join(texts)])[0] != apart
 
+    def answer_length(self, turns: str | tuple[Message, ...]) -> int:
+        """Tokens in the text of an answer, for filters; what a template writes around it is not counted."""
+        return len(self._ids([turns if isinstance(turns, str) else "\n".join(m.content for m in turns)])[0])
+
     def encode(self, group: Group) -> EncodedGroup:
         """One group in token space; see `encode_all` for many."""
         return self.encode_many([group])[0]

@@ -44,10 +44,10 @@ def winner_view(group: EncodedGroup) -> tuple[int, ...]:
     return tuple(k for k, desirable in single_view(group) if desirable)
 
 
-def keep_used(group: Group, view: str, rule: str) -> Group:
+def keep_used(group: Group, view: str) -> Group:
     """The group without completions that this view never looks at; what is left keeps its order and its feedback."""
     found = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
-    pairs = pair_view(found, rule) if view == "pairs" else ()
+    pairs = pair_view(found) if view == "pairs" else ()
     used = sorted({k for w, l, _ in pairs for k in (w, l)} if view == "pairs" else set(winner_view(found)))
     if not used or len(used) == len(group.completions):
         return group
@@ -58,9 +58,9 @@ def keep_used(group: Group, view: str, rule: str) -> Group:
     return replace(group, completions=tuple(group.completions[k] for k in used), feedback=feedback)
 
 
-def usable(group: EncodedGroup, view: str, rule: str) -> bool:
+def usable(group: EncodedGroup, view: str) -> bool:
     """Whether the group gives an objective of this view anything to learn from."""
-    return bool(pair_view(group, rule) if view == "pairs" else winner_view(group))
+    return bool(pair_view(group) if view == "pairs" else winner_view(group))
 
 
 def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) -> str | None:

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from burnish import __version__
+from burnish.alike import prompt_key, score_gap
 from burnish.audit import advice, near
 from burnish.audit.bias import MOST_PAIRS, Pairs, features_of
 from burnish.audit.contrast import Contrast
 from burnish.audit.findings import Finding, Severity, Tally, by_severity, counted, places
 from burnish.audit.probe import word_probe
 from burnish.audit.rendered import Rendered
-from burnish.audit.scan import MARKERS, Scan, digest, leaks, plain, prompt_text
+from burnish.audit.scan import MARKERS, Scan, digest, leaks
 from burnish.control import answer_text
 from burnish.errors import DataError
 from burnish.group import EncodedGroup, Group, Labels, Scores
@@ -111,7 +112,7 @@ class Auditor:
             if self.against is not None and key in self.against.prompts:
                 self.shared.append(group.where)
             elif self.deep and self.scan.prompts[key] == 1:
-                self.sketches.add(plain(prompt_text(group.prompt)), row)
+                self.sketches.add(prompt_key(group), row)
             self._answers(group, key, ids)
             if ids is not None and len(self.kept) < self.keep and pair_view(ids):
                 self.kept.append(ids)
@@ -182,10 +183,7 @@ class Auditor:
 def _score_gap(group: Group, winner: int, loser: int) -> float | None:
     if isinstance(group.feedback, Scores):
         return group.feedback.values[winner] - group.feedback.values[loser]
-    better, worse = group.meta.get("score_chosen"), group.meta.get("score_rejected")
-    if isinstance(better, (int, float)) and isinstance(worse, (int, float)):
-        return float(better) - float(worse)
-    return None
+    return score_gap(group)
 
 
 @dataclass(frozen=True)

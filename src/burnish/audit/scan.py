@@ -6,17 +6,16 @@ Kept for each group: some sixteen bytes a prompt and a pair, whatever the length
 
 from __future__ import annotations
 
-import hashlib
 import re
-import unicodedata
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from burnish import alike
 from burnish.audit.findings import Finding, Tally, counted
 from burnish.control import answer_text, texts_of
-from burnish.group import Group, Labels, Message, Preferences, Scores
+from burnish.group import Group, Labels, Preferences, Scores
 from burnish.readers.shapes import VISIBLE
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -28,18 +27,9 @@ MARKERS = re.compile(
 LONG = 200_000  # characters; no answer that people compare is as long
 
 
-def digest(text: str) -> int:
-    """64 bits of a text's hash, signed, as `array('q')` holds it."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
-
-
-def plain(text: str) -> str:
-    """The text as a reader sees it: NFKC, lower case, runs of white space as one blank."""
-    return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).lower().split())
-
-
-def prompt_text(prompt: str | tuple[Message, ...]) -> str:
-    return prompt if isinstance(prompt, str) else "\n".join(f"{m.role}: {m.content}" for m in prompt)
+def digest(*parts: str) -> int:
+    """64 bits of the parts' hash, signed, as `array('q')` holds it."""
+    return int.from_bytes(alike.digest(*parts)[:8], "big", signed=True)
 
 
 @dataclass
@@ -65,9 +55,9 @@ class Scan:
         self._texts(group)
         self._roles(group)
         self._answers(group)
-        key = digest(plain(prompt_text(group.prompt)))
+        key = digest(alike.prompt_key(group))
         self.prompts[key] = self.prompts.get(key, 0) + 1
-        self._twice(group, key)
+        self._twice(group)
         return key
 
     def _texts(self, group: Group) -> None:
@@ -109,24 +99,22 @@ class Scan:
             left, right = (answer_text(c) for c in group.completions)
             if left != right and "".join(left.split()) == "".join(right.split()):
                 self.tally.add("whitespace-only", group.where)
-            elif not (left.isascii() and right.isascii()) and plain(left) == plain(right):
+            elif not (left.isascii() and right.isascii()) and alike.plain(left) == alike.plain(right):
                 self.tally.add("normal-form-only", group.where)
 
-    def _twice(self, group: Group, key: int) -> None:
-        answers = [plain(answer_text(c)) for c in group.completions]
-        verdict = "" if isinstance(group.feedback, (Preferences, Scores)) else repr(group.feedback)
-        if isinstance(group.feedback, Preferences) and len(answers) == 2:
-            winner, loser, _ = group.feedback.triples[0]
-            answers = [answers[winner], answers[loser]]
-            mirror = digest("\x00".join([str(key), answers[1], answers[0]]))
-            if mirror in self.swapped:
-                self.tally.add("contradiction", f"{group.where}", f"opposite of {self._place(self.swapped[mirror])}")
-            self.swapped.setdefault(digest("\x00".join([str(key), *answers])), self.groups - 1)
-        own = digest("\x00".join([str(key), verdict, *answers]))
-        if own in self.seen and answers:
-            self.tally.add("duplicate", group.where, f"same as {self._place(self.seen[own])}")
-        elif own in self.seen:
-            self.tally.add("duplicate-prompt", group.where)
+    def _twice(self, group: Group) -> None:
+        pair = alike.pair_of(group)
+        if pair is not None and isinstance(group.feedback, Preferences):
+            answers = alike.answers_of(group)
+            one_way = alike.asked(group), answers[pair[0]], answers[pair[1]]
+            other_way = one_way[0], one_way[2], one_way[1]
+            if (mirror := digest(*other_way)) in self.swapped:
+                self.tally.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")
+            self.swapped.setdefault(digest(*one_way), self.groups - 1)
+        own = int.from_bytes(alike.identity(group)[:8], "big")
+        if own in self.seen:
+            code = "duplicate" if group.completions else "duplicate-prompt"
+            self.tally.add(code, group.where, f"same as {self._place(self.seen[own])}")
         else:
             self.seen[own] = self.groups - 1
         self._keep_place(group.where)

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from burnish.config.tables import AdapterConfig, DataConfig, ModelConfig, ObjectiveConfig, Run
+from burnish.config.tables import AdapterConfig, DataConfig, ModelConfig, ObjectiveConfig, PairsConfig, Run
 from burnish.errors import ConfigError
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "KeyRow",
     "ModelConfig",
     "ObjectiveConfig",
+    "PairsConfig",
     "Run",
     "describe_keys",
     "load",

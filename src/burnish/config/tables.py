@@ -48,7 +48,32 @@ class DataConfig(Table):
     split: str = key("train", "split of a hub data set that is trained on")
     eval_split: str = key("test", "split of a hub data set that is held out")
     limit: int | None = key(None, "read only the first so many groups of each source", "groups", ge=1)
-    pair_rule: Literal["best_vs_worst", "all", "adjacent"] = key("best_vs_worst", "how scores become pairs")
+    weights: list[float] | None = key(None, "copies of each source of data.train in an epoch: 0.5 is a half, 2 twice")
+    eval_fraction: float | None = key(
+        None, "share of the prompts that is held out, with all their groups, where data.eval is unset", gt=0, lt=1
+    )
+    dedupe: bool = key(False, "leave out groups that repeat an earlier one (but for case and white space)")
+    contradictions: Literal["keep", "drop"] = key(
+        "keep", "the same two answers preferred both ways: drop leaves all out"
+    )
+    max_length_gap: int | None = key(None, "leave out pairs whose answers differ more in length", "tokens", ge=0)
+    min_score_gap: float | None = key(None, "leave out pairs whose scores differ less", "score", ge=0)
+    max_score_gap: float | None = key(None, "leave out pairs whose scores differ more", "score", ge=0)
+    max_pairs_per_prompt: int | None = key(None, "keep so many pairs of a prompt, drawn by the seed", "pairs", ge=1)
+    length_match: bool = key(False, "as many pairs with the longer answer preferred as with the shorter, at every gap")
+
+
+class PairsConfig(Table):
+    rule: Literal[
+        "best_vs_worst", "all", "threshold", "adjacent", "length_matched", "verifier_first", "strong_vs_weak"
+    ] = key("best_vs_worst", "how scored, ranked and labelled groups become pairs")
+    min_gap: float | None = key(None, "threshold, length_matched: least gap of the scores", "score", ge=0)
+    max_gap: float | None = key(None, "threshold, length_matched: largest gap of the scores", "score", ge=0)
+    max_length_ratio: float | None = key(None, "length_matched, verifier_first: longer over shorter at most", ge=1)
+    pass_mark: float | None = key(None, "verifier_first: a score from which an answer is correct; unset: 1", "score")
+    strong: list[str] = key([], "strong_vs_weak: models whose answers win")
+    weak: list[str] = key([], "strong_vs_weak: models whose answers lose")
+    max_pairs: int | None = key(None, "pairs made of one group at most", "pairs", ge=1)
 
 
 class ObjectiveConfig(Table):
@@ -127,6 +152,7 @@ class Run(Table):
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    pairs: PairsConfig = PairsConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     reference: ReferenceConfig = ReferenceConfig()
     adapter: AdapterConfig = AdapterConfig()
