@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from burnish.audit.bias import Columns
 from burnish.audit.findings import Finding
@@ -67,8 +68,20 @@ def length_effects(columns: Columns, unit: str) -> tuple[list[dict[str, str]], d
 
 
 def length_findings(columns: Columns, unit: str) -> list[Finding]:
-    """Whether the labels prefer a length."""
-    share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool))
+    """Whether the labels prefer a length: of each source apart, for two habits may hide one another."""
+    several = len(columns.names) > 1
+    masks = [(columns.sources == i, f"{name}: ") for i, name in enumerate(columns.names[:40])] if several else []
+    everything = np.ones(len(columns.prompts), dtype=bool)
+    return [
+        Finding("length-bias", "warn", said, count, (), (), f"data.max_length_gap = {limit}")
+        for mask, name in masks or [(everything, "")]
+        for said, count, limit in _length_said(columns, mask, name, unit)
+    ]
+
+
+def _length_said(columns: Columns, mask: NDArray[np.bool_], name: str, unit: str) -> list[tuple[str, int, int]]:
+    """[(sentence, pairs, a limit for the gap)] where the preference is strong and beyond chance, else nothing."""
+    share = columns.longer_wins(mask)
     if share.trials < LEAST or not share.excludes_half or 1 - STRONG < share.value < STRONG:
         return []
     longer = share.value > 0.5
@@ -76,14 +89,13 @@ def length_findings(columns: Columns, unit: str) -> list[Finding]:
     strength, low, high = (
         (share.value, share.low, share.high) if longer else (1 - share.value, 1 - share.high, 1 - share.low)
     )
-    gap = np.abs(columns.winners - columns.losers)
-    limit = _round(float(np.quantile(gap, 0.8)))
+    gap = np.abs(columns.winners - columns.losers)[mask]
     said = (
-        f"length bias: the {kind} answer is the chosen one in {strength:.0%} of {share.trials:,} pairs (95 % interval "
-        f"{low:.0%} to {high:.0%}); the gap is {np.median(gap):,.0f} {unit} in the median, "
+        f"length bias: {name}the {kind} answer is the chosen one in {strength:.0%} of {share.trials:,} pairs (95 % "
+        f"interval {low:.0%} to {high:.0%}); the gap is {np.median(gap):,.0f} {unit} in the median, "
         f"{np.quantile(gap, 0.8):,.0f} at the 80th percentile"
     )
-    return [Finding("length-bias", "warn", said, share.trials, (), (), f"data.max_length_gap = {limit}")]
+    return [(said, share.trials, _round(float(np.quantile(gap, 0.8))))]
 
 
 def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any] | None) -> list[Finding]:
@@ -125,7 +137,8 @@ WHY = {
 
 def actions(findings: Sequence[Finding], columns: Columns | None) -> list[dict[str, str]]:
     """Settings for the configuration, each once, with the reason."""
-    found = [f.action for f in findings if f.action]
+    limits = [f for f in findings if f.code == "length-bias" and f.action]
+    found = [f.action for f in findings if f.action and f not in limits[1:]]  # one limit holds for all sources
     if columns is not None and any(f.code == "length-bias" for f in findings):
         found += ["data.length_match = true", 'objective.name = "dpo_norm"']
     return [
