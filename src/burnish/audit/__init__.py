@@ -48,6 +48,7 @@ class Auditor:
     overlong: str = "drop"
     deep: bool = True
     faults: Tally = field(default_factory=Tally)
+    broken: list[str] = field(default_factory=list)  # sources that cannot be read, or not to their end
     skipped: Tally = field(default_factory=Tally)
     sources: list[dict[str, Any]] = field(default_factory=list)
     pairs: Pairs = field(default_factory=Pairs)
@@ -78,11 +79,10 @@ class Auditor:
             self.take(batch)
             advance(len(batch))
         totals = {name: now - before[name] for name, now in self._totals().items()}
-        if not any(totals[name] for name in ("groups", "left_out", "faults")):
-            self.faults.add("unreadable", path, f"{path} is empty: it holds no rows")
-            totals["faults"] = 1
-        self.sources.append({"name": Path(path).name, "format": stream.format, "read_as": f"read as {stream.format} "
-                             f"{stream.note}", **totals})  # fmt: skip
+        if not self.broken and not any(totals[name] for name in ("groups", "left_out", "faults")):
+            self.broken.append(f"{path} is empty: it holds no rows")
+        read_as = "not read" if stream.format == "auto" else f"read as {stream.format} {stream.note}"
+        self.sources.append({"name": Path(path).name, "format": stream.format, "read_as": read_as, **totals})
 
     def _totals(self) -> dict[str, int]:
         counts = {"groups": self.scan.groups, "prompts": len(self.scan.prompts), "pairs": len(self.pairs)}
@@ -100,7 +100,7 @@ class Auditor:
                 else:
                     yield item
         except DataError as error:
-            self.faults.add("unreadable", path, str(error))
+            self.broken.append(str(error))
 
     def take(self, groups: Sequence[Group], encoded: Sequence[EncodedGroup | None] | None = None) -> None:
         """Look at some groups; `encoded` are the same in token space, where somebody has them already."""
@@ -141,7 +141,8 @@ class Auditor:
 
     def findings(self) -> list[Finding]:
         """What this side has to say for itself."""
-        found = [
+        found = [Finding("broken-file", "refuse", said) for said in self.broken]
+        found += [
             Finding("unreadable", "refuse", f"{counted(self.faults.counts[code], 'row')} cannot be read", count,
                     tuple(self.faults.rows[code]), tuple(self.faults.examples[code]))
             for code, count in self.faults.counts.items()
