@@ -50,11 +50,11 @@ class StepLoss:
     def __call__(self, scores: TokenScores, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> Losses:
         """`groups` are the step's; the batch names those that stand in it, in order."""
         here = [groups[i] for i in batch.group_index]
-        view = self._pairs(here, scores) if self.objective.view == "pairs" else self._winners(here, scores)
+        view = self._pairs(here, scores, groups) if self.objective.view == "pairs" else self._winners(here, scores)
         losses: Losses = self.objective.function(scores, view, **self.params)
         return losses
 
-    def _pairs(self, groups: Sequence[EncodedGroup], scores: TokenScores) -> Pairs:
+    def _pairs(self, groups: Sequence[EncodedGroup], scores: TokenScores, step: Sequence[EncodedGroup]) -> Pairs:
         triples = [
             (start + winner, start + loser, weight)
             for start, group in zip(offsets(groups), groups, strict=True)
@@ -65,6 +65,7 @@ class StepLoss:
             torch.tensor([t[0] for t in triples], dtype=torch.long, device=device),
             torch.tensor([t[1] for t in triples], dtype=torch.long, device=device),
             torch.tensor([t[2] for t in triples], dtype=scores.policy.dtype, device=device),
+            mean_length=_mean_length(step),
         )
 
     def _winners(self, groups: Sequence[EncodedGroup], scores: TokenScores) -> Singles:
@@ -74,3 +75,9 @@ class StepLoss:
             torch.tensor(winners, dtype=torch.long, device=device),
             torch.ones(len(winners), dtype=torch.bool, device=device),
         )
+
+
+def _mean_length(step: Sequence[EncodedGroup]) -> float:
+    """Tokens of a chosen completion, averaged over the step's pairs: the same number in each of its microbatches."""
+    lengths = [len(group.completion_ids[winner]) for group in step for winner, _, _ in pair_view(group)]
+    return sum(lengths) / len(lengths) if lengths else 1.0

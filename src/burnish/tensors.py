@@ -102,6 +102,12 @@ class TokenScores:
         return self.sum_by_completion(self.policy - self.reference)
 
     @property
+    def places(self) -> Int[Tensor, " tokens"]:
+        """Which token of its completion each one is, from 0."""
+        starts = self.lengths.cumsum(0) - self.lengths
+        return torch.arange(len(self.completion_of), device=self.lengths.device) - starts[self.completion_of]
+
+    @property
     def counts(self) -> Float[Tensor, " completions"]:
         """Lengths as floats, at least 1, for means over tokens."""
         return self.lengths.clamp(min=1).to(self.policy.dtype)
@@ -114,6 +120,8 @@ class Pairs:
     chosen: Int[Tensor, " pairs"]
     rejected: Int[Tensor, " pairs"]
     weight: Float[Tensor, " pairs"]
+    wins: tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]] | None = None  # chance that each side wins, if known
+    mean_length: float | None = None  # tokens of a chosen completion, averaged over the pairs of the whole step
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def scores_of(data: dict[str, Any], dtype: torch.dtype) -> tuple[torch.Tensor, T
     number_of = torch.arange(len(rows)).repeat_interleave(lengths)
     scores = TokenScores(policy, reference, number_of, lengths, torch.arange(len(rows)) // 2)
     index = torch.arange(len(rows) // 2) * 2
-    return policy, scores, Pairs(index, index + 1, torch.ones(len(index), dtype=dtype))
+    won, lost = (torch.tensor([number(x) for x in data[side]], dtype=dtype) for side in ("pw", "pl"))
+    return policy, scores, Pairs(index, index + 1, torch.ones(len(index), dtype=dtype), wins=(won, lost))
 
 
 def close(ours: float, theirs: Any, tolerance: float) -> bool:

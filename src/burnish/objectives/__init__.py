@@ -11,13 +11,24 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from burnish.errors import ConfigError
-from burnish.objectives import likelihood, pairs
+from burnish.objectives import likelihood, pairs, sides
 from burnish.tensors import Losses, Unit
 
 LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "beta": (lambda x: x > 0, "must be positive"),
     "tau": (lambda x: x > 0, "must be positive"),
     "gamma": (lambda x: x >= 0, "must not be negative"),
+    "lam": (lambda x: x >= 0, "must not be negative"),
+    "alpha": (lambda x: x >= 0, "must not be negative"),
+    "nll_weight": (lambda x: x >= 0, "must not be negative"),
+    "margin": (lambda x: x > 0, "must be positive"),
+    "scale": (lambda x: x > 0, "must be positive"),
+    "clip": (lambda x: x > 0, "must be positive"),
+    "max_logp": (lambda x: x < 0, "must be negative: the odds of 0 are infinite"),
+    "eps": (
+        lambda x: 0 < x < 1,
+        "must lie between 0 and 1, both excluded: the target keeps a share for the other side",
+    ),
     "label_smoothing": (lambda x: 0 <= x < 0.5, "is the share of flipped labels: at least 0 and below 0.5"),
 }
 
@@ -40,7 +51,7 @@ class Objective:
     paper: str
     equation: str
     summary: str
-    closed_form: Callable[..., float] | None = None
+    closed_form: Callable[..., float | None] | None = None
 
     @property
     def source(self) -> str:
@@ -70,6 +81,15 @@ class Objective:
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
+    if value is None and type(None) in get_args(kind):
+        return None
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"objective.{name} = {value!r}: must be true or false")
+        return value
+    kind = next(
+        (k for k in get_args(kind) if k is not type(None) and isinstance(k, type)), kind
+    )  # float of float | None
     choices = get_args(kind)
     if choices:
         if value not in choices:
@@ -86,6 +106,12 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
 def _log2(**_: Any) -> float:
     return math.log(2)
 
+
+def _one(**_: Any) -> float:
+    return 1.0
+
+
+AS_DPO = (5e-8, 1e-6)  # published learning rates for DPO; most of its variants took them over
 
 ROWS = [
     Objective(
@@ -108,6 +134,82 @@ ROWS = [
     Objective(
         "simpo", pairs.simpo, "pairs", False, "pair", "per token", (3e-7, 1e-6), "2405.14734", "eq. 6",
         "No reference: compare mean log-probs, with a target margin gamma.",
+    ),
+    Objective(
+        "robust_dpo", pairs.robust_dpo, "pairs", True, "pair", "per sequence", AS_DPO, "2403.00409", "eq. 12",
+        "DPO made unbiased for labels of which a known share is flipped.", _log2,
+    ),
+    Objective(
+        "hinge", pairs.hinge, "pairs", True, "pair", "per sequence", AS_DPO, "2309.06657", "table 1",
+        "Push the margin to a target, and no further.", lambda beta, margin: max(0.0, margin),
+    ),
+    Objective(
+        "r_dpo", pairs.r_dpo, "pairs", True, "pair", "per sequence", AS_DPO, "2403.19159", "eq. 9",
+        "DPO with a constant for each token by which the winner is longer.",
+    ),
+    Objective(
+        "ld_dpo", pairs.ld_dpo, "pairs", True, "pair", "per sequence", AS_DPO, "2409.06411", "eq. 10",
+        "DPO in which tokens beyond the shorter answer's length count less.",
+        lambda beta, alpha, ref: math.log(2) if ref == "both" else None,
+    ),
+    Objective(
+        "dpop", pairs.dpop, "pairs", True, "pair", "per sequence", AS_DPO, "2402.13228", "eq. 3",
+        "DPO that charges for a chosen answer losing likelihood.", _log2,
+    ),
+    Objective(
+        "exo_pair", pairs.exo_pair, "pairs", True, "pair", "per sequence", AS_DPO, "2402.00856", "eq. 16",
+        "Match the policy's preference to the data's under the reverse KL.",
+        lambda beta, eps: math.log(0.5) - (math.log(1 - eps) + math.log(eps)) / 2,
+    ),
+    Objective(
+        "discopop", pairs.discopop, "pairs", True, "pair", "per sequence", AS_DPO, "2406.08414", "eq. 5",
+        "A loss found by search: logistic and exponential, mixed by the margin itself.",
+        lambda beta, tau: (math.log(2) + 1) / 2,
+    ),
+    Objective(
+        "chi_po", pairs.chi_po, "pairs", True, "pair", "per sequence", AS_DPO, "2407.13399", "eq. 8",
+        "DPO with a stronger pull to the reference: chi-squared beside KL.", _log2,
+    ),
+    Objective(
+        "f_dpo", pairs.f_dpo, "pairs", True, "pair", "per sequence", AS_DPO, "2309.16240", "eq. 12",
+        "DPO under forward KL, Jensen-Shannon or an alpha-divergence.", _log2,
+    ),
+    Objective(
+        "nca_pair", sides.nca_pair, "pairs", True, "pair", "per sequence", AS_DPO, "2402.05369", "eq. 11",
+        "Tell each answer from noise: the chosen one's likelihood does not fall.", lambda beta: 2 * math.log(2),
+    ),
+    Objective(
+        "apo_zero", sides.apo_zero, "pairs", True, "pair", "per sequence", AS_DPO, "2408.06266", "eq. 7",
+        "Raise the chosen answer and lower the rejected, each by itself.", _one,
+    ),
+    Objective(
+        "apo_down", sides.apo_down, "pairs", True, "pair", "per sequence", AS_DPO, "2408.06266", "eq. 8",
+        "Lower both answers, the rejected one more: for a model better than its data.", _one,
+    ),
+    Objective(
+        "sppo", sides.sppo, "pairs", True, "pair", "per sequence", AS_DPO, "2405.00675", "eq. 4.7",
+        "Pull each answer's log-ratio to a target that its chance of winning sets.",
+    ),
+    Objective(
+        "bco_pair", sides.bco_pair, "pairs", True, "pair", "per sequence", AS_DPO, "2404.04656", "eq. 9",
+        "A binary classifier on each answer, with a shift of the reward.",
+        lambda beta, delta: math.log1p(math.exp(delta)) + math.log1p(math.exp(-delta)),
+    ),
+    Objective(
+        "cpo", likelihood.cpo, "pairs", False, "pair", "per sequence", (5e-7, 1e-5), "2401.08417", "eq. 5",
+        "Contrast summed log-probs without a reference, anchored on the chosen answer.",
+    ),
+    Objective(
+        "rpo", likelihood.rpo, "pairs", True, "pair", "per sequence", AS_DPO, "2404.19733", "eq. 1",
+        "DPO beside the likelihood of the chosen answer.",
+    ),
+    Objective(
+        "orpo", likelihood.orpo, "pairs", False, "pair", "per token", (5e-7, 1e-5), "2403.07691", "eq. 6",
+        "Imitation and an odds ratio in one, without a reference or an SFT stage.",
+    ),
+    Objective(
+        "slic_hf", likelihood.slic_hf, "pairs", False, "pair", "", (5e-7, 1e-5), "2305.10425", "eq. 2",
+        "A hinge on summed log-probs, anchored on the chosen answer.",
     ),
 ]  # fmt: skip
 
