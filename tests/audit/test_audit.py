@@ -250,6 +250,14 @@ def test_exit_codes_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert values["length"][0]["pairs"] == 3
 
 
+def test_pairs_of_equal_length_have_no_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write(tmp_path, [{"prompt": "p", "chosen": "abc", "rejected": "xyz"}])
+    assert code_of(data, "--html", "", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["length"][0]["p_longer"] is None
+    assert code_of(data, "--html", str(tmp_path / "page.html")) == 0
+    assert "all pairs of equal length" in capsys.readouterr().out
+
+
 def test_no_torch_is_loaded(tmp_path: Path) -> None:
     import subprocess
     import sys

@@ -1,137 +1,191 @@
 """Pictures of an audit as inline SVG: histograms and intervals, drawn by small pure functions of numbers.
 
-Colours are CSS classes, so that the page's light and dark colours hold here too; nothing is told by colour alone.
+Colours and sizes of letters are CSS of the page, so that they follow the reader's light or dark and width of screen;
+the places leave room for the largest letters. Nothing is told by colour alone: sides are named, a second series is a
+line, and what may be chance is hollow.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 Number = int | float
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 640, 46, 14, 12, 44
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 480, 56, 26, 30, 48
+PLOT = 132  # height of a histogram's bars
+NAMES, VALUES, LINE = 160, 52, 25  # an interval's name on the left, its value on the right, its height
+MOST_LETTERS = 17  # of a name
 
 
-def ticks(low: Number, high: Number, wanted: int = 6) -> list[Number]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) that cover low..high."""
+def ticks(low: Number, high: Number, wanted: int = 5, *, whole: bool = False) -> list[Number]:
+    """Round numbers (1, 2 or 5 times a power of ten apart; counts are `whole`) that lie in low..high."""
     if not high > low:
         return [low]
     raw = (high - low) / wanted
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * k for k in (1, 2, 5, 10) if size * k >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round((first + i) * step, 12) for i in range(int((high - first * step) / step + 1e-9) + 1)]
+    step = max(step, 1.0) if whole else step
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(k * step, 12) for k in range(first, last + 1)]
 
 
-def number(value: Number) -> str:
-    """1,234 or 0.25, and 1.2M where it would be long."""
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    return f"{value:,.0f}" if abs(value) >= 10 or value == int(value) else f"{value:.2g}"
+def number(value: Number | None) -> str:
+    """1,234 or 0.25, with a true minus; a dash for nothing."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    text = f"{value:,.0f}" if abs(value) >= 10 or value == int(value) else f"{value:.2g}"
+    return text.replace("-", "\u2212")
 
 
-def histogram(
-    edges: Sequence[Number], series: Sequence[tuple[str, str, Sequence[Number]]], title: str, axis: str,
-    *, zero: tuple[str, str] | None = None, height: int = 240,
-) -> str:  # fmt: skip
-    """Bars over `edges`; `series` are (name, css class, counts), drawn over one another.
+def tick(value: Number) -> str:
+    """A number in little room: 250k, 1.2M."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(size, 1e5):
+            return f"{value / size:.3g}{letter}".replace("-", "\u2212")
+    return number(value)
 
-    `zero` names the two sides of 0, and colours bars by side.
+
+def share(value: Number | None) -> str:
+    """67%, and 4.2% or 0.3% where one digit would say too little."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    percent = 100 * value
+    if 0 < percent < 0.05:
+        return "<0.1%"
+    few = percent < 9.95 and abs(percent - round(percent)) >= 0.05
+    return f"{percent:.1f}%" if few else f"{percent:.0f}%"
+
+
+def histogram(edges: Sequence[Number], series: Mapping[str, Sequence[Number]], title: str, axis: str,
+              *, counted: str = "pairs", sides: tuple[str, str] | None = None) -> str:  # fmt: skip
+    """Counts over `edges`: the first of the series as bars, a second as a line of steps.
+
+    `sides` names what lies left and right of zero; the bars are coloured by side, and a bar that zero splits by none.
     """
-    top = max((max(counts, default=0) for _, _, counts in series), default=0)
-    if len(edges) < 2 or top <= 0:
+    top = max((max(counts, default=0) for counts in series.values()), default=0)
+    if len(edges) < 2 or not top > 0:
         return ""
-    x = _Scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT)
-    floor = height - BOTTOM
-    y = _Scale(0, top * 1.06, floor, TOP + (16 if zero or len(series) > 1 else 0))
-    parts = [_grid(y, ticks(0, top, 4))]
-    for _name, css, counts in series:
-        for left, right, count in zip(edges, edges[1:], counts, strict=False):
-            if count:
-                kind = css if zero is None else f"{css} {'right' if (left + right) / 2 > 0 else 'left'}"
-                box = f'x="{x(left) + 0.5:.1f}" y="{y(count):.1f}" width="{max(1, x(right) - x(left) - 1):.1f}"'
-                said = f"{number(left)} to {number(right)}: {number(count)}"
-                parts.append(f'<rect class="{kind}" {box} height="{floor - y(count):.1f}"><title>{said}</title></rect>')
-    parts.append(_axis(x, ticks(edges[0], edges[-1]), floor, axis))
-    if zero:
-        parts.append(f'<line class="zero" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{TOP}" y2="{floor}"/>')
-        for text, anchor, at in ((zero[0], "end", x(0) - 8), (zero[1], "start", x(0) + 8)):
-            parts.append(
-                f'<text class="label" x="{at:.1f}" y="{TOP + 10}" text-anchor="{anchor}">{escape(text)}</text>'
-            )
-    elif len(series) > 1:
-        parts.append(_legend(series))
-    return _svg(height, title, parts)
+    floor = TOP + PLOT
+    x, y = Scale(edges[0], edges[-1], LEFT, WIDTH - RIGHT), Scale(0, top, floor, TOP)
+    (_, bars), *others = series.items()
+    parts = [_rules(y, ticks(0, top, 3, whole=True)), _text("label", 0, 15, counted)]
+    parts += [_bar(x, y, *bar, sided=sides is not None) for bar in zip(edges, edges[1:], bars, strict=False)]
+    parts += [f'<path class="steps" d="{_steps(x, y, edges, counts)}"/>' for _, counts in others]
+    parts.append(_axis(x, [(at, tick(at)) for at in ticks(edges[0], edges[-1])], floor, axis))
+    if sides:
+        parts.append(_half(x, 0, sides, floor))
+    if others:
+        parts.append(_key(list(series)))
+    return _svg(floor + BOTTOM, title, parts)
 
 
-def intervals(rows: Sequence[tuple[str, Number, Number, Number, str]], title: str, axis: str) -> str:
-    """One line a row (name, value, low, high, said): dot and interval between 0 and 1, with a mark at one half."""
-    rows = [row for row in rows if all(math.isfinite(v) for v in row[1:4])]
-    if not rows:
+def intervals(rows: Sequence[tuple[str, Number | None, Number | None, Number | None, str]], title: str, axis: str,
+              sides: tuple[str, str]) -> str:  # fmt: skip
+    """A line for each row (name, share, low, high, what to say of it): dot and interval in 0 to 1, one half marked."""
+    known = [(name, [v for v in values if v is not None and math.isfinite(v)], said) for name, *values, said in rows]
+    known = [row for row in known if len(row[1]) == 3]
+    if not known:
         return ""
-    left, line = 172, 30
-    height = TOP + line * len(rows) + BOTTOM
-    x = _Scale(0, 1, left, WIDTH - RIGHT - 46)
-    floor = height - BOTTOM
-    parts = [f'<line class="zero" x1="{x(0.5):.1f}" x2="{x(0.5):.1f}" y1="{TOP}" y2="{floor}"/>']
-    for index, (name, value, low, high, said) in enumerate(rows):
-        y = TOP + line * (index + 0.5)
-        side = "even" if low <= 0.5 <= high else "right" if value > 0.5 else "left"
-        short = name if len(name) <= 20 else f"{name[:19]}\u2026"
-        parts.append(
-            f'<g class="{side}"><title>{escape(f"{name}: {said}")}</title>'
-            f'<text class="name" x="{left - 10}" y="{y + 4:.1f}" text-anchor="end">{escape(short)}</text>'
-            f'<line class="range" x1="{x(low):.1f}" x2="{x(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<circle cx="{x(value):.1f}" cy="{y:.1f}" r="5"/>'
-            f'<text class="value" x="{WIDTH - RIGHT}" y="{y + 4:.1f}" text-anchor="end">{value:.0%}</text></g>'
-        )
-    parts.append(_axis(x, [0, 0.25, 0.5, 0.75, 1], floor, axis, percent=True))
-    return _svg(height, title, parts)
+    floor = TOP + LINE * len(known)
+    x = Scale(0, 1, NAMES, WIDTH - VALUES)
+    parts = [
+        f'<line class="grid" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{TOP}" y2="{floor}"/>' for at in (0, 0.25, 0.75, 1)
+    ]
+    parts.append(_half(x, 0.5, sides, floor))
+    for index, (name, (value, low, high), said) in enumerate(known):
+        parts.append(_interval(x, TOP + LINE * (index + 0.5), name, value, low, high, said))
+    parts.append(_axis(x, [(at, share(at)) for at in (0, 0.25, 0.5, 0.75, 1)], floor, axis))
+    return _svg(floor + BOTTOM, title, parts)
 
 
-class _Scale:
+class Scale:
     """A linear map from numbers to places on the picture."""
 
     def __init__(self, low: Number, high: Number, first: Number, last: Number) -> None:
-        self.low, self.first = low, first
+        self.low, self.high, self.first, self.last = low, high, first, last
         self.slope = (last - first) / ((high - low) or 1)
 
     def __call__(self, value: Number) -> float:
         return self.first + (value - self.low) * self.slope
 
 
-def _grid(y: _Scale, at: Sequence[Number]) -> str:
-    lines = [
+def _bar(x: Scale, y: Scale, left: Number, right: Number, count: Number, *, sided: bool) -> str:
+    if not count > 0:
+        return ""
+    kind = "bar" if not sided else "bar right" if left >= 0 else "bar left" if right <= 0 else "bar even"
+    wide, high = max(1.0, x(right) - x(left) - 1), max(0.6, y(0) - y(count))  # one pair among thousands is still seen
+    said = f"{number(left)} to {number(right)}: {number(count)}"
+    return (
+        f'<rect class="{kind}" x="{x(left) + 0.5:.1f}" y="{y(0) - high:.1f}" width="{wide:.1f}" height="{high:.1f}">'
+        f"<title>{said}</title></rect>"
+    )
+
+
+def _steps(x: Scale, y: Scale, edges: Sequence[Number], counts: Sequence[Number]) -> str:
+    """The outline of a histogram as a path: up at each edge, along each bin, down at the end."""
+    along = [f"V{y(count):.1f}H{x(right):.1f}" for right, count in zip(edges[1:], counts, strict=False)]
+    return f"M{x(edges[0]):.1f} {y(0):.1f}{''.join(along)}V{y(0):.1f}"
+
+
+def _interval(x: Scale, y: float, name: str, value: float, low: float, high: float, said: str) -> str:
+    kind = "even" if low <= 0.5 <= high else "right" if value > 0.5 else "left"
+    ends = f'x1="{x(max(0, low)):.1f}" x2="{x(min(1, high)):.1f}"'
+    return (
+        f'<g class="{kind}"><title>{escape(f"{name}: {said}")}</title>'
+        f"{_text('name', NAMES - 12, y, middle_cut(name), 'end')}"
+        f'<line class="range" {ends} y1="{y:.1f}" y2="{y:.1f}"/><circle cx="{x(value):.1f}" cy="{y:.1f}" r="4"/>'
+        f"{_text('value', WIDTH - 6, y, share(value), 'end')}</g>"
+    )
+
+
+def middle_cut(name: str) -> str:
+    """A name in little room; paths differ at their ends, so the middle goes."""
+    half = (MOST_LETTERS - 1) // 2
+    return name if len(name) <= MOST_LETTERS else f"{name[:half].strip()}\u2026{name[-half:].strip()}"
+
+
+def _half(x: Scale, at: Number, sides: tuple[str, str], floor: Number) -> str:
+    """The dashed line between two sides, and their names above it."""
+    if not x.low <= at <= x.high:
+        return ""
+    left, right = f"\u2190 {sides[0]}", f"{sides[1]} \u2192"
+    return (
+        f'<line class="zero" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{TOP - 8}" y2="{floor}"/>'
+        f"{_text('label', x.first, 15, left)}{_text('label', x.last, 15, right, 'end')}"
+    )
+
+
+def _rules(y: Scale, at: Sequence[Number]) -> str:
+    return "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(v):.1f}" y2="{y(v):.1f}"/>'
-        f'<text class="tick" x="{LEFT - 6}" y="{y(v) + 4:.1f}" text-anchor="end">{number(v)}</text>'
+        f"{_text('tick', LEFT - 9, y(v), tick(v), 'end')}"
         for v in at
-    ]
-    return "".join(lines)
+    )
 
 
-def _axis(x: _Scale, at: Sequence[Number], floor: Number, text: str, percent: bool = False) -> str:
-    marks = [
-        f'<text class="tick" x="{x(v):.1f}" y="{floor + 17:.1f}" text-anchor="middle">'
-        f"{f'{v:.0%}' if percent else number(v)}</text>"
-        for v in at
-    ]
-    middle = x.first + (WIDTH - RIGHT - x.first) / 2
-    line = f'<line class="axis" x1="{x.first:.1f}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}"/>'
-    name = f'<text class="label" x="{middle:.1f}" y="{floor + 36:.1f}" text-anchor="middle">{escape(text)}</text>'
-    return line + "".join(marks) + name
+def _axis(x: Scale, marks: Sequence[tuple[Number, str]], floor: Number, name: str) -> str:
+    line = f'<line class="axis" x1="{x.first}" x2="{x.last}" y1="{floor}" y2="{floor}"/>'
+    for at, said in marks:
+        line += f'<line class="axis" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="{floor}" y2="{floor + 4}"/>'
+        line += _text("tick below", x(at), floor + 10, said, "middle")
+    return line + _text("label below", (x.first + x.last) / 2, floor + 29, name, "middle")
 
 
-def _legend(series: Sequence[tuple[str, str, Sequence[Number]]]) -> str:
-    parts, at = [], WIDTH - RIGHT - 10
-    for name, css, _ in reversed(series):
-        parts.append(f'<text class="label" x="{at}" y="{TOP + 10}" text-anchor="end">{escape(name)}</text>')
-        at -= 8 * len(name) + 18
-        parts.append(f'<rect class="{css}" x="{at}" y="{TOP}" width="12" height="12"/>')
-        at -= 14
-    return "".join(parts)
+def _key(names: Sequence[str]) -> str:
+    signs = (("bar", "\u25a0"), ("steps", "\u2501"))
+    said = "\u2003".join(
+        f'<tspan class="{css}-key">{sign}</tspan> {escape(name)}'
+        for (css, sign), name in zip(signs, names, strict=False)
+    )
+    return f'<text class="label" x="{WIDTH - RIGHT}" y="15" text-anchor="end">{said}</text>'
+
+
+def _text(css: str, x: Number, y: Number, text: str, anchor: str = "start") -> str:
+    return f'<text class="{css}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _svg(height: Number, title: str, parts: Sequence[str]) -> str:
-    head = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title, quote=True)}">'
-    return f"{head}<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    said = escape(title)
+    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{said}"><title>{said}</title>'
+    return f"{head}{''.join(parts)}</svg>"

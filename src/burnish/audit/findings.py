@@ -81,7 +81,7 @@ def places(rows: Iterable[str], count: int) -> str:
     for file, lines in by_file.items():
         noun = "row" if file.endswith((".parquet", ".arrow", ".feather")) else "line"
         parts.append(f"{noun}{'s' if len(lines) > 1 else ''} {', '.join(lines)} of {file}")
-    return "; ".join(parts) + (", ..." if count > len(shown) else "")
+    return "; ".join(parts) + (", ..." if 0 < len(shown) < count else "")
 
 
 def printable(text: str) -> str:

@@ -46,9 +46,9 @@ def _lengths(figures: Mapping[str, Any]) -> list[str]:
     lines = ["", f"length in {unit}: is the longer answer the preferred one? (95 % interval; clustered by prompt)"]
     width = max(len(row["source"][:40]) for row in rows)
     for row in rows[:12]:
-        share = f"{row['p_longer']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if row["pairs"] else "no pairs"
-        if row["p_longer"] != row["p_longer"]:
-            share = "all pairs of equal length"
+        share = "all pairs of equal length"
+        if row["p_longer"] is not None:
+            share = f"{row['p_longer']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
         lines.append(
             f"  {row['source'][:40]:{width}}  {share}  chosen {row['mean_chosen']:,.0f}, rejected "
             f"{row['mean_rejected']:,.0f}, gap {row['mean_gap']:+,.0f} (80th percentile {row['p80_gap']:,.0f})"
