@@ -34,7 +34,7 @@ FLOORS = [
     ["pack", "schedule"],
     ["objectives.measures"],
     ["objectives.shapes"],
-    ["objectives.pairs", "objectives.sides", "objectives.likelihood"],
+    ["objectives.pairs", "objectives.sides", "objectives.likelihood", "objectives.lists"],
     ["objectives"],
     ["attention", "logprob", "loss", "checkpoint", "adapters", "norms"],
     ["model", "masters", "store"],

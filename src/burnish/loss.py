@@ -11,8 +11,8 @@ import torch
 from burnish.group import EncodedGroup
 from burnish.objectives import Objective
 from burnish.pack import offsets
-from burnish.tensors import Losses, PackedBatch, Pairs, Singles, TokenScores
-from burnish.views import pair_view, winner_view
+from burnish.tensors import Lists, Losses, PackedBatch, Pairs, Singles, TokenScores
+from burnish.views import list_view, pair_view, winner_view
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ class StepLoss:
     def __call__(self, scores: TokenScores, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> Losses:
         """`groups` are the step's; the batch names those that stand in it, in order."""
         here = [groups[i] for i in batch.group_index]
-        view = self._pairs(here, scores, groups) if self.objective.view == "pairs" else self._winners(here, scores)
-        losses: Losses = self.objective.function(scores, view, **self.params)
+        views = {"pairs": self._pairs, "lists": self._lists, "winners": self._winners}
+        losses: Losses = self.objective.function(
+            scores, views[self.objective.view](here, scores, groups), **self.params
+        )
         return losses
 
     def _pairs(self, groups: Sequence[EncodedGroup], scores: TokenScores, step: Sequence[EncodedGroup]) -> Pairs:
@@ -68,7 +70,22 @@ class StepLoss:
             mean_length=_mean_length(step),
         )
 
-    def _winners(self, groups: Sequence[EncodedGroup], scores: TokenScores) -> Singles:
+    def _lists(self, groups: Sequence[EncodedGroup], scores: TokenScores, step: Sequence[EncodedGroup]) -> Lists:
+        ranked = [
+            [(start + k, score) for k, score in list_view(group)]
+            for start, group in zip(offsets(groups), groups, strict=True)
+        ]
+        width = max(map(len, ranked))
+        device = scores.policy.device
+        padded = [row + [(0, 0.0)] * (width - len(row)) for row in ranked]
+        sizes = torch.tensor([len(row) for row in ranked], device=device)
+        return Lists(
+            torch.tensor([[k for k, _ in row] for row in padded], dtype=torch.long, device=device),
+            torch.arange(width, device=device)[None, :] < sizes[:, None],
+            torch.tensor([[score for _, score in row] for row in padded], dtype=scores.policy.dtype, device=device),
+        )
+
+    def _winners(self, groups: Sequence[EncodedGroup], scores: TokenScores, step: Sequence[EncodedGroup]) -> Singles:
         winners = [start + k for start, group in zip(offsets(groups), groups, strict=True) for k in winner_view(group)]
         device = scores.policy.device
         return Singles(

@@ -133,6 +133,23 @@ class Singles:
 
 
 @dataclass(frozen=True)
+class Lists:
+    """The ranked view: each group's completions from best to worst, with their scores; rows are groups, padded right.
+
+    `index` is 0 and `mask` False behind a group's last answer.
+    """
+
+    index: Int[Tensor, "groups width"]
+    mask: Bool[Tensor, "groups width"]
+    score: Float[Tensor, "groups width"]
+
+    @property
+    def sizes(self) -> Int[Tensor, " groups"]:
+        """K of each group."""
+        return self.mask.sum(1)
+
+
+@dataclass(frozen=True)
 class Metric:
     """A number with its own reduction: add sums and counts over microbatches, ranks and steps, then divide."""
 

@@ -39,6 +39,25 @@ def single_view(group: EncodedGroup) -> tuple[tuple[int, bool], ...]:
     return tuple((k, True) for k in range(len(group.completion_ids)))
 
 
+def list_view(group: EncodedGroup) -> tuple[tuple[int, float], ...]:
+    """(completion, score) from best to worst; () where fewer than two answers were scored, or all alike.
+
+    Of preferences, the score is the number of wins: a ranking where they come from one.
+    """
+    feedback = group.feedback
+    if isinstance(feedback, Scores):
+        values = list(feedback.values)
+    elif isinstance(feedback, Preferences) and feedback.triples:
+        values = [0.0] * len(group.completion_ids)
+        for winner, _, weight in feedback.triples:
+            values[winner] += weight
+    else:
+        return ()
+    if len(values) < 2 or min(values) == max(values):
+        return ()
+    return tuple((k, values[k]) for k in sorted(range(len(values)), key=lambda k: (-values[k], k)))
+
+
 def winner_view(group: EncodedGroup) -> tuple[int, ...]:
     """The completions worth imitating: desirable, best-scored, winning; all where nothing was judged."""
     return tuple(k for k, desirable in single_view(group) if desirable)
@@ -46,6 +65,8 @@ def winner_view(group: EncodedGroup) -> tuple[int, ...]:
 
 def keep_used(group: Group, view: str) -> Group:
     """The group without completions that this view never looks at; what is left keeps its order and its feedback."""
+    if view == "lists":
+        return group
     found = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
     pairs = pair_view(found) if view == "pairs" else ()
     used = sorted({k for w, l, _ in pairs for k in (w, l)} if view == "pairs" else set(winner_view(found)))
@@ -60,12 +81,13 @@ def keep_used(group: Group, view: str) -> Group:
 
 def usable(group: EncodedGroup, view: str) -> bool:
     """Whether the group gives an objective of this view anything to learn from."""
-    return bool(pair_view(group) if view == "pairs" else winner_view(group))
+    found = pair_view(group) if view == "pairs" else list_view(group) if view == "lists" else winner_view(group)
+    return bool(found)
 
 
 def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) -> str | None:
     """The sentence that refuses data whose groups lack the feedback an objective needs; None if all have it."""
-    if view != "pairs":
+    if view == "winners":
         return None
     for group in groups:
         if isinstance(group.feedback, (Preferences, Scores)) and len(group.completion_ids) > 1:

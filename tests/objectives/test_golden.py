@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from burnish.objectives import TABLE
-from burnish.tensors import Pairs, TokenScores
+from burnish.tensors import Lists, Pairs, TokenScores
 from tests.shared import shared_folder
 
 
@@ -33,7 +33,7 @@ def golden() -> dict[str, Any]:
 
 def cases() -> list[Any]:
     found = [(kind, case) for kind in ("cases", "edge") for case in golden().get(kind, [])]
-    known = [(k, c) for k, c in found if c["objective"] in TABLE]
+    known = [(k, c) for k, c in found if c["objective"] in TABLE and TABLE[c["objective"]].view == "pairs"]
     return [pytest.param(k, c, id=f"{c['id']}-{c['objective']}") for k, c in known]
 
 
@@ -93,6 +93,44 @@ def test_golden(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
                 assert close(float(ours[at]), theirs[name], tolerance)
             assert close(float(ours.double().sum()), theirs["sum"], tolerance)
     assert not scores.reference.requires_grad  # type: ignore[union-attr]
+
+
+def list_cases() -> list[Any]:
+    found = [c for kind in ("cases", "edge") for c in golden().get(kind, [])]
+    return [
+        pytest.param(c, id=f"{c['id']}-{c['objective']}")
+        for c in found
+        if c["objective"] in TABLE and TABLE[c["objective"]].view == "lists"
+    ]
+
+
+@pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("case", list_cases())
+def test_golden_of_ranked_groups(case: dict[str, Any], dtype: torch.dtype) -> None:
+    data = golden()["inputs"][case["input"]]
+    rows = [row for group in data["p"] for row in group]
+    policy = torch.tensor([number(x) for row in rows for x in row], dtype=dtype, requires_grad=True)
+    reference = torch.tensor([number(x) for group in data["r"] for row in group for x in row], dtype=dtype)
+    lengths = torch.tensor([len(row) for row in rows])
+    sizes = [len(group) for group in data["p"]]
+    group_of = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    scores = TokenScores(policy, reference, torch.arange(len(rows)).repeat_interleave(lengths), lengths, group_of)
+    width, starts = max(sizes), [sum(sizes[:i]) for i in range(len(sizes))]
+    pad = [0] * width
+    ranked = [([s + k for k in rank] + pad)[:width] for s, rank in zip(starts, data["rank"], strict=True)]
+    marks = [([row[k] for k in rank] + pad)[:width] for row, rank in zip(data["score"], data["rank"], strict=True)]
+    mask = torch.arange(width)[None, :] < torch.tensor(sizes)[:, None]
+    lists = Lists(torch.tensor(ranked), mask, torch.tensor(marks, dtype=dtype))
+    losses = TABLE[case["objective"]].function(scores, lists, **case["params"])
+    tolerance = 1e-9 if dtype == torch.float64 else 5e-6
+    total = losses.values.sum() / len(losses.values)
+    total.backward()
+    assert close(float(total.detach()), case["expect"]["loss"], tolerance)
+    assert all(close(a, b, tolerance) for a, b in zip(losses.values.tolist(), case["expect"]["losses"], strict=True))
+    assert policy.grad is not None
+    theirs = [x for group in case["expect"]["grad"]["p"] for row in group for x in row]
+    assert all(close(a, number(b), tolerance) for a, b in zip(policy.grad.tolist(), theirs, strict=True))
 
 
 def from_logits(data: dict[str, Any]) -> tuple[list[torch.Tensor], TokenScores, Pairs]:

@@ -117,7 +117,8 @@ class Columns:
         return {
             "source": name, "pairs": int(mask.sum()), "p_longer": share.value if share.trials else None,
             "low": share.low, "high": share.high, "error": share.error if share.trials else None,
-            "mean_chosen": float(self.winners[mask].mean()), "mean_rejected": float(self.losers[mask].mean()), "mean_gap": float(gap.mean()),
+            "mean_chosen": float(self.winners[mask].mean()), "mean_rejected": float(self.losers[mask].mean()),
+            "mean_gap": float(gap.mean()),
             "median_gap": float(np.median(gap)), "p80_gap": float(np.quantile(np.abs(gap), 0.8)),
         }  # fmt: skip
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from burnish.errors import ConfigError
-from burnish.objectives import likelihood, pairs, sides
+from burnish.objectives import likelihood, lists, pairs, sides
 from burnish.tensors import Losses, Unit
 
 LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -23,6 +23,7 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "nll_weight": (lambda x: x >= 0, "must not be negative"),
     "margin": (lambda x: x > 0, "must be positive"),
     "scale": (lambda x: x > 0, "must be positive"),
+    "temp": (lambda x: x > 0, "must be positive"),
     "clip": (lambda x: x > 0, "must be positive"),
     "max_logp": (lambda x: x < 0, "must be negative: the odds of 0 are infinite"),
     "eps": (
@@ -43,7 +44,7 @@ class Objective:
 
     name: str
     function: Callable[..., Losses]
-    view: Literal["pairs", "winners"]
+    view: Literal["pairs", "winners", "lists"]
     needs_reference: bool
     unit: Unit
     beta_unit: Literal["per sequence", "per token", ""]
@@ -210,6 +211,30 @@ ROWS = [
     Objective(
         "slic_hf", likelihood.slic_hf, "pairs", False, "pair", "", (5e-7, 1e-5), "2305.10425", "eq. 2",
         "A hinge on summed log-probs, anchored on the chosen answer.",
+    ),
+    Objective(
+        "pl_dpo", lists.pl_dpo, "lists", True, "group", "per sequence", AS_DPO, "2305.18290", "app. A.3",
+        "DPO on a whole ranking: each answer against all that come behind it.",
+    ),
+    Objective(
+        "multi_pair_dpo", lists.multi_pair_dpo, "lists", True, "group", "per sequence", AS_DPO, "2203.02155", "eq. 1",
+        "DPO on all pairs of a ranked group, together one example.",
+    ),
+    Objective(
+        "s_dpo", lists.s_dpo, "lists", True, "group", "per sequence", AS_DPO, "2406.09215", "eq. 10",
+        "The best answer against all the others in one softmax.",
+    ),
+    Objective(
+        "info_nca", lists.info_nca, "lists", True, "group", "per sequence", AS_DPO, "2402.05369", "eq. 7",
+        "Match the softmax of the rewards to that of the scores.",
+    ),
+    Objective(
+        "nca", lists.nca, "lists", True, "group", "per sequence", AS_DPO, "2402.05369", "eq. 11",
+        "The same by noise contrast, which holds likelihoods up.",
+    ),
+    Objective(
+        "exo", lists.exo, "lists", True, "group", "per sequence", AS_DPO, "2402.00856", "eq. 13",
+        "Match them under the reverse KL: seek the best answers rather than cover all.",
     ),
 ]  # fmt: skip
 
