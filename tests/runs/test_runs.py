@@ -17,12 +17,23 @@ from burnish.prepare import order
 from tests.zoo import save_model_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = ["model.dtype=float32", "optim.lr=1e-3", "optim.groups_per_step=4", "optim.steps=5", "optim.warmup=0", "optim.schedule=constant"]
+BASE = [
+    "model.dtype=float32",
+    "optim.lr=1e-3",
+    "optim.groups_per_step=4",
+    "optim.steps=5",
+    "optim.warmup=0",
+    "optim.schedule=constant",
+]
 
 
 def rows(count: int = 12) -> list[dict[str, str]]:
     return [
-        {"prompt": f"What is {i}+{i}? ", "chosen": f"It is {2 * i}" + " indeed" * (i % 3), "rejected": "I do not know" + "." * (i % 4)}
+        {
+            "prompt": f"What is {i}+{i}? ",
+            "chosen": f"It is {2 * i}" + " indeed" * (i % 3),
+            "rejected": "I do not know" + "." * (i % 4),
+        }
         for i in range(count)
     ]
 
@@ -66,7 +77,12 @@ def same(left: Any, right: Any, tolerance: float) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [["engine.token_budget=1"], ["engine.layout=padded"], ["engine.gradient_checkpointing=true"], ["log.completions=false"]],
+    [
+        ["engine.token_budget=1"],
+        ["engine.layout=padded"],
+        ["engine.gradient_checkpointing=true"],
+        ["log.completions=false"],
+    ],
     ids=lambda x: x[0],
 )
 def test_what_is_hardware_does_not_matter(model_dir: Path, data: Path, tmp_path: Path, other: list[str]) -> None:
@@ -109,7 +125,8 @@ def test_lora_is_saved_as_an_adapter_and_merges(model_dir: Path, data: Path, tmp
     from peft import PeftModel
 
     base = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    code = burnish("train", f"model.path={model_dir}", f"data.train={data}", f"run.dir={tmp_path / 'run'}", *BASE, "adapter.kind=lora", "adapter.rank=4")  # fmt: skip
+    places = [f"model.path={model_dir}", f"data.train={data}", f"run.dir={tmp_path / 'run'}"]
+    code = burnish("train", *places, *BASE, "adapter.kind=lora", "adapter.rank=4")
     assert code == 0
     adapted = PeftModel.from_pretrained(base, tmp_path / "run" / "model").eval()
     assert burnish("merge", str(tmp_path / "run"), str(tmp_path / "merged")) == 0
@@ -137,7 +154,9 @@ def test_a_sweep_computes_the_reference_once(model_dir: Path, data: Path, tmp_pa
     assert computed == {"a": [12], "b": [0], "c": [0]}
 
 
-def test_stopped_and_resumed_equals_unbroken(model_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_and_resumed_equals_unbroken(
+    model_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = train(model_dir, data, tmp_path / "whole")
     from burnish import train as training
 
