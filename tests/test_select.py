@@ -69,7 +69,7 @@ def test_duplicates_are_those_that_say_the_same() -> None:
     other_tools = Group("Q?", first.completions, first.feedback, tools=({"name": "t"},), where="f:4")
     kept, dropped = select.dedupe([first, turned, other_vote, other_tools])
     assert texts(kept) == ["f:1", "f:3", "f:4"]
-    assert dropped.line() == "1 group left out: prompt, answers and feedback of an earlier group (data.dedupe) (f:2)"
+    assert dropped.line() == "1 group left out: prompt, answers and feedback of an earlier group (data.dedupe) (line 2 of f)"
 
 
 def test_answers_that_differ_in_case_alone_are_told_apart() -> None:
@@ -86,7 +86,7 @@ def test_a_contradiction_takes_all_sides_with_it() -> None:
     both = Group("third", (Completion("a"), Completion("b")), Preferences(((0, 1, 2.0), (1, 0, 1.0))), where="f:7")
     kept, dropped = select.drop_contradictions([*rows, scored, ranked, both])
     assert texts(kept) == ["f:4", "f:5", "f:6"] and dropped.examples == ("f:1", "f:2", "f:3")
-    assert "(f:1, f:2, f:3, ...)" in dropped.line()
+    assert "(lines 1, 2, 3 of f, ...)" in dropped.line()
 
 
 def test_one_answer_labelled_both_ways_is_a_contradiction() -> None:

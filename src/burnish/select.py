@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from burnish.alike import answers_of, asked, by_lot, digest, directions, draw, identity, pair_of, prompt_key, score_gap
+from burnish.audit.findings import places
 from burnish.errors import ConfigError, DataError
 from burnish.group import Group, Labels
 from burnish.pairing import Length, Turns, at_least, characters
@@ -39,8 +40,7 @@ class Dropped:
         """The sentence that is printed; empty where nothing was left out."""
         if not self.count:
             return ""
-        more = ", ..." if self.count > len(self.examples) else ""
-        shown = f" ({', '.join(self.examples)}{more})" if self.examples else ""
+        shown = f" ({places(self.examples, self.count)})" if self.examples else ""
         return f"{_counted(self.count)} left out: {self.reason}{shown}"
 
 
