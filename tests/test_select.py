@@ -69,7 +69,10 @@ def test_duplicates_are_those_that_say_the_same() -> None:
     other_tools = Group("Q?", first.completions, first.feedback, tools=({"name": "t"},), where="f:4")
     kept, dropped = select.dedupe([first, turned, other_vote, other_tools])
     assert texts(kept) == ["f:1", "f:3", "f:4"]
-    assert dropped.line() == "1 group left out: prompt, answers and feedback of an earlier group (data.dedupe) (line 2 of f)"
+    assert (
+        dropped.line()
+        == "1 group left out: prompt, answers and feedback of an earlier group (data.dedupe) (line 2 of f)"
+    )
 
 
 def test_answers_that_differ_in_case_alone_are_told_apart() -> None:

@@ -45,7 +45,7 @@ def test_the_refusal_names_the_row_and_what_it_has() -> None:
     assert missing_feedback([group(Scores((0.0, 1.0, 2.0)))], "pairs", "dpo") is None
     assert missing_feedback([group(Labels((True,)), 1)], "winners", "sft") is None
     told = missing_feedback([group(Labels((True,)), 1)], "pairs", "dpo")
-    assert told and "file:7" in told and "1 completion with a yes/no label" in told and "`sft`" in told
+    assert told and "file:7" in told and "1 completion with a yes/no label" in told and "`kto`" in told
     assert "no judgement" in str(missing_feedback([group(Unjudged())], "pairs", "dpo"))
 
 

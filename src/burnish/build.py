@@ -14,6 +14,7 @@ from burnish.config import Run
 from burnish.engine import Engine
 from burnish.errors import ConfigError
 from burnish.group import EncodedGroup
+from burnish.loss import mismatched
 from burnish.masters import Masters, adamw
 from burnish.prepare import Prepared, step_indices
 from burnish.progress import Progress
@@ -135,4 +136,9 @@ def reference_chunks(ready: Prepared, steps: int, end: int | None) -> list[list[
         if not seen.issuperset(indices):
             chunks.append([ready.train[i] for i in dict.fromkeys(indices)])
             seen.update(indices)
-    return chunks + [ready.evaluation] * bool(ready.evaluation)
+        if ready.loss.objective.mismatched:
+            chunks.append(mismatched([ready.train[i] for i in indices], ready.train))
+    held = [ready.evaluation]
+    if ready.loss.objective.mismatched:
+        held.append(mismatched(ready.evaluation, ready.train))
+    return chunks + [chunk for chunk in held if chunk]

@@ -13,6 +13,7 @@ from burnish.config import Run
 from burnish.engine import Engine, token_scores
 from burnish.errors import BurnishError
 from burnish.group import EncodedGroup
+from burnish.loss import StepSums
 from burnish.model import Policy
 from burnish.prepare import Prepared, prepare, step_indices
 
@@ -91,13 +92,21 @@ def starts_at_closed_form(engine: Engine, ready: Prepared, groups: Sequence[Enco
     with torch.no_grad():
         policy = engine.score(batch)[0]
     scores = token_scores(policy, engine.score_reference(batch), batch)
-    mean = float(ready.loss(scores, batch, groups).values.double().mean())
+    mean = float(ready.loss(scores, batch, groups, at_rest(ready, groups, scores.policy)).values.double().mean())
     gap = float((scores.policy - scores.reference).abs().max()) if scores.reference is not None else 0.0
     expected = ready.loss.closed_form(groups)
     if expected is None:
         return Finding(name, gap == 0.0, f"margins 0; the loss is {mean:.6f} (it has no closed form at the start)")
     held = gap == 0.0 and abs(mean - expected) <= 1e-6 * max(1.0, abs(expected))
     return Finding(name, held, f"largest log-ratio {gap:.1e}, loss {mean:.6f}, closed form {expected:.6f}")
+
+
+def at_rest(ready: Prepared, groups: Sequence[EncodedGroup], like: Tensor) -> StepSums | None:
+    """The whole step's sums where policy = reference, held fixed, for objectives that ask for them."""
+    if not ready.loss.objective.whole_step:
+        return None
+    zeros = like.new_zeros(sum(len(group.completion_ids) for group in groups))
+    return StepSums(zeros, zeros, like.new_zeros(1))
 
 
 def sampling_is_training(engine: Engine, ready: Prepared, groups: Sequence[EncodedGroup]) -> Finding:
@@ -135,7 +144,7 @@ def _scores_and_gradient(engine: Engine, ready: Prepared, groups: Sequence[Encod
         logps, _ = engine.score(batch)
         # The reference is moved off the policy by a fixed amount: at equality many gradients would vanish.
         shifted = logps.detach() - 0.1 * torch.sin(batch.targets.to(logps))
-        losses = ready.loss(token_scores(logps, shifted, batch), batch, groups)
+        losses = ready.loss(token_scores(logps, shifted, batch), batch, groups, at_rest(ready, groups, logps))
         (losses.values.sum() / units).backward()  # type: ignore[no-untyped-call]
         lengths = [sum(map(len, groups[i].completion_ids)) for i in batch.group_index]
         pieces |= dict(zip(batch.group_index, logps.detach().split(lengths), strict=True))

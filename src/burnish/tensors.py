@@ -114,6 +114,35 @@ class TokenScores:
 
 
 @dataclass(frozen=True)
+class PairSums:
+    """Summed log-probs of every pair of a step, without gradient, from a first pass over its microbatches."""
+
+    policy_chosen: Float[Tensor, " step_pairs"]
+    policy_rejected: Float[Tensor, " step_pairs"]
+    reference_chosen: Float[Tensor, " step_pairs"]
+    reference_rejected: Float[Tensor, " step_pairs"]
+
+    @property
+    def chosen(self) -> Float[Tensor, " step_pairs"]:
+        """Log-ratios a."""
+        return self.policy_chosen - self.reference_chosen
+
+    @property
+    def rejected(self) -> Float[Tensor, " step_pairs"]:
+        """Log-ratios b."""
+        return self.policy_rejected - self.reference_rejected
+
+
+@dataclass(frozen=True)
+class SingleSums:
+    """Summed log-ratios of every answer of a step with its label, and of mismatched answers; without gradient."""
+
+    logratios: Float[Tensor, " step_singles"]
+    desirable: Bool[Tensor, " step_singles"]
+    mismatched: Float[Tensor, " mismatched"]
+
+
+@dataclass(frozen=True)
 class Pairs:
     """The pair view of a microbatch: indices of chosen and rejected completions, and each pair's weight."""
 
@@ -122,6 +151,8 @@ class Pairs:
     weight: Float[Tensor, " pairs"]
     wins: tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]] | None = None  # chance that each side wins, if known
     mean_length: float | None = None  # tokens of a chosen completion, averaged over the pairs of the whole step
+    step: PairSums | None = None  # all pairs of the step, for objectives that need them; None: these pairs are the step
+    place: Int[Tensor, " pairs"] | None = None  # which of the step's pairs these are
 
 
 @dataclass(frozen=True)
@@ -130,6 +161,7 @@ class Singles:
 
     index: Int[Tensor, " singles"]
     desirable: Bool[Tensor, " singles"]
+    step: SingleSums | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from burnish.config import Run
 from burnish.engine import token_scores
 from burnish.errors import TrainingError
 from burnish.group import EncodedGroup
+from burnish.loss import StepSums, mismatched
+from burnish.pack import offsets
 from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
 from burnish.runlog import RunLog, claim_run_dir, refuse_resume
@@ -90,8 +92,9 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
     units = trainer.ready.loss.units(groups)
     total, tokens = 0.0, 0
     metrics: dict[str, Metric] = {}
+    sums = first_pass(trainer, groups)
     for batch in trainer.engine.plan(groups):
-        losses, scores, aux = score_losses(trainer, batch, groups)
+        losses, scores, aux = score_losses(trainer, batch, groups, sums)
         value = losses.values.sum() / units
         if not _finite(float(value.detach())):
             refuse_step(trainer, step, [groups[i] for i in batch.group_index], f"the loss is {float(value.detach())}")
@@ -107,13 +110,43 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
     return total, metrics, tokens
 
 
+@torch.no_grad()
+def first_pass(trainer: Trainer, groups: Sequence[EncodedGroup]) -> StepSums | None:
+    """Summed log-probs of the whole step, for an objective that needs them before its first loss; else None."""
+    objective = trainer.ready.loss.objective
+    if not objective.whole_step:
+        return None
+    sides = [
+        scored(trainer, list(groups)),
+        scored(trainer, mismatched(groups, trainer.ready.train) if objective.mismatched else []),
+    ]
+    (policy, stored), (other, other_stored) = sides
+    return StepSums(policy, stored, other - other_stored)
+
+
+def scored(trainer: Trainer, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
+    """Summed log-probs, policy and reference, of every completion of some groups, in their order."""
+    count = sum(len(group.completion_ids) for group in groups)
+    starts = offsets(groups)
+    kind = torch.float64 if trainer.run.model.dtype == "float64" else torch.float32
+    sums = torch.zeros(2, count, dtype=kind, device=trainer.engine.policy.device)
+    for batch in trainer.engine.plan(groups) if groups else []:
+        policy, _ = trainer.engine.score(batch)
+        stored = None if trainer.store is None else reference.lookup(trainer.store, batch, groups)
+        scores = token_scores(policy, stored, batch)
+        place = torch.tensor([starts[i] + k for i in batch.group_index for k in range(len(groups[i].completion_ids))])
+        own = scores.logps
+        sums[0][place], sums[1][place] = own, own - scores.logratios
+    return sums[0], sums[1]
+
+
 def score_losses(
-    trainer: Trainer, batch: PackedBatch, groups: Sequence[EncodedGroup]
+    trainer: Trainer, batch: PackedBatch, groups: Sequence[EncodedGroup], sums: StepSums | None = None
 ) -> tuple[Losses, TokenScores, Tensor | None]:
     policy, aux = trainer.engine.score(batch)
     stored = None if trainer.store is None else reference.lookup(trainer.store, batch, groups)
     scores = token_scores(policy, stored, batch)
-    return trainer.ready.loss(scores, batch, groups), scores, aux
+    return trainer.ready.loss(scores, batch, groups, sums), scores, aux
 
 
 @torch.no_grad()
@@ -124,8 +157,9 @@ def evaluate(trainer: Trainer, step: int) -> None:
     total = 0.0
     metrics: dict[str, Metric] = {}
     trainer.engine.policy.module.eval()
+    sums = first_pass(trainer, groups)
     for batch in trainer.engine.plan(groups):
-        losses, _, _ = score_losses(trainer, batch, groups)
+        losses, _, _ = score_losses(trainer, batch, groups, sums)
         total += float(losses.values.sum()) / units
         for name, metric in losses.metrics.items():
             metrics[name] = metrics[name] + metric if name in metrics else metric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations, pairwise
 
@@ -58,6 +58,19 @@ def list_view(group: EncodedGroup) -> tuple[tuple[int, float], ...]:
     return tuple((k, values[k]) for k in sorted(range(len(values)), key=lambda k: (-values[k], k)))
 
 
+def label_view(group: EncodedGroup) -> tuple[tuple[int, bool], ...]:
+    """(completion, desirable) for objectives of single answers: labels as they are; of preferences, winners are a yes
+    and those that only lose a no; scores and unjudged answers give none."""
+    feedback = group.feedback
+    if isinstance(feedback, Labels):
+        return tuple(enumerate(feedback.values))
+    if isinstance(feedback, Preferences):
+        winners = {winner for winner, _, _ in feedback.triples}
+        losers = {loser for _, loser, _ in feedback.triples} - winners
+        return tuple((k, k in winners) for k in sorted(winners | losers))
+    return ()
+
+
 def winner_view(group: EncodedGroup) -> tuple[int, ...]:
     """The completions worth imitating: desirable, best-scored, winning; all where nothing was judged."""
     return tuple(k for k, desirable in single_view(group) if desirable)
@@ -65,7 +78,7 @@ def winner_view(group: EncodedGroup) -> tuple[int, ...]:
 
 def keep_used(group: Group, view: str) -> Group:
     """The group without completions that this view never looks at; what is left keeps its order and its feedback."""
-    if view == "lists":
+    if view in ("lists", "labels"):
         return group
     found = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
     pairs = pair_view(found) if view == "pairs" else ()
@@ -81,14 +94,23 @@ def keep_used(group: Group, view: str) -> Group:
 
 def usable(group: EncodedGroup, view: str) -> bool:
     """Whether the group gives an objective of this view anything to learn from."""
-    found = pair_view(group) if view == "pairs" else list_view(group) if view == "lists" else winner_view(group)
-    return bool(found)
+    views: dict[str, Callable[[EncodedGroup], Sequence[object]]] = {
+        "pairs": pair_view, "lists": list_view, "labels": label_view, "winners": winner_view,
+    }  # fmt: skip
+    return bool(views[view](group))
 
 
 def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) -> str | None:
     """The sentence that refuses data whose groups lack the feedback an objective needs; None if all have it."""
     if view == "winners":
         return None
+    if view == "labels":
+        unlabelled = next((g for g in groups if not isinstance(g.feedback, (Labels, Preferences))), None)
+        if unlabelled is None:
+            return None
+        return (
+            f"{unlabelled.where or unlabelled.id}: `{objective}` needs a yes or no for each answer; this row has none"
+        )
     for group in groups:
         if isinstance(group.feedback, (Preferences, Scores)) and len(group.completion_ids) > 1:
             continue
@@ -98,5 +120,6 @@ def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) 
             has += " with a yes/no label"
         elif isinstance(group.feedback, Unjudged):
             has += f" and no judgement ({group.feedback.reason})"
-        return f"{group.where or group.id}: `{objective}` needs preferences, and this row has {has}; use `sft`"
+        use = "kto" if isinstance(group.feedback, Labels) else "sft"
+        return f"{group.where or group.id}: `{objective}` needs preferences, and this row has {has}; use `{use}`"
     return None

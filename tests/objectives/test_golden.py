@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from burnish.objectives import TABLE
-from burnish.tensors import Lists, Pairs, TokenScores
+from burnish.tensors import Lists, Pairs, Singles, SingleSums, TokenScores
 from tests.shared import shared_folder
 
 
@@ -77,7 +77,16 @@ def test_golden(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
     total.backward()
     tolerance = 1e-9 if dtype == torch.float64 else 5e-6 if kind == "cases" else 1e-4
     assert close(float(total.detach()), expect["loss"], tolerance)
-    for ours, theirs in zip(losses.values.tolist(), expect["losses"], strict=True):
+    ours_by_item = losses.values.tolist()
+    if case["objective"].startswith("aot"):  # the file gives these in the order of the sorted margins
+        margins = scores.logps if case["objective"] == "aot_paired" else scores.logratios
+        key = (
+            margins[pairs.chosen] - margins[pairs.rejected]
+            if case["objective"] == "aot_paired"
+            else margins[pairs.chosen]
+        )
+        ours_by_item = [ours_by_item[i] for i in key.argsort(stable=True).tolist()]
+    for ours, theirs in zip(ours_by_item, expect["losses"], strict=True):
         assert close(ours, theirs, tolerance)
     assert policy.grad is not None
     pieces = policy.grad.split(scores.lengths.tolist())
@@ -93,6 +102,45 @@ def test_golden(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
                 assert close(float(ours[at]), theirs[name], tolerance)
             assert close(float(ours.double().sum()), theirs["sum"], tolerance)
     assert not scores.reference.requires_grad  # type: ignore[union-attr]
+
+
+def single_cases() -> list[Any]:
+    found = [c for kind in ("cases", "edge") for c in golden().get(kind, [])]
+    return [
+        pytest.param(c, id=f"{c['id']}-{c['objective']}")
+        for c in found
+        if c["objective"] in TABLE and TABLE[c["objective"]].view == "labels"
+    ]
+
+
+@pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("case", single_cases())
+def test_golden_of_single_answers(case: dict[str, Any], dtype: torch.dtype) -> None:
+    data = golden()["inputs"][case["input"]]
+    policy = torch.tensor([number(x) for row in data["p"] for x in row], dtype=dtype, requires_grad=True)
+    reference = torch.tensor([number(x) for row in data["r"] for x in row], dtype=dtype)
+    lengths = torch.tensor([len(row) for row in data["p"]])
+    index = torch.arange(len(lengths))
+    scores = TokenScores(policy, reference, index.repeat_interleave(lengths), lengths, index)
+    labels = torch.tensor(data["label"])
+    kl = [
+        sum(number(a) - number(b) for a, b in zip(ours, theirs, strict=True))
+        for ours, theirs in zip(data["kp"], data["kr_"], strict=True)
+    ]
+    step = SingleSums(scores.logratios.detach(), labels, torch.tensor(kl, dtype=dtype))
+    params = {k: v for k, v in case["params"].items()}
+    losses = TABLE[case["objective"]].function(scores, Singles(index, labels, step), **params)
+    tolerance = 1e-9 if dtype == torch.float64 else 5e-6
+    total = losses.values.sum() / len(losses.values)
+    total.backward()
+    assert close(float(total.detach()), case["expect"]["loss"], tolerance)
+    assert all(close(a, b, tolerance) for a, b in zip(losses.values.tolist(), case["expect"]["losses"], strict=True))
+    assert policy.grad is not None
+    theirs = [x for row in case["expect"]["grad"]["p"] for x in row]
+    assert all(close(a, number(b), tolerance) for a, b in zip(policy.grad.tolist(), theirs, strict=True))
+    if "z0" in case["expect"].get("extra", {}):
+        assert losses.metrics["kl/mismatched"].mean == pytest.approx(case["expect"]["extra"]["z0"], abs=1e-6)
 
 
 def list_cases() -> list[Any]:

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from burnish.errors import ConfigError, DataError
 from burnish.objectives import TABLE
+from burnish.objectives.batch import step_of
 from burnish.objectives.likelihood import log1mexp
-from burnish.tensors import Pairs
+from burnish.tensors import Pairs, Singles, SingleSums
 from tests.objectives.test_properties import LENGTHS, draw, losses_of, pairs_of, scores_of
 
 COUNT = len(LENGTHS) // 2
@@ -132,8 +134,65 @@ def test_bounded_losses_stay_finite_far_out(name: str, far: float) -> None:
 
 
 def test_sppo_needs_chances_where_it_is_told_to_use_them() -> None:
-    from burnish.errors import ConfigError
-
     policy, reference = draw()
     with pytest.raises(ConfigError, match="chance of winning"):
         losses_of("sppo", {"soft": True}, policy, reference)
+
+
+WHOLE = ["aot_paired", "aot_unpaired", "bco_pair_batch_shift"]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("cut", [1, 2, 4])
+def test_a_first_pass_makes_microbatches_the_step(name: str, cut: int) -> None:
+    """Loss and gradient of the parts, each told the whole step's sums, are those of the step in one piece."""
+    policy, reference = draw()
+    value, whole = gradient(name, {})
+    index = 2 * torch.arange(COUNT)
+    scores = scores_of(policy, reference, LENGTHS)
+    step, _ = step_of(scores, pairs_of(COUNT))
+    leaf = policy.clone().requires_grad_(True)
+    total = torch.zeros((), dtype=torch.float64)
+    for some in (index[:cut] // 2, index[cut:] // 2):
+        ones = torch.ones(len(some), dtype=torch.float64)
+        told = Pairs(2 * some, 2 * some + 1, ones, step=step, place=some)
+        losses = TABLE[name].function(scores_of(leaf, reference, LENGTHS), told).values
+        losses.sum().backward()
+        total += losses.detach().sum()
+    assert leaf.grad is not None
+    torch.testing.assert_close(total, value.sum(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(leaf.grad, whole, rtol=1e-10, atol=1e-14)
+
+
+def test_sorting_changes_nothing_where_both_are_sorted_alike() -> None:
+    """AOT on one pair is DPO; on more, the sum is the least transport: never above that of any other matching."""
+    policy, reference = draw([4, 3])
+    one = [TABLE[n].function(scores_of(policy, reference, [4, 3]), pairs_of(1)).values for n in ("aot_paired", "dpo")]
+    torch.testing.assert_close(*one, rtol=1e-12, atol=0)
+
+
+def test_kto_is_the_papers_formula_and_needs_its_mismatched_answers() -> None:
+    policy, reference = draw([3, 2, 4])
+    index, labels = torch.arange(3), torch.tensor([True, False, True])
+    scores = scores_of(policy, reference, [3, 2, 4])
+    h = scores.logratios
+    for kl in ([0.4, -0.1], [-2.0, 0.5]):
+        z0 = max(0.0, sum(kl) / 2)
+        step = SingleSums(h, labels, torch.tensor(kl, dtype=torch.float64))
+        found = TABLE["kto"].function(scores, Singles(index, labels, step), beta=0.3, undesirable=1.5).values
+        s = torch.sigmoid(-0.3 * torch.where(labels, h - z0, z0 - h))
+        torch.testing.assert_close(found, torch.where(labels, 1.0, 1.5) * s)
+    with pytest.raises(DataError, match="two prompts"):
+        TABLE["kto"].function(scores, Singles(index, labels))
+
+
+def test_bco_of_one_class_uses_its_own_mean_and_apo_is_kto_without_a_baseline() -> None:
+    policy, reference = draw([3, 2])
+    scores, index = scores_of(policy, reference, [3, 2]), torch.arange(2)
+    yes = torch.tensor([True, True])
+    mean = 0.1 * scores.logratios.mean()
+    found = TABLE["bco"].function(scores, Singles(index, yes)).values
+    torch.testing.assert_close(found, -torch.nn.functional.logsigmoid(0.1 * scores.logratios - mean))
+    mixed = Singles(index, torch.tensor([True, False]), SingleSums(scores.logratios, yes, torch.zeros(1).double()))
+    apo, kto = (TABLE[name].function(scores, mixed).values for name in ("apo_zero_unpaired", "kto"))
+    torch.testing.assert_close(apo, kto)

@@ -39,13 +39,24 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "labelled.jsonl"
+    rows = [{"prompt": f"Say {i}. ", "completion": f"{i}" + " yes" * (i % 4), "label": i % 3 > 0} for i in range(7)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 @pytest.mark.parametrize(("name", "more"), VARIANTS, ids=[name + "".join(more) for name, more in VARIANTS])
-def test_one_microbatch_is_many(name: str, more: list[str], model_dir: Path, ranked: Path, tmp_path: Path) -> None:
+def test_one_microbatch_is_many(
+    name: str, more: list[str], model_dir: Path, ranked: Path, labelled: Path, tmp_path: Path
+) -> None:
     """The step's loss and gradient do not depend on the token budget: every term is divided by the step's own count."""
     runs: list[list[dict[str, Any]]] = []
     for budget in ("100000", "1"):
         settings = [f"objective.name={name}", f"engine.token_budget={budget}", "pairs.rule=all", *SETTINGS, *more]
-        steps, _ = train(model_dir, ranked, tmp_path / budget, *settings)
+        data = labelled if TABLE[name].view == "labels" else ranked
+        steps, _ = train(model_dir, data, tmp_path / budget, *settings)
         runs.append(steps)
     steps_alike = 1 if name == "dpop" else 2  # dpop starts on a kink (a = 0), where rounding chooses the side
     for whole, split in list(zip(*runs, strict=True))[:steps_alike]:

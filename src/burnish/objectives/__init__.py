@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from burnish.errors import ConfigError
-from burnish.objectives import likelihood, lists, pairs, sides
+from burnish.objectives import batch, likelihood, lists, pairs, sides, unpaired
 from burnish.tensors import Losses, Unit
 
 LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -23,6 +23,10 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "nll_weight": (lambda x: x >= 0, "must not be negative"),
     "margin": (lambda x: x > 0, "must be positive"),
     "scale": (lambda x: x > 0, "must be positive"),
+    "sigma": (lambda x: x > 0, "must be positive"),
+    "gamma_beta_ratio": (lambda x: x >= 0, "must not be negative"),
+    "desirable": (lambda x: x > 0, "must be positive"),
+    "undesirable": (lambda x: x > 0, "must be positive"),
     "temp": (lambda x: x > 0, "must be positive"),
     "clip": (lambda x: x > 0, "must be positive"),
     "max_logp": (lambda x: x < 0, "must be negative: the odds of 0 are infinite"),
@@ -44,7 +48,7 @@ class Objective:
 
     name: str
     function: Callable[..., Losses]
-    view: Literal["pairs", "winners", "lists"]
+    view: Literal["pairs", "winners", "lists", "labels"]
     needs_reference: bool
     unit: Unit
     beta_unit: Literal["per sequence", "per token", ""]
@@ -53,6 +57,8 @@ class Objective:
     equation: str
     summary: str
     closed_form: Callable[..., float | None] | None = None
+    whole_step: bool = False  # needs a first pass over the step's microbatches, without gradient
+    mismatched: bool = False  # needs log-ratios of answers under other prompts, too
 
     @property
     def source(self) -> str:
@@ -235,6 +241,36 @@ ROWS = [
     Objective(
         "exo", lists.exo, "lists", True, "group", "per sequence", AS_DPO, "2402.00856", "eq. 13",
         "Match them under the reverse KL: seek the best answers rather than cover all.",
+    ),
+    Objective(
+        "aot_paired", batch.aot_paired, "pairs", True, "pair", "per sequence", AS_DPO, "2406.05882", "eq. 8",
+        "Make the policy's margins dominate the reference's as distributions.", _log2, whole_step=True,
+    ),
+    Objective(
+        "aot_unpaired", batch.aot_unpaired, "pairs", True, "pair", "per sequence", AS_DPO, "2406.05882", "eq. 9",
+        "Make chosen log-ratios dominate rejected ones as distributions.", _log2, whole_step=True,
+    ),
+    Objective(
+        "bco_pair_batch_shift", batch.bco_pair_batch_shift, "pairs", True, "pair", "per sequence", AS_DPO,
+        "2404.04656", "eq. 9", "A binary classifier on each answer, its shift the step's own mean reward.",
+        lambda beta: 2 * math.log(2), whole_step=True,
+    ),
+    Objective(
+        "alpha_dpo", batch.alpha_dpo, "pairs", True, "pair", "per token", (3e-7, 1e-6), "2410.10148", "eq. 10",
+        "SimPO whose target margin follows the reference's view of each pair.",
+    ),
+    Objective(
+        "kto", unpaired.kto, "labels", True, "completion", "per sequence", (5e-7, 5e-6), "2402.01306", "eq. 8",
+        "A yes or a no for each answer; gains and losses against the reference, as people weigh them.",
+        whole_step=True, mismatched=True,
+    ),
+    Objective(
+        "bco", unpaired.bco, "labels", True, "completion", "per sequence", AS_DPO, "2404.04656", "eq. 9",
+        "A binary classifier on single answers.", whole_step=True,
+    ),
+    Objective(
+        "apo_zero_unpaired", unpaired.apo_zero_unpaired, "labels", True, "completion", "per sequence", AS_DPO,
+        "2408.06266", "eq. 7", "Raise every yes and lower every no, each by itself.",
     ),
 ]  # fmt: skip
 
