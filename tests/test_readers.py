@@ -174,3 +174,14 @@ def test_real_files_are_read_row_for_row(shared_data: Path, file: str, groups: i
 def test_an_answer_that_begins_with_the_user_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="chosen answer begins with a turn of the user"):
         read(write(tmp_path, {"prompt": [USER], "chosen": [USER], "rejected": [BAD]}))
+
+
+def test_tools_may_be_a_list_or_its_json_text(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    for given in ([tool], json.dumps([tool])):
+        (group,) = read(write(tmp_path, {**PAIR, "tools": given})).groups
+        assert group.tools == (tool,)
+    assert read(write(tmp_path, {**PAIR, "tools": "[]"})).groups[0].tools == ()
+    for wrong in ("[1]", "not json", {"name": "f"}):
+        with pytest.raises(DataError, match="'tools' must be a list of objects"):
+            read(write(tmp_path, {**PAIR, "tools": wrong}))

@@ -155,16 +155,19 @@ def mismatched(groups: Sequence[EncodedGroup], data: Sequence[EncodedGroup]) -> 
     """Each group's prompt with the answers of the step's next group: what KTO estimates its KL on (2402.01306, 4.1).
 
     A rotation of the step's groups, so it is the same under any microbatching. A step of one group (the end of an
-    epoch) takes the answers of the first group in the data that has another prompt; empty where none has.
+    epoch) takes the answers of the first group in the data that has another prompt; empty where none has. Answers are
+    cut where prompt and answer would be longer than the longest group of the step.
     """
+    limit = max((len(g.prompt_ids) + max(map(len, g.completion_ids), default=0) for g in groups), default=0)
     others = [*groups[1:], *groups[:1]]
     if len(groups) == 1:
         others = [next((g for g in data if g.prompt_ids != groups[0].prompt_ids), groups[0])]
     pairs = [(own, other) for own, other in zip(groups, others, strict=True) if own.prompt_ids != other.prompt_ids]
     return [
         EncodedGroup(
-            f"{own.id}~{other.id}", own.prompt_ids, other.completion_ids, other.ended, other.feedback, own.source,
-            own.where,
+            f"{own.id}~{other.id}", own.prompt_ids,
+            tuple(ids[: max(1, limit - len(own.prompt_ids))] for ids in other.completion_ids), other.ended,
+            other.feedback, own.source, own.where,
         )
         for own, other in pairs
     ]  # fmt: skip

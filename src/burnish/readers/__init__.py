@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from burnish.errors import DataError
 from burnish.group import Group
@@ -18,7 +19,7 @@ from burnish.readers.files import rows
 from burnish.readers.formats import FORMATS
 from burnish.readers.prompts import PROMPTS
 from burnish.readers.shapes import RECOGNISED, SHAPES, Row, Useless
-from burnish.readers.values import Fault
+from burnish.readers.values import Fault, parsed
 
 READERS: dict[str, Callable[[Row, str], Group | list[Group]]] = {
     **SHAPES,
@@ -85,6 +86,7 @@ class Stream:
                 self.format, first = detect(row, where), where
             try:
                 found = READERS[self.format](row, where)
+                tools = _tools(row, where)
             except Useless as useless:
                 yield Skipped(where, str(useless))
             except DataError as error:
@@ -93,7 +95,7 @@ class Stream:
                 said = f"{where}: not a row of the format '{self.format}': {type(error).__name__} {str(error)[:200]}"
                 yield Fault(where, f"{said}{self._misfit(row, first)}")
             else:
-                yield from _named(found, row, self.path, number)
+                yield from _named(found, row, tools, self.path, number)
 
     def _misfit(self, row: Row, first: str) -> str:
         """Where a row fails that another format would have taken: the file mixes shapes."""
@@ -166,16 +168,29 @@ def _near_names(row: Row) -> str:
     return f"; rename {', '.join(found)}" if found else ""
 
 
-def _named(found: Group | list[Group], row: Row, path: str, number: int) -> Iterator[Group]:
+def _tools(row: Row, where: str) -> tuple[Mapping[str, Any], ...]:
+    """The tools on offer, as a list of objects or as the JSON text of one. Raises DataError for anything else."""
+    tools = row.get("tools")
+    if isinstance(tools, str) and tools.strip():
+        tools = parsed(tools.encode("utf-8", "surrogatepass"), where)
+    if not tools or isinstance(tools, str):
+        return ()
+    if isinstance(tools, Fault) or not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
+        raise DataError(f"{where}: 'tools' must be a list of objects, or the JSON text of one")
+    return tuple(tools)
+
+
+def _named(
+    found: Group | list[Group], row: Row, tools: tuple[Mapping[str, Any], ...], path: str, number: int
+) -> Iterator[Group]:
     """Ids, sources and tools that a format's function left open; a row's own come first."""
     groups = found if isinstance(found, list) else [found]
     name = str(row.get("id") or f"{Path(path).name}:{number + 1}")
     given = next((row[key] for key in SPECIAL_COLUMNS if isinstance(row.get(key), str) and row[key]), "")
-    tools = row.get("tools")
     for index, group in enumerate(groups):
         yield replace(
             group,
             id=group.id or (name if len(groups) == 1 else f"{name}/{index + 1}"),
             source=group.source or given or Path(path).name,
-            tools=group.tools or tuple(tools if isinstance(tools, list) else ()),
+            tools=group.tools or tools,
         )
