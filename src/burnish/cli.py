@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Literal, get_args, get_origin
 
 import typer
 from rich.console import Console
@@ -58,9 +58,8 @@ def train(
         for objective in TABLE.values():
             for name, (kind, default) in objective.parameters().items():
                 meaning = f"for objective.name = {objective.name} ({objective.source})"
-                values = " | ".join(map(str, get_args(kind))) or (
-                    objective.beta_unit if name in ("beta", "tau") else ""
-                )
+                choices = get_args(kind) if get_origin(kind) is Literal else ()
+                values = " | ".join(map(str, choices)) or (objective.beta_unit if name in ("beta", "tau") else "")
                 table.add_row(f"objective.{name}", repr(default), values, meaning)
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         return

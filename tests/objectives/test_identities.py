@@ -139,7 +139,7 @@ def test_sppo_needs_chances_where_it_is_told_to_use_them() -> None:
         losses_of("sppo", {"soft": True}, policy, reference)
 
 
-WHOLE = ["aot_paired", "aot_unpaired", "bco_pair_batch_shift"]
+WHOLE = ["aot_paired", "aot_unpaired", "bco_pair_batch_shift", "beta_dpo"]
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -23,6 +23,8 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "nll_weight": (lambda x: x >= 0, "must not be negative"),
     "margin": (lambda x: x > 0, "must be positive"),
     "scale": (lambda x: x > 0, "must be positive"),
+    "beta0": (lambda x: x > 0, "must be positive"),
+    "beta_min": (lambda x: x > 0, "must be positive"),
     "sigma": (lambda x: x > 0, "must be positive"),
     "gamma_beta_ratio": (lambda x: x >= 0, "must not be negative"),
     "desirable": (lambda x: x > 0, "must be positive"),
@@ -271,6 +273,14 @@ ROWS = [
     Objective(
         "apo_zero_unpaired", unpaired.apo_zero_unpaired, "labels", True, "completion", "per sequence", AS_DPO,
         "2408.06266", "eq. 7", "Raise every yes and lower every no, each by itself.",
+    ),
+    Objective(
+        "beta_dpo", batch.beta_dpo, "pairs", True, "pair", "per sequence", AS_DPO, "2407.08639", "eq. 6",
+        "DPO whose beta follows the step's mean margin.", _log2, whole_step=True,
+    ),
+    Objective(
+        "online_dpo", lists.online_dpo, "lists", True, "group", "per sequence", AS_DPO, "2402.04792", "eq. 3",
+        "DPO on the best and the worst answer of each group.",
     ),
 ]  # fmt: skip
 

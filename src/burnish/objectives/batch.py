@@ -6,6 +6,8 @@ under any microbatching. Notation as in `pairs`; what is marked sg has no gradie
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -61,6 +63,26 @@ def bco_pair_batch_shift(scores: TokenScores, pairs: Pairs, *, beta: float = 0.1
     rewards = beta * scores.logratios
     losses = -F.logsigmoid(rewards[pairs.chosen] - delta) - F.logsigmoid(delta - rewards[pairs.rejected])
     return pair_losses(losses, rewards, scores, pairs)
+
+
+def beta_dpo(
+    scores: TokenScores, pairs: Pairs, *, beta0: float = 0.1, alpha: float = 0.6, m0: float = 0.0,
+    keep: tuple[int, ...] | None = None, beta_min: float = 1e-3,
+) -> Losses:  # fmt: skip
+    """`-log s(beta D)`, `beta = sg(max(beta_min, beta0 (1 + alpha (mean D - m0))))` over the step (2407.08639).
+
+    Pairs that are told apart already are held harder. `m0` is a constant here, where the authors keep a running mean.
+    `keep` names the step's pairs that are trained on (the authors draw four fifths of them); None: all.
+    """
+    step, place = step_of(scores, pairs)
+    kept = torch.ones(len(step.chosen), dtype=torch.bool, device=place.device)
+    if keep is not None:
+        kept = torch.zeros_like(kept).index_fill(0, torch.tensor(keep, device=place.device), True)
+    mean = (step.chosen - step.rejected)[kept].mean()
+    beta = (beta0 * (1 + alpha * (mean - m0))).clamp(min=beta_min)
+    losses = -F.logsigmoid(beta * margin(scores.logratios, pairs))
+    found = pair_losses(losses, beta * scores.logratios, scores, pairs)
+    return found if keep is None else replace(found, values=found.values[kept[place]])
 
 
 def alpha_dpo(

@@ -51,6 +51,19 @@ def s_dpo(scores: TokenScores, lists: Lists, *, beta: float = 0.1) -> Losses:
     return _losses(_logsumexp(rewards, lists.mask) - rewards[:, 0], rewards, scores, lists, beta)
 
 
+def online_dpo(scores: TokenScores, lists: Lists, *, beta: float = 0.1) -> Losses:
+    """DPO on the best and the worst answer of a group (2402.04792); of equal ones the first in the group.
+
+    A group whose answers are all scored alike teaches nothing and has no loss.
+    """
+    rewards = _rewards(scores, lists, beta)
+    score = lists.score.masked_fill(~lists.mask, math.inf)
+    worst = score.argmin(1, keepdim=True)
+    apart = lists.score[:, 0] > score.gather(1, worst)[:, 0]
+    losses = -F.logsigmoid(rewards[:, 0] - rewards.gather(1, worst)[:, 0])
+    return _losses(losses[apart], rewards, scores, lists, beta)
+
+
 def info_nca(scores: TokenScores, lists: Lists, *, beta: float = 0.1, temp: float = 1.0) -> Losses:
     """`-sum_i w_i log softmax(r)_i`, w the softmax of score / temp: InfoNCA (2402.05369)."""
     rewards = _rewards(scores, lists, beta)
