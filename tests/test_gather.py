@@ -120,3 +120,11 @@ def test_pairs_and_convert_write_what_can_be_read(tmp_path: Path, capsys: pytest
     run_verb("convert", data, str(tmp_path / "own.jsonl.zst"))
     assert read(str(tmp_path / "own.jsonl.zst")).groups[0].feedback == read(data).groups[0].feedback
     assert "1 pairs of 1 groups" in capsys.readouterr().out
+
+
+def test_prompts_without_answers_convert_and_read_back(tmp_path: Path) -> None:
+    data = write(tmp_path, [{"prompt": "Say it"}, {"prompt": [{"role": "user", "content": "Say that"}]}], "p.jsonl")
+    run_verb("convert", data, str(tmp_path / "own.jsonl"))
+    run_verb("convert", str(tmp_path / "own.jsonl"), str(tmp_path / "own.parquet"))
+    ours = [(g.prompt, g.completions) for g in read(str(tmp_path / "own.parquet")).groups]
+    assert ours == [(g.prompt, g.completions) for g in read(data).groups] and len(ours) == 2

@@ -125,7 +125,7 @@ def to_json(group: Group) -> dict[str, Any]:
 def from_json(row: Mapping[str, Any], where: str = "") -> Group:
     """Read one object of burnish's JSONL. Raises DataError naming `where` and what is wrong."""
     completions = row.get("completions")
-    if not isinstance(completions, list) or not completions:
+    if not isinstance(completions, list) or not (completions or "unjudged" in row):
         raise DataError(f"{where}: 'completions' must be a list of at least one")
     answers = []
     for c in completions:

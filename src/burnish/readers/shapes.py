@@ -229,7 +229,8 @@ def _is_hh(row: Row) -> bool:
 def _is_burnish(row: Row) -> bool:
     completions = row.get("completions")
     first = completions[0] if isinstance(completions, list) and completions else None
-    return (isinstance(first, Mapping) and "messages" in first) or "group_json" in row
+    prompt_alone = completions == [] and "unjudged" in row  # as `convert` writes a prompt without answers
+    return prompt_alone or (isinstance(first, Mapping) and "messages" in first) or "group_json" in row
 
 
 def _is_ranked(row: Row) -> bool:
