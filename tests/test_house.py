@@ -18,7 +18,7 @@ FLOORS = [
     ["config.tables"],
     ["config"],
     ["readers.values"],
-    ["runlog", "readers.files", "stats", "tokens", "control", "alike"],
+    ["runlog", "readers.files", "stats", "tokens", "control", "alike", "lengths"],
     ["progress", "summary", "readers.shapes"],
     ["readers.columns", "readers.prompts"],
     ["readers.factory", "readers.votes"],

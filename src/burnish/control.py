@@ -29,6 +29,8 @@ class Guard:
         # the longest first: <|im_end|> before a token that it begins with
         self.strings = sorted((s for s in special if s.strip()), key=lambda s: (-len(s), s))
         self.ids = {s: tokenizer.convert_tokens_to_ids(s) for s in self.strings}
+        unknown = getattr(tokenizer, "unk_token", None)
+        self.acting = frozenset(i for s, i in self.ids.items() if s != unknown)
         starts = "".join({re.escape(s[0]) for s in self.strings})  # looked at first: hundreds of alternatives are slow
         any_of = "|".join(map(re.escape, self.strings))
         self.pattern = re.compile(f"(?=[{starts}])(?:{any_of})" if any_of else r"(?!)")
@@ -95,10 +97,14 @@ class Guard:
         if isinstance(value, str):
             return self._text(value, where)
         if isinstance(value, Mapping):
-            return {key: self._value(inner, where) for key, inner in value.items()}
-        return [self._value(inner, where) for inner in value] if isinstance(value, list) else value
+            return {self._value(key, where): self._value(inner, where) for key, inner in value.items()}
+        return [self._value(inner, where) for inner in value] if isinstance(value, (list, tuple)) else value
 
     def _text(self, text: str, where: str) -> str:
+        if self.is_masked(text):
+            raise DataError(
+                f"{where}: the text holds private-use characters from U+F0000, which stand for control tokens here"
+            )
         if self.folds and not text.isascii() and not self.pattern.search(text):
             folded = self.pattern.search(unicodedata.normalize("NFKC", text))
             if folded:
@@ -107,6 +113,13 @@ class Guard:
 
     def is_masked(self, text: str) -> bool:
         return not text.isascii() and self.runs.search(text) is not None
+
+    def refuse_new(self, text: str, ids: tuple[int, ...]) -> None:
+        """Raises DataError where ids hold more control tokens than the text does: a normaliser made them."""
+        if sum(map(self.acting.__contains__, ids)) > len(self.pattern.findall(text)):
+            raise DataError(
+                "part of the text becomes a control token in this tokenizer's normaliser; mend or drop the row"
+            )
 
     def encode(self, masked: str) -> tuple[int, ...]:
         """Ids of a rendered text with masked runs: the template's control strings as their ids, people's as text.

@@ -34,6 +34,8 @@ def gather(run: Run, view: str, length: Length) -> Gathered:
     names = [data.train] if isinstance(data.train, str) else list(data.train)
     if data.weights is not None and len(data.weights) != len(names):
         raise ConfigError(f"data.weights has {len(data.weights)} numbers for {len(names)} sources in data.train")
+    if data.weights is not None and len(set(names)) < len(names):
+        raise ConfigError("data.train names a source twice; with data.weights, give it once and a larger weight")
     if data.eval and data.eval_fraction is not None:
         raise ConfigError("data.eval and data.eval_fraction are both set: held-out groups come from one of them")
     rule = rule_of(run.pairs)
@@ -41,8 +43,11 @@ def gather(run: Run, view: str, length: Length) -> Gathered:
     sources = {}
     for name in dict.fromkeys(names):
         groups = _paired(_read(name, data, data.split, "train", lines), view, rule, settings, length, lines)
-        sources[name] = _filtered(groups, settings, length, run.seed, lines)
-    train = [group for groups in sources.values() for group in groups]
+        sources[name] = groups
+    # over all sources together: what stands in two files is a duplicate too
+    train = _filtered([g for groups in sources.values() for g in groups], settings, length, run.seed, lines)
+    kept = {id(group) for group in train}
+    sources = {name: [g for g in groups if id(g) in kept] for name, groups in sources.items()}
     evaluation: list[Group] = []
     if data.eval_fraction is not None:
         train, evaluation = select.split_by_prompt(train, data.eval_fraction, run.seed)

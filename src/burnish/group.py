@@ -131,7 +131,11 @@ def from_json(row: Mapping[str, Any], where: str = "") -> Group:
     for c in completions:
         if not isinstance(c, Mapping) or "messages" not in c:
             raise DataError(f"{where}: each completion is an object with 'messages'")
+        if not isinstance(c.get("meta", {}), Mapping) or not isinstance(c.get("model"), (str, type(None))):
+            raise DataError(f"{where}: a completion's 'meta' must be an object, and its 'model' a name")
         answers.append(Completion(turns(c["messages"], where, "completion"), c.get("model"), c.get("meta", {})))
+    if not isinstance(row.get("meta", {}), Mapping):
+        raise DataError(f"{where}: 'meta' must be an object")
     return Group(
         prompt=turns(row.get("prompt"), where, "prompt"),
         completions=tuple(answers),
@@ -185,6 +189,8 @@ def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedb
     if len(given) > 1:
         raise DataError(f"{where}: {' and '.join(given)} are both given; a group has one kind of feedback")
     try:
+        if given and not isinstance(row[given[0]], list):
+            raise DataError(f"{where}: '{given[0]}' must be a list")
         if given == ["scores"]:
             scores = tuple(float(x) for x in row["scores"])
             if len(scores) != count or not all(map(math.isfinite, scores)):
@@ -202,7 +208,7 @@ def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedb
                 if not sound or not math.isfinite(weight) or weight <= 0:
                     raise DataError(f"{where}: preference {[winner, loser, weight]} does not fit {count} completions")
             return Preferences(triples)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: '{given[0]}' cannot be read: {error}") from None
     return Unjudged(str(row.get("unjudged", Unjudged().reason)))
 

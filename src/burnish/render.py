@@ -8,51 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from burnish.control import Guard
 from burnish.errors import ConfigError, DataError
 from burnish.group import Completion, EncodedGroup, Group, Message
+from burnish.lengths import EncodeReport, Overlong, fit
 from burnish.tokens import BUILT_IN
 
-Overlong = Literal["drop", "cut_prompt_left", "cut_completion"]
 SENTINEL = "burnishsentinel"
-
-
-@dataclass
-class EncodeReport:
-    """What was left out or cut for length; nothing is ever cut silently."""
-
-    max_length: int | None = None
-    dropped: int = 0
-    cut_prompts: int = 0
-    cut_completions: int = 0
-    empty_prompts: int = 0
-    cut_at_end: int = 0
-    unopened: int = 0
-    control: list[str] = field(default_factory=list)  # places of groups with control tokens in their text
-
-    def lines(self) -> list[str]:
-        counts = [
-            (self.dropped, f"groups dropped: longer than max_length = {self.max_length} tokens"),
-            (self.cut_prompts, "groups with the prompt cut at its left"),
-            (self.cut_completions, "completions cut; their end-of-turn is not trained"),
-            (self.cut_at_end, "completions cut at an end-of-turn token inside their text, where generation would stop"),
-            (
-                self.unopened,
-                "answers without the thinking block that the template's generation header opens: they are trained as "
-                "if they were thoughts. Add the block to the data, or set data.template",
-            ),
-            (self.empty_prompts, "groups dropped: an empty prompt, and the tokenizer has no BOS to begin with"),
-            (
-                len(self.control),
-                f"groups with control tokens in their text ({', '.join(self.control[:3])}): encoded as text. Where "
-                "they were meant to act, set data.control_tokens=keep",
-            ),
-        ]
-        return [f"{count} {what}" for count, what in counts if count]
 
 
 class Renderer:
@@ -217,8 +182,20 @@ class Renderer:
         return self.encode_many([group])[0]
 
     def encode_many(self, groups: Sequence[Group], report: EncodeReport | None = None) -> list[EncodedGroup]:
-        """Prompts and completions of many groups, tokenised in two calls; `report` counts answers that were cut."""
+        """Prompts and completions of many groups, tokenised in two calls; `report` counts answers that were cut.
+
+        Raises DataError that names the row where one cannot be rendered or encoded.
+        """
         report = report if report is not None else EncodeReport()
+        try:
+            return self._encode_many(groups, report)
+        except DataError as error:
+            if len(groups) == 1:
+                where = groups[0].where
+                raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
+            return [self.encode_many([group], report)[0] for group in groups]
+
+    def _encode_many(self, groups: Sequence[Group], report: EncodeReport) -> list[EncodedGroup]:
         if self.guard is not None:
             masked = [self.guard.mask(group) for group in groups]
             report.control += [m.where or m.id for m, group in zip(masked, groups, strict=True) if m is not group]
@@ -263,11 +240,14 @@ class Renderer:
         if not texts:
             return []
         found = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)
-        guard = self.guard
-        return [
-            guard.encode(text) if guard is not None and guard.is_masked(text) else tuple(ids)
-            for text, ids in zip(texts, found["input_ids"], strict=True)
-        ]
+        made = [tuple(ids) for ids in found["input_ids"]]
+        if self.guard is not None and not special:
+            for i, text in enumerate(texts):
+                if self.guard.is_masked(text):
+                    made[i] = self.guard.encode(text)
+                else:
+                    self.guard.refuse_new(text, made[i])
+        return made
 
     def _ended(self, ids: tuple[int, ...], single: bool, report: EncodeReport) -> tuple[int, ...]:
         """The answer's ids with the end-of-turn token once, at its end.
@@ -319,28 +299,3 @@ def encode_all(
         if fitted is not None:
             kept.append(fitted)
     return kept, report
-
-
-def fit(
-    group: EncodedGroup, max_length: int | None, overlong: Overlong, report: EncodeReport, prefix: tuple[int, ...] = ()
-) -> EncodedGroup | None:
-    """The group within `max_length` tokens by the policy, or None where it is dropped.
-
-    A prompt cut at its left keeps the `prefix` (the BOS) that it begins with: models lean on that first token.
-    """
-    longest = max((len(c) for c in group.completion_ids), default=0)
-    excess = 0 if max_length is None else len(group.prompt_ids) + longest - max_length
-    if max_length is None or excess <= 0:
-        return group
-    kept = len(prefix) if group.prompt_ids[: len(prefix)] == prefix else 0
-    if overlong == "cut_prompt_left" and kept + excess < len(group.prompt_ids):
-        report.cut_prompts += 1
-        return replace(group, prompt_ids=group.prompt_ids[:kept] + group.prompt_ids[kept + excess :])
-    room = max_length - len(group.prompt_ids)
-    if overlong == "cut_completion" and room > 0:
-        cut = [len(c) > room for c in group.completion_ids]
-        report.cut_completions += sum(cut)
-        ended = tuple(e and not c for e, c in zip(group.ended, cut, strict=True))
-        return replace(group, completion_ids=tuple(c[:room] for c in group.completion_ids), ended=ended)
-    report.dropped += 1
-    return None

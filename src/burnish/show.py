@@ -50,7 +50,7 @@ def shown(group: Group, renderer: Renderer, ids: bool = False) -> list[Text]:
         model = f" by {group.completions[k].model}" if group.completions[k].model else ""
         lines.append(Text(f"answer {k}{model}: {said}; {len(tokens)} tokens, all trained", style="bold"))
         lines.append(_tokens(tokens, kind, renderer, ids))
-    if renderer.moves_boundary(group):
+    if group.completions and renderer.moves_boundary(group):
         lines.append(Text("tokenised in one piece, prompt and first answer would have other tokens at the boundary"))
     return lines
 

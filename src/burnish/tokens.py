@@ -113,6 +113,10 @@ class LightTokenizer:
         return self.names.get("eos_token")
 
     @property
+    def unk_token(self) -> str | None:
+        return self.names.get("unk_token")
+
+    @property
     def bos_token_id(self) -> int | None:
         return self.convert_tokens_to_ids(self.bos_token)
 

@@ -174,7 +174,16 @@ def test_length_bias_is_claimed_only_when_the_interval_excludes_chance() -> None
     assert "length-bias" in codes(found) and "length-bias" not in codes(run(mixed))
     assert "length-bias" not in codes(run(long[:10]))  # too few to say
     settings = [action["setting"] for action in found.figures["actions"]]
-    assert 'objective.name = "dpo_norm"' in settings and any(s.startswith("data.max_length_gap") for s in settings)
+    assert 'objective.name = "dpo_norm"' in settings
+    # the key counts tokens, so a limit in characters is not advised; nor is matching, where nothing would be left
+    assert not any(s.startswith(("data.max_length_gap", "data.length_match")) for s in settings)
+    told = [a["setting"] for a in run(long, renderer=Renderer(tokenizer("chatml"), "plain")).figures["actions"]]
+    assert any(s.startswith("data.max_length_gap") for s in told)
+
+
+def test_a_bias_spread_over_many_small_sources_is_seen() -> None:
+    rows = [pair(f"p{i}", "long answer " * 3, "short", i, source=f"site {i}") for i in range(60)]
+    assert "length-bias" in codes(run(rows))
 
 
 def test_length_effects_name_each_objective() -> None:

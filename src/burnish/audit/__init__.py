@@ -20,7 +20,7 @@ from burnish.alike import prompt_key, score_gap
 from burnish.audit import advice, near
 from burnish.audit.bias import MOST_PAIRS, Pairs, features_of
 from burnish.audit.contrast import Contrast
-from burnish.audit.findings import Finding, Severity, Tally, by_severity, counted, places
+from burnish.audit.findings import Finding, Severity, Tally, by_severity, counted
 from burnish.audit.probe import word_probe
 from burnish.audit.rendered import Rendered
 from burnish.audit.scan import MARKERS, Scan, digest, leaks
@@ -220,6 +220,8 @@ def audit(train: Auditor, evaluation: Auditor | None = None, *, probe: bool = Tr
     if columns is not None:
         features = columns.feature_rows()
         words = word_probe(train.pairs.texts) if probe else None
+        if words is not None:
+            words["length_accuracy"] = columns.length_accuracy()  # of whole answers: the probe sees their beginnings
         effects, effect_words = advice.length_effects(columns, train.unit)
         found += advice.length_findings(columns, train.unit) + advice.feature_findings(features, words)
         figures |= {"length": columns.length_rows(), **columns.histograms(), "features": features, "probe": words,
@@ -238,7 +240,3 @@ def audit(train: Auditor, evaluation: Auditor | None = None, *, probe: bool = Tr
 def _of_eval(finding: Finding) -> Finding:
     said = finding.said if finding.severity == "refuse" else f"held-out data: {finding.said}"
     return Finding(finding.code, finding.severity, said, finding.count, finding.rows, finding.examples, finding.action)
-
-
-def where_line(finding: Finding) -> str:
-    return places(finding.rows, finding.count)

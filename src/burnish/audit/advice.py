@@ -72,10 +72,12 @@ def length_findings(columns: Columns, unit: str) -> list[Finding]:
     several = len(columns.names) > 1
     masks = [(columns.sources == i, f"{name}: ") for i, name in enumerate(columns.names[:40])] if several else []
     everything = np.ones(len(columns.prompts), dtype=bool)
+    told = [found for mask, name in masks for found in _length_said(columns, mask, name, unit)]
+    told = told or _length_said(columns, everything, "", unit)  # many small sources, or one
+    # the key counts tokens: a limit in characters would mean something else
     return [
-        Finding("length-bias", "warn", said, count, (), (), f"data.max_length_gap = {limit}")
-        for mask, name in masks or [(everything, "")]
-        for said, count, limit in _length_said(columns, mask, name, unit)
+        Finding("length-bias", "warn", said, count, (), (), f"data.max_length_gap = {limit}" * (unit == "tokens"))
+        for said, count, limit in told
     ]
 
 
@@ -129,18 +131,18 @@ WHY = {
     "data.overlong": "drop the group whole; a cut answer teaches to stop in the middle",
     "data.control_tokens": "text that looks like a control token stays text (the default)",
     "objective.name": "divides by length, so that long pairs do not dominate; its beta is per token, near 5",
-    "data.max_pairs_per_prompt": "new prompts teach more than more pairs of the same",
     "data.length_match": "as many pairs with the longer answer preferred as with the shorter, at every gap",
-    "data.eval": "split off a part by prompt, or nothing tells when to stop",
 }
 
 
 def actions(findings: Sequence[Finding], columns: Columns | None) -> list[dict[str, str]]:
     """Settings for the configuration, each once, with the reason."""
-    limits = [f for f in findings if f.code == "length-bias" and f.action]
+    limits = [f for f in findings if f.code == "length-bias"]
     found = [f.action for f in findings if f.action and f not in limits[1:]]  # one limit holds for all sources
     if columns is not None and any(f.code == "length-bias" for f in findings):
-        found += ["data.length_match = true", 'objective.name = "dpo_norm"']
+        share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool)).value
+        found += ["data.length_match = true"] * (0.05 < share < 0.95)  # else next to nothing would be left
+        found.append('objective.name = "dpo_norm"')
     return [
         {"setting": setting, "why": WHY.get(setting.split(" =")[0], "")} for setting in dict.fromkeys(found) if setting
     ]

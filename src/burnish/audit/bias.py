@@ -49,15 +49,17 @@ class Pairs:
     losers: array[int] = field(default_factory=lambda: array("l"))
     counts: array[int] = field(default_factory=lambda: array("H"))  # pairs x 2 x features
     names: list[str] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
     texts: list[tuple[int, str, str]] = field(default_factory=list)  # (prompt, winner's text, loser's text)
     rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def add(self, prompt: int, source: str, texts: tuple[str, str], lengths: tuple[int, int],
             features: tuple[Sequence[int], Sequence[int]]) -> None:  # fmt: skip
-        if source not in self.names:
+        number = self.numbers.setdefault(source, len(self.names))
+        if number == len(self.names):
             self.names.append(source)
         self.prompts.append(prompt)
-        self.sources.append(min(self.names.index(source), 65535))
+        self.sources.append(min(number, 65535))
         self.winners.append(lengths[0])
         self.losers.append(lengths[1])
         self.counts.extend([*features[0], *features[1]])
@@ -110,6 +112,12 @@ class Columns:
         gap = self.winners - self.losers
         mask = mask & (gap != 0)
         return clustered_share((gap[mask] > 0).astype(np.float64), self.prompts[mask])
+
+    def length_accuracy(self) -> float:
+        """How often "the longer one", or "the shorter one", is right, whichever is more often; ties are half right."""
+        gap = self.winners - self.losers
+        longer = float((gap > 0).mean() + (gap == 0).mean() / 2)
+        return max(longer, 1 - longer)
 
     def _length(self, name: str, mask: NDArray[np.bool_]) -> dict[str, Any]:
         share = self.longer_wins(mask)

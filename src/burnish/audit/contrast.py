@@ -24,7 +24,7 @@ class Contrast:
     """Twelve bytes a pair: edit distance, whether one model wrote both, gap of the scores."""
 
     edits: array[float] = field(default_factory=lambda: array("f"))
-    gaps: array[float] = field(default_factory=lambda: array("f"))
+    gaps: array[float] = field(default_factory=lambda: array("d"))
     same_model: int = 0
     known_models: int = 0
     votes: dict[int, list[int]] = field(default_factory=dict)  # pair -> votes for the side that sorts first, and all
@@ -33,7 +33,7 @@ class Contrast:
         from rapidfuzz.distance import Indel
 
         self.edits.append(Indel.normalized_distance(texts[0][:READ], texts[1][:READ]))
-        if gap is not None:
+        if gap is not None and abs(gap) < 1e100:  # beyond that no histogram has bins
             self.gaps.append(gap)
         models = group.completions[winner].model, group.completions[loser].model
         if models[0] and models[1]:

@@ -12,7 +12,8 @@ import numpy as np
 from burnish.audit.findings import Finding, Tally, counted
 from burnish.errors import DataError
 from burnish.group import EncodedGroup, Group
-from burnish.render import EncodeReport, Renderer
+from burnish.lengths import EncodeReport
+from burnish.render import Renderer
 
 BOUNDARIES = 256  # groups whose boundary is tried; each costs a second tokenisation
 USUAL = (512, 1024, 2048, 4096)

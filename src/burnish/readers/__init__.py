@@ -87,11 +87,20 @@ class Stream:
             try:
                 found = READERS[self.format](row, where)
                 tools = _tools(row, where)
+                _refuse_beside(row, self.format, where)
             except Useless as useless:
                 yield Skipped(where, str(useless))
             except DataError as error:
                 yield Fault(where, f"{error}{self._misfit(row, first)}")
-            except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+            except (
+                KeyError,
+                TypeError,
+                AttributeError,
+                IndexError,
+                ValueError,
+                OverflowError,
+                RecursionError,
+            ) as error:
                 said = f"{where}: not a row of the format '{self.format}': {type(error).__name__} {str(error)[:200]}"
                 yield Fault(where, f"{said}{self._misfit(row, first)}")
             else:
@@ -166,6 +175,16 @@ def _near_names(row: Row) -> str:
     near = {name: str(name).strip().lower() for name in row if name not in wanted}
     found = [f"'{name}' to '{plain}'" for name, plain in near.items() if plain in wanted]
     return f"; rename {', '.join(found)}" if found else ""
+
+
+def _refuse_beside(row: Row, format: str, where: str) -> None:
+    """Columns that would change the prompt, in a format that does not read them. Raises DataError."""
+    if format not in SHAPES or format == "burnish":
+        return
+    for name in ("system", "image", "images", "videos", "audios"):
+        if row.get(name):
+            way = "make it the first message of the prompt" if name == "system" else "only text is trained on"
+            raise DataError(f"{where}: the column '{name}' would be passed over: {way}")
 
 
 def _tools(row: Row, where: str) -> tuple[Mapping[str, Any], ...]:

@@ -14,6 +14,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,7 +36,11 @@ Placed = tuple[str, Any]  # (`file:row`, the row's value or a Fault)
 
 def rows(path: str, split: str) -> Iterator[Placed]:
     """Every row of a file, a folder, or a hub data set. Raises DataError where a source cannot be read on."""
-    local = Path(path).expanduser()
+    try:
+        local = Path(path).expanduser()
+        local.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{path[:200]} cannot be looked at: {error}") from None
     if local.is_file():
         yield from _file(local)
     elif local.is_dir():
@@ -59,8 +64,8 @@ def _files_of(folder: Path) -> list[Path]:
     found = [p for p in found if p.name not in ABOUT_DATA and not p.name.startswith((".", "_"))]
     if not found:
         raise DataError(f"{folder} is a folder without {', '.join(SUFFIXES)} files")
-    words = {word for p in found for word in SPLITS if p.stem.lower().replace("-", "_").split("_")[0] == word}
-    if len(words) > 1:
+    parts = {part for p in found for part in re.split("[^a-z]+", str(p.relative_to(folder)).lower())}
+    if len(parts & set(SPLITS)) > 1:
         names = ", ".join(p.name for p in found[:4])
         raise DataError(f"{folder} holds files of several splits ({names}): name the files that you mean")
     return found
@@ -222,12 +227,14 @@ def _array(file: Path, stream: Any) -> Iterator[Placed]:
             if at < len(buffer):
                 if expected in "[,":
                     if buffer[at] == "]" and number:
+                        _nothing_behind(buffer[at + 1 :], text)
                         return
                     if buffer[at] != expected:
                         raise ValueError(f"'{expected}' expected after item {number}")
                     at, expected = at + 1, "item"
                     continue
                 if buffer[at] == "]" and not number:
+                    _nothing_behind(buffer[at + 1 :], text)
                     return
                 try:
                     row, at = decoder.raw_decode(buffer, at)
@@ -246,6 +253,14 @@ def _array(file: Path, stream: Any) -> Iterator[Placed]:
         raise DataError(f"{file}: not UTF-8 after item {number} ({error.reason})") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}:{number + 1}: the JSON array cannot be read on: {error}") from None
+
+
+def _nothing_behind(rest: str, text: io.TextIOWrapper) -> None:
+    """Raises ValueError where more than white space follows the end of an array."""
+    while rest or (rest := text.read(1 << 16)):
+        if rest.strip():
+            raise ValueError("more follows behind the end of the array; write one array, or one object a line")
+        rest = ""
 
 
 def _csv(file: Path, stream: Any, delimiter: str) -> Iterator[Placed]:
@@ -278,12 +293,19 @@ def _parquet(file: Path) -> Iterator[Placed]:
     try:
         with pyarrow.parquet.ParquetFile(file) as table:
             number = 0
+            _columns_once(file, table.schema_arrow.names)
             for batch in table.iter_batches(batch_size=512):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{file}:{number}", row
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{file} is not a sound Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _columns_once(file: Path, names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{file}: the column '{twice}' stands twice, and which is meant is not guessed")
 
 
 def _arrow(file: Path) -> Iterator[Placed]:
@@ -300,8 +322,9 @@ def _arrow(file: Path) -> Iterator[Placed]:
             batches = iter(pyarrow.ipc.open_stream(source))
         number = 0
         for batch in batches:
+            _columns_once(file, batch.schema.names)
             for row in batch.to_pylist():
                 number += 1
                 yield f"{file}:{number}", row
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise DataError(f"{file} is not a sound Arrow file: {str(error).splitlines()[0]}") from None

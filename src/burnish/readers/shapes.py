@@ -151,7 +151,10 @@ def _ranked(row: Row, where: str) -> Group:
         else:
             answers.append(Completion(_answer(c, where, "completion")))
     beside = row.get("scores")
-    scores = scores or (list(beside) if isinstance(beside, list) else [])
+    if isinstance(beside, list) and beside:
+        if any(x is not None for x in scores) and scores != beside:
+            raise DataError(f"{where}: 'scores' and the completions' own scores differ; keep one of them")
+        scores = list(beside)
     known = [x for x in scores if x is not None]
     if known and (len(known) != len(scores) or len(scores) != len(answers)):
         raise DataError(f"{where}: {len(answers)} completions but {len(known)} scores or ranks")
