@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,18 @@ def test_the_light_tokenizer_gives_the_same_ids(kind: str, tmp_path: Path) -> No
         sides = (Completion(text), Completion("no")) if plain else group(text, text).completions
         made_group = Group(text if plain else (Message("user", text),), sides, where="f:1")
         assert ours.encode(made_group) == theirs.encode(made_group)
+
+
+def test_generation_marks_and_rebuilt_classes_do_not_part_the_two(tmp_path: Path) -> None:
+    """`{% generation %}` renders as transformers renders it; SentencePiece classes go through transformers itself."""
+    made = tokenizer("chatml")
+    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% generation %}{{ m.content }}{% endgeneration %}"
+    made.chat_template = (
+        turns + "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    made.save_pretrained(tmp_path)
+    one = group("What is 7+5?")
+    assert Renderer(load_light(str(tmp_path))).encode(one) == Renderer(made).encode(one)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "LlamaTokenizer"}))
+    assert type(load_light(str(tmp_path))).__module__.startswith("transformers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,11 @@ from typing import Any
 
 from burnish.errors import ModelError
 
+REBUILT = (
+    "Llama",
+    "CodeLlama",
+    "Gemma",
+)  # classes whose pre-tokenizer transformers builds anew, whatever the file says
 BUILT_IN = {
     "hh": (
         "{% for m in messages %}{{ '\n\n' + {'user': 'Human', 'assistant': 'Assistant'}.get(m.role, m.role) + ': '"
@@ -55,6 +61,8 @@ def load_light(path: str) -> Any:
         return load_tokenizer(path)
     from tokenizers import Tokenizer
 
+    if str(_json(folder / "tokenizer_config.json").get("tokenizer_class", "")).startswith(REBUILT):
+        return load_tokenizer(path)
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
         config = _json(folder / "tokenizer_config.json")
@@ -162,7 +170,10 @@ class LightTokenizer:
         if text is None or tokenize:
             raise ValueError("no chat template")
         if text not in self.compiled:
-            self.compiled[text] = _environment().from_string(text)
+            # transformers marks what the assistant wrote by {% generation %}; for the text it is an empty condition
+            source = re.sub(r"\{%(-?)\s*generation\s*(-?)%\}", r"{%\1 if true \2%}", text)
+            source = re.sub(r"\{%(-?)\s*endgeneration\s*(-?)%\}", r"{%\1 endif \2%}", source)
+            self.compiled[text] = _environment().from_string(source)
         given = {"messages": conversation, "tools": tools, "documents": None, **self.names}
         rendered: str = self.compiled[text].render(**given, add_generation_prompt=add_generation_prompt)
         return rendered
