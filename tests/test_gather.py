@@ -128,3 +128,14 @@ def test_prompts_without_answers_convert_and_read_back(tmp_path: Path) -> None:
     run_verb("convert", str(tmp_path / "own.jsonl"), str(tmp_path / "own.parquet"))
     ours = [(g.prompt, g.completions) for g in read(str(tmp_path / "own.parquet")).groups]
     assert ours == [(g.prompt, g.completions) for g in read(data).groups] and len(ours) == 2
+
+
+def test_convert_refuses_what_it_would_not_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["convert", write(tmp_path, [RANKED], "r.jsonl"), str(tmp_path / "x.jsonl"), "data.dedupe=true"])
+    assert stopped.value.code == 2 and "data.dedupe means nothing here" in capsys.readouterr().err
+
+
+def test_an_unknown_first_row_can_be_left_out(tmp_path: Path) -> None:
+    data = write(tmp_path, [{"text": "?"}, pair("a")], "d.jsonl")
+    assert len(made(f"data.train={data}", "data.bad_rows=skip").train) == 1

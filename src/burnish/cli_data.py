@@ -25,6 +25,8 @@ def sorted_words(words: list[str]) -> tuple[list[str], configuration.Run]:
         if "=" in word and not Path(word).exists():
             settings.append(word)
         elif word.endswith(".toml"):
+            if file is not None:
+                raise ConfigError(f"{file} and {word}: one run's .toml at a time")
             file = word
         else:
             data.append(word)
@@ -151,33 +153,41 @@ def show(
         console.print(line)
 
 
-def convert(
-    data: Annotated[str, typer.Argument(help="file, folder or hub name, in any format burnish reads")],
-    out: Annotated[str, typer.Argument(help="new file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet")],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[key=value]...")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
-) -> None:
-    """Write any of the formats as burnish's own records, which hold everything a group holds."""
-    from burnish.convert import write
-    from burnish.gather import left_out
+Source = Annotated[str, typer.Argument(help="file, folder or hub name, in any format burnish reads")]
+Target = Annotated[str, typer.Argument(help="new file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")]
+READING = ("format", "split", "limit", "bad_rows")  # keys of [data] that say how to read
+
+
+def _read(run: configuration.Run, data: str) -> Any:
     from burnish.readers import read
 
+    skip = run.data.bad_rows == "skip"
+    return read(data, format=run.data.format, split=run.data.split, limit=run.data.limit, keep_faults=skip)
+
+
+def convert(data: Source, out: Target, settings: Settings = None, overwrite: Overwrite = False) -> None:
+    """Write any of the formats as burnish's own records, which hold everything a group holds.
+
+    Settings: data.format, data.split, data.limit, data.bad_rows.
+    """
+    from burnish.convert import write
+    from burnish.gather import left_out
+
     run = configuration.load_partly(None, settings or [])
-    found = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
-                 keep_faults=run.data.bad_rows == "skip")  # fmt: skip
+    for name, value in run.data:
+        if name not in READING and value != type(run.data).model_fields[name].default:
+            raise ConfigError(f"convert keeps every group, so data.{name} means nothing here; `burnish pairs` filters")
+    found = _read(run, data)
     count = write(found.groups, out, overwrite=overwrite)
     typer.echo(f"{count:,} groups read as {found.format} {found.note}, written to {out}")
     for line in left_out(found):
         typer.echo(line)
 
 
-def pairs(
-    data: Annotated[str, typer.Argument(help="scored, ranked or labelled groups, in any format burnish reads")],
-    out: Annotated[str, typer.Argument(help="new file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet")],
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[pairs.rule=... data.key=value]...")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
-) -> None:
-    """Make pairs by a named rule, and filter them by the data.* keys; each pair remembers where it comes from.
+def pairs(data: Source, out: Target, settings: Settings = None, overwrite: Overwrite = False) -> None:
+    """Make pairs by a named rule (pairs.*), and filter them (data.*); each pair remembers where it comes from.
 
     Lengths are in the tokens of model.path, where it is given, else in characters.
     """
@@ -185,13 +195,11 @@ def pairs(
     from burnish.convert import write
     from burnish.gather import left_out, rule_of
     from burnish.pairing import characters, make_pairs
-    from burnish.readers import read
 
     run = configuration.load_partly(None, settings or [])
     rule, renderer = rule_of(run.pairs), _renderer(run)
     length = renderer.answer_length if renderer else characters
-    found = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
-                 keep_faults=run.data.bad_rows == "skip")  # fmt: skip
+    found = _read(run, data)
     made = list(make_pairs(found.groups, rule, length))
     kept, said = select.apply(made, select.SelectSettings.of(run.data), length, run.seed)
     count = write(kept, out, overwrite=overwrite)

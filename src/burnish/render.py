@@ -187,13 +187,19 @@ class Renderer:
         Raises DataError that names the row where one cannot be rendered or encoded.
         """
         report = report if report is not None else EncodeReport()
+        own = EncodeReport()  # counted apart: a batch that fails is tried again by whoever can do without a row
         try:
-            return self._encode_many(groups, report)
+            found = self._encode_many(groups, own)
         except DataError as error:
-            if len(groups) == 1:
-                where = groups[0].where
-                raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
-            return [self.encode_many([group], report)[0] for group in groups]
+            if len(groups) > 1:  # which row was it?
+                for group in groups:
+                    self.encode_many([group])
+            where = groups[0].where
+            raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
+        report.cut_at_end += own.cut_at_end
+        report.unopened += own.unopened
+        report.control += own.control
+        return found
 
     def _encode_many(self, groups: Sequence[Group], report: EncodeReport) -> list[EncodedGroup]:
         if self.guard is not None:

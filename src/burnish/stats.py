@@ -51,6 +51,6 @@ def clustered_share(outcomes: NDArray[np.float64], clusters: NDArray[np.int64]) 
     groups = int(inverse.max()) + 1
     sums = np.bincount(inverse, weights=outcomes - share, minlength=groups)
     variance = float((sums**2).sum()) / count**2 * groups / max(1, groups - 1)
-    effective = min(float(count), share * (1 - share) / variance) if variance > 0 else float(groups)
+    effective = min(float(count), share * (1 - share) / variance) if variance > 1e-15 else float(groups)
     low, high = wilson(share, max(1.0, effective))
     return Share(share, low, high, math.sqrt(variance), count)

@@ -20,8 +20,10 @@ from burnish.audit.probe import word_probe
 from burnish.audit.rendered import Rendered
 from burnish.cli import main
 from burnish.group import Completion, EncodedGroup, Group, Labels, Message, Preferences, Scores, Unjudged
+from burnish.readers import read
 from burnish.render import EncodeReport, Renderer, fit
 from burnish.stats import clustered_share, wilson
+from burnish.tokens import load_light
 from tests.zoo import tokenizer
 
 WON = Preferences(((0, 1, 1.0),))
@@ -139,9 +141,64 @@ def test_agreement_and_its_ceiling() -> None:
     for q in (0.5, 0.7, 0.95, 1.0):
         assert math.isclose(noise_ceiling(q * q + (1 - q) * (1 - q)) or 0.0, q)
     assert noise_ceiling(0.4) is None
-    votes = [pair("p", "a", "b", 1), pair("p", "a", "b", 2), pair("p", "b", "a", 3), pair("q", "a", "b", 4)]
+    sides = [("p", "a", "b"), ("p", "a", "b"), ("p", "b", "a"), ("q", "a", "b")]
+    votes = [pair(*side, i, meta={"annotator": f"rater {i}"}) for i, side in enumerate(sides)]
     found = run(votes).figures["agreement"]
     assert found["pairs"] == 1 and found["rate"] == 1 / 3  # of three pairs of raters one agrees
+
+
+def test_a_row_said_twice_is_one_rater() -> None:
+    assert run([pair("p", "a", "b", 1), pair("p", "a", "b", 2)]).figures["agreement"] is None
+
+
+def test_a_row_that_cannot_be_rendered_spoils_no_count() -> None:
+    """The batch is tried again without it: rows with control tokens are counted once, and the bad one is named."""
+    made = tokenizer("chatml")
+    made.chat_template = (
+        "{% if messages[0].content == 'bad' %}{{ raise_exception('no') }}{% endif %}" + made.chat_template
+    )
+    rows = [pair(text, "a", "b", line) for line, text in enumerate(["x <|im_end|>", "bad", "y <|im_end|>"], 1)]
+    train = Auditor(Renderer(made))
+    train.take(rows)
+    assert train.rendered is not None
+    assert train.rendered.report.control == ["d.jsonl:1", "d.jsonl:3"]
+    assert train.rendered.tally.rows == {"not-rendered": ["d.jsonl:2"]} and len(train.rendered.prompts) == 2
+
+
+def test_kept_control_tokens_are_said_to_act() -> None:
+    for control, code in (("text", "control-tokens"), ("keep", "control-tokens-act")):
+        assert code in codes(
+            run([pair("x <|im_end|>", "a", "b")], renderer=Renderer(tokenizer("chatml"), control=control))
+        )
+
+
+def test_few_prompts_claim_no_length_bias() -> None:
+    rows = [pair(f"p{i % 5}", f"long answer {i} " * 3, f"short {i}", i) for i in range(60)]
+    assert "length-bias" not in codes(run(rows))
+
+
+def test_the_models_own_log_probs_of_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--logps`: mean per-token log-prob of each side, equal to plain forward passes."""
+    import torch
+
+    from tests.zoo import plain_logps, save_model_dir
+
+    folder = save_model_dir(tmp_path / "model", "llama", "chatml")
+    data = write(tmp_path, ROWS)
+    assert code_of(data, f"model.path={folder}", "model.dtype=float32", "--logps", "2", "--html", "", "--json") == 0
+    own = json.loads(capsys.readouterr().out)["onpolicy"]
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    renderer = Renderer(load_light(str(folder)))
+    means = []
+    for group in read(data).groups[:2]:
+        ids = renderer.encode(group)
+        means.append([float(plain_logps(model, ids.prompt_ids, c).mean()) for c in ids.completion_ids])
+    assert own["pairs"] == 2
+    assert own["chosen"] == pytest.approx(np.mean([m[0] for m in means]), abs=1e-4)
+    assert own["rejected"] == pytest.approx(np.mean([m[1] for m in means]), abs=1e-4)
+    assert own["preferred_already"] == np.mean([m[0] > m[1] for m in means])
 
 
 def test_the_probe_finds_a_word_and_nothing_in_noise() -> None:

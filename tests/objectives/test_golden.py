@@ -105,18 +105,15 @@ def test_golden(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
     assert not scores.reference.requires_grad  # type: ignore[union-attr]
 
 
-def single_cases() -> list[Any]:
+def cases_of(view: str) -> list[Any]:
     found = [c for kind in ("cases", "edge") for c in golden().get(kind, [])]
-    return [
-        pytest.param(c, id=f"{c['id']}-{c['objective']}")
-        for c in found
-        if c["objective"] in TABLE and TABLE[c["objective"]].view == "labels"
-    ]
+    known = [c for c in found if c["objective"] in TABLE and TABLE[c["objective"]].view == view]
+    return [pytest.param(c, id=f"{c['id']}-{c['objective']}") for c in known]
 
 
 @pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize("case", single_cases())
+@pytest.mark.parametrize("case", cases_of("labels"))
 def test_golden_of_single_answers(case: dict[str, Any], dtype: torch.dtype) -> None:
     data = golden()["inputs"][case["input"]]
     policy = torch.tensor([number(x) for row in data["p"] for x in row], dtype=dtype, requires_grad=True)
@@ -144,18 +141,9 @@ def test_golden_of_single_answers(case: dict[str, Any], dtype: torch.dtype) -> N
         assert losses.metrics["kl/mismatched"].mean == pytest.approx(case["expect"]["extra"]["z0"], abs=1e-6)
 
 
-def list_cases() -> list[Any]:
-    found = [c for kind in ("cases", "edge") for c in golden().get(kind, [])]
-    return [
-        pytest.param(c, id=f"{c['id']}-{c['objective']}")
-        for c in found
-        if c["objective"] in TABLE and TABLE[c["objective"]].view == "lists"
-    ]
-
-
 @pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize("case", list_cases())
+@pytest.mark.parametrize("case", cases_of("lists"))
 def test_golden_of_ranked_groups(case: dict[str, Any], dtype: torch.dtype) -> None:
     data = golden()["inputs"][case["input"]]
     rows = [row for group in data["p"] for row in group]

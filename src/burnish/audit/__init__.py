@@ -1,6 +1,6 @@
 """What is broken, how it renders, what it would teach, and what to do about it: data looked at before a step is spent.
 
-One pass over the groups, as they are read; what is kept for each is a few hundred bytes, whatever its texts' length.
+One pass over the groups, as they are read; what is kept for each is about a kilobyte, whatever its texts' length.
 No torch.
 """
 
@@ -62,7 +62,8 @@ class Auditor:
 
     def __post_init__(self) -> None:
         guard = self.renderer.guard if self.renderer else None
-        self.scan = Scan((lambda text: guard.found_in(text) + MARKERS.findall(text)) if guard else MARKERS.findall)
+        known = (lambda text: guard.found_in(text) + MARKERS.findall(text)) if guard else MARKERS.findall
+        self.scan = Scan(known, control_acts=self.renderer is not None and guard is None)
         self.rendered = Rendered(self.renderer, self.max_length, self.overlong) if self.renderer else None
 
     @property
@@ -108,16 +109,17 @@ class Auditor:
             encoded = self.rendered.encode(groups) if self.rendered else [None] * len(groups)
         for group, ids in zip(groups, encoded, strict=True):
             row = self.scan.groups
-            key = self.scan.add(group)
+            key, repeated = self.scan.add(group)
             if self.against is not None and key in self.against.prompts:
                 self.shared.append(group.where)
             elif self.deep and self.scan.prompts[key] == 1:
                 self.sketches.add(prompt_key(group), row)
-            self._answers(group, key, ids)
+            # a row said twice is one rater, unless the rows name two
+            self._answers(group, key, ids, voted=not repeated or "annotator" in group.meta)
             if ids is not None and len(self.kept) < self.keep and pair_view(ids):
                 self.kept.append(ids)
 
-    def _answers(self, group: Group, key: int, ids: EncodedGroup | None) -> None:
+    def _answers(self, group: Group, key: int, ids: EncodedGroup | None, *, voted: bool) -> None:
         texts = [answer_text(c) for c in group.completions]
         lengths = [len(c) for c in ids.completion_ids] if ids is not None else [len(text) for text in texts]
         if isinstance(group.feedback, Labels):
@@ -133,6 +135,7 @@ class Auditor:
             )
             if self.deep:
                 self.contrast.add(group, winner, loser, sides, _score_gap(group, winner, loser))
+            if self.deep and voted:
                 self.contrast.vote(key, (digest(sides[0]), digest(sides[1])))
 
     def place(self, row: int) -> str:

@@ -27,6 +27,7 @@ LENGTH_EFFECTS: dict[str, tuple[str, str, str]] = {
     "bradley_terry": ("no", "no", "yes"),
 }
 LEAST = 20  # pairs; below this no bias is claimed
+LEAST_PROMPTS = 10  # below this the intervals are too narrow to claim one
 ENOUGH = 200  # pairs for a claim about surface features
 STRONG = 0.6  # a share beyond which a bias is warned about
 TOP = 0.1  # the longest tenth of the pairs
@@ -84,6 +85,8 @@ def length_findings(columns: Columns, unit: str) -> list[Finding]:
 def _length_said(columns: Columns, mask: NDArray[np.bool_], name: str, unit: str) -> list[tuple[str, int, int]]:
     """[(sentence, pairs, a limit for the gap)] where the preference is strong and beyond chance, else nothing."""
     share = columns.longer_wins(mask)
+    if len(np.unique(columns.prompts[mask])) < LEAST_PROMPTS:
+        return []
     if share.trials < LEAST or not share.excludes_half or 1 - STRONG < share.value < STRONG:
         return []
     longer = share.value > 0.5

@@ -21,7 +21,7 @@ READ = 2000  # characters of each answer that are compared
 
 @dataclass
 class Contrast:
-    """Twelve bytes a pair: edit distance, whether one model wrote both, gap of the scores."""
+    """Edit distance and gap of the scores, twelve bytes a pair; the votes on each pair of answers, some 200 bytes."""
 
     edits: array[float] = field(default_factory=lambda: array("f"))
     gaps: array[float] = field(default_factory=lambda: array("d"))

@@ -40,6 +40,7 @@ class Scan:
     """
 
     control_strings: Callable[[str], Sequence[str]] = MARKERS.findall
+    control_acts: bool = False  # data.control_tokens = "keep"
     tally: Tally = field(default_factory=Tally)
     groups: int = 0
     prompts: dict[int, int] = field(default_factory=dict)  # digest of the prompt -> groups with it
@@ -49,16 +50,15 @@ class Scan:
     files: list[str] = field(default_factory=list)
     labels: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
-    def add(self, group: Group) -> int:
-        """Look at one group; returns the digest of its prompt."""
+    def add(self, group: Group) -> tuple[int, bool]:
+        """Look at one group; returns the digest of its prompt, and whether it repeats an earlier group."""
         self.groups += 1
         self._texts(group)
         self._roles(group)
         self._answers(group)
         key = digest(alike.prompt_key(group))
         self.prompts[key] = self.prompts.get(key, 0) + 1
-        self._twice(group)
-        return key
+        return key, self._twice(group)
 
     def _texts(self, group: Group) -> None:
         texts = texts_of(group)
@@ -73,7 +73,8 @@ class Scan:
                 self.tally.add("replacement", group.where)
         markers = self.control_strings(whole)
         if markers:
-            self.tally.add("control-tokens", group.where, " ".join(dict.fromkeys(markers)))
+            code = "control-tokens-act" if self.control_acts else "control-tokens"
+            self.tally.add(code, group.where, " ".join(dict.fromkeys(markers)))
         if max(map(len, texts)) > LONG:
             self.tally.add("very-long", group.where, f"{max(map(len, texts)):,} characters")
         prompt = group.prompt if isinstance(group.prompt, str) else "".join(m.content for m in group.prompt)
@@ -102,7 +103,7 @@ class Scan:
             elif not (left.isascii() and right.isascii()) and alike.plain(left) == alike.plain(right):
                 self.tally.add("normal-form-only", group.where)
 
-    def _twice(self, group: Group) -> None:
+    def _twice(self, group: Group) -> bool:
         pair = alike.pair_of(group)
         if pair is not None and isinstance(group.feedback, Preferences):
             answers = alike.answers_of(group)
@@ -112,12 +113,14 @@ class Scan:
                 self.tally.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")
             self.swapped.setdefault(digest(*one_way), self.groups - 1)
         own = int.from_bytes(alike.identity(group)[:8], "big")
-        if own in self.seen:
+        repeated = own in self.seen
+        if repeated:
             code = "duplicate" if group.completions else "duplicate-prompt"
             self.tally.add(code, group.where, f"same as {self._place(self.seen[own])}")
         else:
             self.seen[own] = self.groups - 1
         self._keep_place(group.where)
+        return repeated
 
     def _keep_place(self, where: str) -> None:
         file, _, line = where.rpartition(":")
@@ -154,6 +157,7 @@ SENTENCES = (
         "{rows} with control tokens or template markers in the text; special tokens are encoded as text",
         'data.control_tokens = "text"',
     ),
+    ("control-tokens-act", "warn", "{rows} with control tokens in the text; they act, as data.control_tokens says", ""),
     ("very-long", "warn", "{rows} very long; without data.max_length they exceed what a model can read",
      "data.max_length = 2048"),
     ("empty-prompt", "warn", "{rows} with an empty or blank prompt", ""),

@@ -82,16 +82,16 @@ class Stream:
                 said = f"{where}: a row must be an object with named fields, not a {type(row).__name__}"
                 yield Fault(where, said)
                 continue
-            if self.format == "auto":
-                self.format, first = detect(row, where), where
             try:
+                if self.format == "auto":
+                    self.format, first = detect(row, where), where
                 found = READERS[self.format](row, where)
                 tools = _tools(row, where)
                 _refuse_beside(row, self.format, where)
             except Useless as useless:
                 yield Skipped(where, str(useless))
             except DataError as error:
-                yield Fault(where, f"{error}{self._misfit(row, first)}")
+                yield Fault(where, f"{error}{self._misfit(row, where, first)}")
             except (
                 KeyError,
                 TypeError,
@@ -102,13 +102,13 @@ class Stream:
                 RecursionError,
             ) as error:
                 said = f"{where}: not a row of the format '{self.format}': {type(error).__name__} {str(error)[:200]}"
-                yield Fault(where, f"{said}{self._misfit(row, first)}")
+                yield Fault(where, f"{said}{self._misfit(row, where, first)}")
             else:
                 yield from _named(found, row, tools, self.path, number)
 
-    def _misfit(self, row: Row, first: str) -> str:
+    def _misfit(self, row: Row, where: str, first: str) -> str:
         """Where a row fails that another format would have taken: the file mixes shapes."""
-        if not first or SIGNS[self.format](row):
+        if not first or where == first or SIGNS[self.format](row):
             return ""
         return f" (the file is read as '{self.format}', as {first} is; this row has other fields: {_listed(row)})"
 

@@ -57,6 +57,13 @@ def _answer(value: Any, where: str, name: str) -> str | tuple[Message, ...]:
     return found
 
 
+def _answer_of(message: Message, where: str, name: str) -> tuple[Message, ...]:
+    """One turn of the assistant, under the same rule."""
+    if not message.extra:
+        _answer(message.content, where, name)
+    return (message,)
+
+
 def _pairs(row: Row, where: str) -> Group:
     """`prompt`, `chosen`, `rejected`, as text or messages; without `prompt`, the messages that both begin with."""
     chosen, rejected = _field(row, "chosen", where), _field(row, "rejected", where)
@@ -115,8 +122,7 @@ def _hh(row: Row, where: str) -> Group:
     for side, name in zip(sides, ("chosen", "rejected"), strict=True):
         if side[-1].role != "assistant":
             raise Useless(f"the {name} transcript ends with the human's turn, not with the assistant")
-        if not side[-1].content.strip():
-            raise Useless(f"an empty {name} answer")
+        _answer_of(side[-1], where, name)
     if sides[0][:-1] != sides[1][:-1]:
         raise Useless("the two transcripts have different prompts")
     if sides[0][0].role != "user":
@@ -190,15 +196,9 @@ def _sft(row: Row, where: str) -> Group:
         whole = conversation(row["messages"], where, "conversation")
         if isinstance(whole, str) or whole[-1].role != "assistant" or len(whole) < 2:
             raise DataError(f"{where}: 'messages' must end with the assistant's answer to a prompt")
-        return Group(whole[:-1], (Completion(_answer_of(whole[-1], where)),), where=where)
+        return Group(whole[:-1], (Completion(_answer_of(whole[-1], where, "given")),), where=where)
     prompt = conversation(_field(row, "prompt", where), where, "prompt")
     return Group(prompt, (Completion(_answer(_field(row, "completion", where), where, "completion")),), where=where)
-
-
-def _answer_of(message: Message, where: str) -> tuple[Message, ...]:
-    if not VISIBLE.search(message.content) and not message.extra:
-        raise Useless("an empty answer of the assistant")
-    return (message,)
 
 
 def _burnish(row: Row, where: str) -> Group:
