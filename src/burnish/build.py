@@ -61,7 +61,7 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
     masters = Masters(policy.trainable(), policy.dtype)  # before the cast, or they would start rounded to bfloat16
     model.cast_for_compute(policy)
     store = None
-    if ready.loss.objective.needs_reference:
+    if "reference" in ready.loss.objective.needs:
         store = _reference(ready, scorer, shown, log, steps, end)
     if config.engine.gradient_checkpointing:
         policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -136,9 +136,9 @@ def reference_chunks(ready: Prepared, steps: int, end: int | None) -> list[list[
         if not seen.issuperset(indices):
             chunks.append([ready.train[i] for i in dict.fromkeys(indices)])
             seen.update(indices)
-        if ready.loss.objective.mismatched:
+        if "mismatched" in ready.loss.objective.needs:
             chunks.append(mismatched([ready.train[i] for i in indices], ready.train))
     held = [ready.evaluation]
-    if ready.loss.objective.mismatched:
+    if "mismatched" in ready.loss.objective.needs:
         held.append(mismatched(ready.evaluation, ready.train))
     return chunks + [chunk for chunk in held if chunk]

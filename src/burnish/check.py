@@ -103,7 +103,7 @@ def starts_at_closed_form(engine: Engine, ready: Prepared, groups: Sequence[Enco
 
 def at_rest(ready: Prepared, groups: Sequence[EncodedGroup], like: Tensor) -> StepSums | None:
     """The whole step's sums where policy = reference, held fixed, for objectives that ask for them."""
-    if not ready.loss.objective.whole_step:
+    if "step" not in ready.loss.objective.needs:
         return None
     zeros = like.new_zeros(sum(len(group.completion_ids) for group in groups))
     return StepSums(zeros, zeros, like.new_zeros(1))

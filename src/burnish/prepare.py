@@ -35,7 +35,7 @@ def prepare(run: Run) -> Prepared:
     """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
     objective = objectives.find(run.objective.name)
     params = objective.validate(dict(run.objective.params))
-    if objective.needs_reference and run.reference.kind == "none":
+    if "reference" in objective.needs and run.reference.kind == "none":
         raise ConfigError(f"{objective.name} needs a reference, and reference.kind = 'none' leaves it without one")
     models.require_model_dir(run.model.path)
     if run.reference.kind == "path":

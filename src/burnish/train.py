@@ -114,11 +114,11 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
 def first_pass(trainer: Trainer, groups: Sequence[EncodedGroup]) -> StepSums | None:
     """Summed log-probs of the whole step, for an objective that needs them before its first loss; else None."""
     objective = trainer.ready.loss.objective
-    if not objective.whole_step:
+    if "step" not in objective.needs:
         return None
     sides = [
         scored(trainer, list(groups)),
-        scored(trainer, mismatched(groups, trainer.ready.train) if objective.mismatched else []),
+        scored(trainer, mismatched(groups, trainer.ready.train) if "mismatched" in objective.needs else []),
     ]
     (policy, stored), (other, other_stored) = sides
     return StepSums(policy, stored, other - other_stored)

@@ -15,17 +15,9 @@ from numpy.typing import NDArray
 
 from burnish.audit.bias import Columns
 from burnish.audit.findings import Finding
+from burnish.length_effects import LENGTH_EFFECTS
 
-LENGTH_EFFECTS: dict[str, tuple[str, str, str]] = {
-    "dpo": ("drift", "yes", "yes"),
-    "dpo_norm": ("no", "no", "yes"),
-    "ipo": ("drift with sums, no with averages", "yes with sums, no with averages", "yes"),
-    "simpo": ("no", "no", "yes"),
-    "r_dpo": ("drift", "yes", "reduced"),
-    "ld_dpo": ("reduced", "reduced", "yes"),
-    "kto": ("drift", "yes", "yes"),
-    "bradley_terry": ("no", "no", "yes"),
-}
+SHOWN = ("dpo", "dpo_norm", "ipo", "simpo", "r_dpo", "ld_dpo", "kto", "bradley_terry")  # one of each kind
 LEAST = 20  # pairs; below this no bias is claimed
 LEAST_PROMPTS = 10  # below this the intervals are too narrow to claim one
 ENOUGH = 200  # pairs for a claim about surface features
@@ -54,7 +46,8 @@ def length_effects(columns: Columns, unit: str) -> tuple[list[dict[str, str]], d
     }
     biased = share.trials >= LEAST and share.excludes_half
     rows = []
-    for name, (p1, p2, p3_kind) in LENGTH_EFFECTS.items():
+    for name in SHOWN:
+        p1, p2, p3_kind = LENGTH_EFFECTS[name]
         here = []
         if p2.startswith("yes") and top > 0.25:
             here.append("long pairs dominate")
