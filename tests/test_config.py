@@ -44,8 +44,8 @@ def test_every_promised_key_is_there_with_its_meaning() -> None:
         ("run.dir=2026-11-23", lambda r: r.run.dir, "2026-11-23"),
         ("run.dir=true", lambda r: r.run.dir, "true"),
         ("run.dir=1\ny = 2", lambda r: r.run.dir, "1\ny = 2"),
-        ("objective.beta=0.3", lambda r: r.objective.params, {"beta": 0.3}),
-        ("objective.normalize=sum", lambda r: r.objective.params, {"normalize": "sum"}),
+        ("objective.beta=0.3", lambda r: r.objective[0].params, {"beta": 0.3}),
+        ("objective.normalize=sum", lambda r: r.objective[0].params, {"normalize": "sum"}),
     ],
 )  # fmt: skip
 def test_values_are_toml_or_bare_words(text: str, read: object, value: object) -> None:
@@ -124,7 +124,7 @@ def test_words_after_the_file_override_it(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('seed = 3\n[model]\npath = "m"\n[data]\ntrain = "d"\n[objective]\nname = "ipo"\ntau = 0.2\n')
     run = config.load(str(file), ["objective.tau=0.5", "seed=4"])
-    assert (run.seed, run.objective.name, run.objective.params) == (4, "ipo", {"tau": 0.5})
+    assert (run.seed, run.objective[0].name, run.objective[0].params) == (4, "ipo", {"tau": 0.5})
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(str(tmp_path / "none.toml"))
     for wrong in (b"= 3", b"\xff"):

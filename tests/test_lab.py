@@ -230,7 +230,7 @@ def test_the_picture_is_drawn(tmp_path: Path, models: tuple[LlamaForCausalLM, Ll
 
 def test_the_dpo_run_is_what_a_user_would_type(tmp_path: Path) -> None:
     run = config.load(None, quickstart.overrides(tmp_path, quickstart.Settings(seed=3)))
-    assert run.objective == config.ObjectiveConfig(name="dpo", params={"beta": 0.3})
+    assert run.objective == (config.ObjectiveConfig(name="dpo", params={"beta": 0.3}),)
     assert (run.optim.lr, run.optim.steps, run.optim.groups_per_step) == (2e-4, 200, 64)
     assert (run.model.dtype, run.seed, run.run.dir) == ("float32", 3, str(tmp_path / "dpo"))
     assert (run.model.path, run.data.train) == (str(tmp_path / "sft"), str(tmp_path / "pairs.jsonl"))

@@ -38,7 +38,7 @@ def test_only_good_answers_are_imitated() -> None:
     assert single_view(group(Labels((False, True, True)))) == ((0, False), (1, True), (2, True))
     assert winner_view(group(Scores((0.0, 3.0, 1.0)))) == (1,)
     assert winner_view(group(Unjudged())) == (0, 1, 2)
-    assert not usable(group(Labels((False,) * 3)), "winners")
+    assert not usable(group(Labels((False,) * 3)), ["winners"])
 
 
 def test_the_refusal_names_the_row_and_what_it_has() -> None:
@@ -52,6 +52,6 @@ def test_the_refusal_names_the_row_and_what_it_has() -> None:
 def test_answers_nobody_looks_at_are_set_aside() -> None:
     answers = tuple(Completion(text) for text in "abcd")
     scored = Group("p", answers, Scores((2.0, 0.0, 3.0, 1.0)))
-    kept = keep_used(scored, "pairs")
-    assert [c.messages for c in kept.completions] == ["b", "c"] and kept.feedback == Preferences(((1, 0, 1.0),))
-    assert [c.messages for c in keep_used(scored, "winners").completions] == ["c"]
+    kept = keep_used(scored, ["pairs"])
+    assert [c.messages for c in kept.completions] == ["b", "c"] and kept.feedback == Preferences(((1, 0, 1.0),), (3.0,))
+    assert [c.messages for c in keep_used(scored, ["winners"]).completions] == ["c"]

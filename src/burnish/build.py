@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from burnish import canary, engine, model, reference
+from burnish import canary, engine, model, reference, rewardmodel
 from burnish.config import Run
 from burnish.engine import Engine
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, ModelError
+from burnish.feedback import mismatched
 from burnish.group import EncodedGroup
-from burnish.loss import mismatched
+from burnish.loss import State
 from burnish.masters import Masters, adamw
 from burnish.prepare import Prepared, step_indices
 from burnish.progress import Progress
@@ -30,12 +31,13 @@ class Trainer:
     engine: Engine
     masters: Masters
     optimizer: Any
-    store: ReferenceStore | None
+    reference: reference.Stored | reference.Live | None
     log: RunLog
     progress: Progress
     steps: int
     end: int | None
     moved: bool = False
+    running: State = field(default_factory=dict)  # running averages of objectives that keep some
     stop: list[int] = field(default_factory=list)
 
     @property
@@ -51,7 +53,7 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
     """Load the weights, prove the layout, fetch the reference log-probs, make the optimiser."""
     config = ready.run
     torch.manual_seed(config.seed)
-    policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
+    policy = _policy(ready, shown)
     text = policy.base.config.get_text_config()
     if config.model.router_aux_coef and not getattr(text, "num_experts_per_tok", None):
         raise ConfigError(f"model.router_aux_coef is set, but {policy.path} is not a mixture of experts")
@@ -60,9 +62,7 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
     torch.set_float32_matmul_precision(config.engine.products)  # after the canary, which needs full precision
     masters = Masters(policy.trainable(), policy.dtype)  # before the cast, or they would start rounded to bfloat16
     model.cast_for_compute(policy)
-    store = None
-    if "reference" in ready.loss.objective.needs:
-        store = _reference(ready, scorer, shown, log, steps, end)
+    beside = _reference(ready, scorer, shown, log, steps, end) if ready.loss.needs("reference") else None
     if config.engine.gradient_checkpointing:
         policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy.module.train()
@@ -76,7 +76,21 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
         f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups: "
         f"{passes:.3g} passes over the data"
     )
-    return Trainer(ready, scorer, masters, optimizer, store, log, shown, steps, end)
+    return Trainer(ready, scorer, masters, optimizer, beside, log, shown, steps, end, running=ready.loss.start())
+
+
+def _policy(ready: Prepared, shown: Progress) -> model.Policy:
+    """The model to train: a language model, or one with a scalar head where the objective asks for it."""
+    config = ready.run
+    if not ready.loss.needs("scalar"):
+        return model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
+    policy, lines = rewardmodel.load_reward_model(
+        config.model, config.adapter, ready.tokenizer, set(ready.terminal), head_only=config.reward.train == "head",
+        seed=config.seed,
+    )  # fmt: skip
+    for line in lines:
+        shown.note(line)
+    return policy
 
 
 def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
@@ -96,6 +110,42 @@ def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
 
 
 def _reference(
+    ready: Prepared, scorer: Engine, shown: Progress, log: RunLog, steps: int, end: int | None
+) -> reference.Stored | reference.Live:
+    """The reference as the configuration and the objective want it: stored log-probs, or a model in memory."""
+    wanted = ready.run.reference
+    if ready.loss.needs("kl") and scorer.plain_head:
+        raise ModelError(f"{ready.loss.name} needs whole distributions, and what this model's head does is not known")
+    if ready.loss.needs("kl") or wanted.update != "never" or wanted.scores == "live":
+        return _live(ready, scorer, shown)
+    return reference.Stored(_stored(ready, scorer, shown, log, steps, end))
+
+
+def _live(ready: Prepared, scorer: Engine, shown: Progress) -> reference.Live:
+    """The adapter switched off, or a model of its own beside the policy."""
+    config = ready.run
+    if scorer.policy.adapted and config.reference.kind == "initial":
+        shown.note("reference: the model with the adapter switched off, computed in every step")
+        return reference.Live(scorer, config.reference, {})
+    path = config.reference.path if config.reference.kind == "path" else config.model.path
+    other = config.model.model_copy(update={"path": path})
+    own = make_engine(model.load_policy(other, tokenizer_size=len(ready.tokenizer)), config)[0]
+    own.router_aux_coef = 0.0
+    found = reference.Live.of(own, config.reference)  # before the cast, or its weights would start rounded
+    model.cast_for_compute(own.policy)
+    own.policy.module.requires_grad_(False)
+    own.policy.module.eval()
+    moves = {
+        "never": "stands still",
+        "ema": f"follows the policy, {config.reference.share:g} of it after every step",
+        "soft": f"takes {config.reference.share:g} of the policy every {config.reference.interval} steps",
+        "hard": f"becomes the policy every {config.reference.interval} steps",
+    }[config.reference.update]
+    shown.note(f"reference: a second model in memory, {path}; it {moves}")
+    return found
+
+
+def _stored(
     ready: Prepared, scorer: Engine, shown: Progress, log: RunLog, steps: int, end: int | None
 ) -> ReferenceStore:
     """Open the store and fill it, with the policy as it stands or with the other model the user named."""
@@ -136,9 +186,9 @@ def reference_chunks(ready: Prepared, steps: int, end: int | None) -> list[list[
         if not seen.issuperset(indices):
             chunks.append([ready.train[i] for i in dict.fromkeys(indices)])
             seen.update(indices)
-        if "mismatched" in ready.loss.objective.needs:
+        if ready.loss.needs("mismatched"):
             chunks.append(mismatched([ready.train[i] for i in indices], ready.train))
     held = [ready.evaluation]
-    if "mismatched" in ready.loss.objective.needs:
+    if ready.loss.needs("mismatched"):
         held.append(mismatched(ready.evaluation, ready.train))
     return chunks + [chunk for chunk in held if chunk]

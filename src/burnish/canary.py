@@ -17,7 +17,6 @@ from burnish.engine import Engine
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Unjudged
 from burnish.model import Policy
-from burnish.pack import pack
 
 ATTENTION_KINDS = {"full_attention", "sliding_attention"}
 TOLERANCE = 2e-4  # nats per token, float32; a wrong layout is off by tenths
@@ -107,9 +106,7 @@ def _prove(policy: Policy, *, pruned: bool = False) -> str | None:
     config = policy.base.config.get_text_config()
     engine = Engine(policy, 1 << 20, pruned=pruned)
     groups = probes(policy)
-    with torch.no_grad():
-        (batch,) = pack(groups, 1 << 20, shared=True)
-        packed = engine.score(batch)[0]
+    packed, completion_of = numbers(engine, groups)
     layers = int(getattr(config, "num_hidden_layers", 1))
     seen = engine.last_layout.calls if engine.last_layout else 0
     if seen < layers:
@@ -118,15 +115,13 @@ def _prove(policy: Policy, *, pruned: bool = False) -> str | None:
     if window and engine.last_layout and engine.last_layout.windows == {None}:
         return f"its sliding window of {window} never reaches the replaceable attention"
     changed = [_with_first_branch_changed(groups[0]), *groups[1:]]
-    with torch.no_grad():
-        (other,) = pack(changed, 1 << 20, shared=True)
-        moved = engine.score(other)[0]
-    sibling = (batch.completion_of == 1).nonzero()[:, 0]
+    moved, _ = numbers(engine, changed)
+    sibling = (completion_of == 1).nonzero()[:, 0]
     leak = (packed[sibling] - moved[sibling]).abs().max().item()
     if leak > 1e-5:
         return f"one completion changes another's log-probs by {leak:.2g} nats"
     with policy.stock():
-        expected = stock_logps(policy, groups)
+        expected = stock_numbers(policy, groups)
     error = (packed - expected).abs().max().item()
     return None if error <= tolerance(policy) else f"packed log-probs differ from the plain forward by {error:.2g} nats"
 
@@ -134,9 +129,7 @@ def _prove(policy: Policy, *, pruned: bool = False) -> str | None:
 def _disagreement(engine: Engine) -> float:
     groups = probes(engine.policy)
     try:
-        with torch.no_grad():
-            (batch,) = pack(groups, 1 << 20, shared=False, pad_id=engine.pad_id)
-            return float((engine.score(batch)[0] - stock_logps(engine.policy, groups)).abs().max())
+        return float((numbers(engine, groups)[0] - stock_numbers(engine.policy, groups)).abs().max())
     except (ValueError, TypeError, RuntimeError, AttributeError, KeyError):
         return float("inf")
 
@@ -158,6 +151,24 @@ def probes(policy: Policy) -> list[EncodedGroup]:
 def _with_first_branch_changed(group: EncodedGroup) -> EncodedGroup:
     first = (group.completion_ids[0][0], *reversed(group.completion_ids[1]), *group.completion_ids[0][1:])[:7]
     return EncodedGroup(group.id, group.prompt_ids, (first, *group.completion_ids[1:]), group.ended, group.feedback)
+
+
+def numbers(engine: Engine, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
+    """(log-probs of every completion token, or a reward model's reward of every completion; the completion of each)."""
+    with torch.no_grad():
+        (batch,) = engine.plan(groups)
+        found = engine.reward(batch)[0] if engine.policy.scalar else engine.score(batch).logps
+    return found, batch.completion_of.to(found.device)
+
+
+def stock_numbers(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
+    """The same from the model's own forward, each prompt + completion alone."""
+    if not policy.scalar:
+        return stock_logps(policy, groups)
+    ids = [(*group.prompt_ids, *completion) for group in groups for completion in group.completion_ids]
+    with torch.no_grad():
+        rows = [policy.base(input_ids=torch.tensor([row], device=policy.device)).logits[0, 0] for row in ids]
+    return torch.stack(rows).to(torch.float64 if policy.dtype == torch.float64 else torch.float32)
 
 
 def stock_logps(policy: Policy, groups: list[EncodedGroup]) -> Tensor:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from burnish import canary, model
 from burnish.config import Run
-from burnish.engine import Engine, token_scores
+from burnish.engine import Engine, Scored, token_scores
 from burnish.errors import BurnishError
+from burnish.feedback import StepSums
 from burnish.group import EncodedGroup
-from burnish.loss import StepSums
 from burnish.model import Policy
 from burnish.prepare import Prepared, prepare, step_indices
+from burnish.tensors import PackedBatch
 
 GROUPS = 6
 GENERATED = 12
@@ -90,9 +91,9 @@ def starts_at_closed_form(engine: Engine, ready: Prepared, groups: Sequence[Enco
     name = "policy = reference"
     (batch,) = engine.plan(groups)
     with torch.no_grad():
-        policy = engine.score(batch)[0]
-    scores = token_scores(policy, engine.score_reference(batch), batch)
-    mean = float(ready.loss(scores, batch, groups, at_rest(ready, groups, scores.policy)).values.double().mean())
+        scores = token_scores(_scored(engine, ready, batch), engine.score_reference(batch), batch)
+        step = ready.loss.at(groups, at_rest(ready, groups, scores.policy))
+        mean = float(step.total(step(scores, batch)).double())
     gap = float((scores.policy - scores.reference).abs().max()) if scores.reference is not None else 0.0
     expected = ready.loss.closed_form(groups)
     if expected is None:
@@ -103,10 +104,17 @@ def starts_at_closed_form(engine: Engine, ready: Prepared, groups: Sequence[Enco
 
 def at_rest(ready: Prepared, groups: Sequence[EncodedGroup], like: Tensor) -> StepSums | None:
     """The whole step's sums where policy = reference, held fixed, for objectives that ask for them."""
-    if "step" not in ready.loss.objective.needs:
+    if not ready.loss.needs("step"):
         return None
-    zeros = like.new_zeros(sum(len(group.completion_ids) for group in groups))
-    return StepSums(zeros, zeros, like.new_zeros(1))
+    lengths = torch.tensor([len(ids) for group in groups for ids in group.completion_ids], device=like.device)
+    zeros = like.new_zeros(len(lengths))
+    return StepSums(zeros, zeros, lengths, like.new_zeros(1))
+
+
+def _scored(engine: Engine, ready: Prepared, batch: PackedBatch) -> Scored:
+    """Log-probs with whatever else the objective asks of the head; the KL is taken from the initial policy."""
+    head = engine.reference_head(batch) if ready.loss.needs("kl") else None
+    return engine.score(batch, square=ready.loss.needs("square"), reference=head)
 
 
 def sampling_is_training(engine: Engine, ready: Prepared, groups: Sequence[EncodedGroup]) -> Finding:
@@ -129,7 +137,7 @@ def sampling_is_training(engine: Engine, ready: Prepared, groups: Sequence[Encod
     group = replace(groups[0], prompt_ids=prompt, completion_ids=(tuple(tokens.tolist()),), ended=(True,))
     (batch,) = engine.plan([group])
     with torch.no_grad():
-        ours = engine.score(batch)[0]
+        ours = engine.score(batch).logps
     nats = float((ours - theirs).abs().max())
     text = f"log-probs of {len(tokens)} generated tokens differ by at most {nats:.1e} nats"
     return Finding("sampling = training", nats <= 10 * NATS, text)
@@ -138,14 +146,14 @@ def sampling_is_training(engine: Engine, ready: Prepared, groups: Sequence[Encod
 def _scores_and_gradient(engine: Engine, ready: Prepared, groups: Sequence[EncodedGroup]) -> tuple[Tensor, Tensor]:
     """Log-probs in the groups' order [all tokens], and the step gradient of the objective, flat."""
     parameters = [parameter for _, parameter in engine.policy.trainable()]
-    units = ready.loss.units(groups)
     pieces: dict[int, Tensor] = {}
     for batch in engine.plan(groups):
-        logps, _ = engine.score(batch)
+        scored = _scored(engine, ready, batch)
+        logps = scored.logps
         # The reference is moved off the policy by a fixed amount: at equality many gradients would vanish.
         shifted = logps.detach() - 0.1 * torch.sin(batch.targets.to(logps))
-        losses = ready.loss(token_scores(logps, shifted, batch), batch, groups, at_rest(ready, groups, logps))
-        (losses.values.sum() / units).backward()  # type: ignore[no-untyped-call]
+        step = ready.loss.at(groups, at_rest(ready, groups, logps))
+        step.total(step(token_scores(scored, shifted, batch), batch)).backward()  # type: ignore[no-untyped-call]
         lengths = [sum(map(len, groups[i].completion_ids)) for i in batch.group_index]
         pieces |= dict(zip(batch.group_index, logps.detach().split(lengths), strict=True))
     gradient = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])

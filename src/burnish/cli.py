@@ -66,9 +66,9 @@ def train(
     run = _load(settings)
     with _explained(Path(run.run.dir)):
         _quiet()
-        from burnish import train as training
+        from burnish import ensemble
 
-        training.run(run)
+        ensemble.run(run)
 
 
 @app.command()

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from burnish import attention
+from burnish.divergence import HeadInput, kl_from_reference
 from burnish.group import EncodedGroup
-from burnish.logprob import token_logprobs
+from burnish.logprob import log_square_sums, token_logprobs
 from burnish.model import Policy
 from burnish.pack import pack
 from burnish.prune import kept_rows
-from burnish.tensors import PackedBatch, TokenScores
+from burnish.tensors import PackedBatch, ScalarScores, TokenScores
 
 VERSION = 1  # part of the reference store's key: raise it when a change here can change a log-prob
+
+
+class Scored(NamedTuple):
+    """What a forward pass gives: for every completion token its log-prob, with gradient; the router loss of a mixture
+    of experts, a sum over groups; where asked for, log sum_v p(v)^2 and the KL from the reference at each token."""
+
+    logps: Tensor
+    aux: Tensor | None = None
+    square: Tensor | None = None
+    kl: Tensor | None = None
 
 
 @dataclass
@@ -42,29 +53,53 @@ class Engine:
     last_layout: attention.Layout | None = field(default=None, init=False)  # the canary reads its call count
 
     def plan(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
-        return pack(groups, self.token_budget, shared=self.shared, pad_id=self.pad_id)
+        skip = frozenset(self.policy.pooled_over) if self.policy.scalar else None
+        return pack(groups, self.token_budget, shared=self.shared, pad_id=self.pad_id, pooled_over=skip)
 
-    def score(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
-        """Log-prob of every completion token [tokens] in nats, float32, with gradient; and the MoE router loss, a sum
-        over the batch's groups, or None."""
+    def score(self, batch: PackedBatch, *, square: bool = False, reference: HeadInput | None = None) -> Scored:
+        """Log-probs of every completion token, in nats, float32; `reference` is what the KL is taken from."""
         batch = to_device(batch, self.policy.device)
         if self.plain_head:
-            return self._plain(batch), None
+            return self._plain(batch, square, reference)
+        head, aux = self.head_input(batch)
+        logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
+        squares = log_square_sums(head.hidden, head.weight, head.bias, head.transform) if square else None
+        return Scored(logps, aux, squares, None if reference is None else kl_from_reference(head, reference))
+
+    def score_reference(self, batch: PackedBatch) -> Tensor:
+        """Log-probs by the initial policy (adapter switched off), without gradient."""
+        with torch.no_grad(), self.policy.as_reference():
+            return self.score(batch).logps
+
+    def reference_head(self, batch: PackedBatch) -> HeadInput:
+        """What the initial policy's head turns into distributions over this batch, without gradient."""
+        with torch.no_grad(), self.policy.as_reference():
+            return self.head_input(to_device(batch, self.policy.device))[0]
+
+    def reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
+        """The scalar head's number for every completion [completions], float32; and the router loss."""
+        batch = to_device(batch, self.policy.device)
+        hidden, aux = self._hidden(batch)
+        head = self.policy.scalar_head
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        bias = None if head.bias is None else head.bias.to(wide)
+        return torch.nn.functional.linear(hidden.to(wide), head.weight.to(wide), bias)[:, 0], aux
+
+    def head_input(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
+        """What goes into the output head for every completion token, and the router loss."""
+        hidden, aux = self._hidden(batch)
+        head = self.policy.head
+        hidden = hidden.to(head.weight.dtype)  # some families end in a float32 norm
+        return HeadInput(hidden, head.weight, getattr(head, "bias", None), self.policy.transform), aux
+
+    def _hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
+        """Hidden states of the rows that predict [tokens, width], and the router loss."""
         rows, keep = batch.predict_rows, None
         if self.pruned and batch.shared and not self.router_aux_coef:
             keep, rows = kept_rows(batch.predict_rows)
         output = self._forward(self.policy.decoder, batch, keep)
         hidden = output.last_hidden_state.flatten(0, 1).index_select(0, rows)
-        head = self.policy.head
-        hidden = hidden.to(head.weight.dtype)  # some families end in a float32 norm
-        bias = getattr(head, "bias", None)
-        logps = token_logprobs(hidden, head.weight, batch.targets, bias, self.policy.transform)
-        return logps, self._router_loss(output, batch) if self.router_aux_coef else None
-
-    def score_reference(self, batch: PackedBatch) -> Tensor:
-        """The same pass for the initial policy (adapter switched off), without gradient."""
-        with torch.no_grad(), self.policy.as_reference():
-            return self.score(batch)[0]
+        return hidden, self._router_loss(output, batch) if self.router_aux_coef else None
 
     def _forward(self, module: Any, batch: PackedBatch, keep: Tensor | None = None) -> Any:
         options: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
@@ -78,13 +113,18 @@ class Engine:
             options["output_router_logits"] = True
         return module(**options)
 
-    def _plain(self, batch: PackedBatch) -> Tensor:
+    def _plain(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
         """Full logits through the stock forward: slow, and right for a head no transform here describes."""
         logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
         rows = logits.index_select(0, batch.predict_rows)
         rows = rows if rows.dtype == torch.float64 else rows.float()
-        logps: Tensor = rows.log_softmax(-1).gather(1, batch.targets[:, None])[:, 0]
-        return logps
+        logps = rows.log_softmax(-1)
+        squares = (2 * logps.detach()).logsumexp(-1) if square else None
+        kl = None
+        if reference is not None:
+            theirs = reference.log_probs(slice(None))[0]
+            kl = torch.where(theirs == -torch.inf, 0.0, theirs.exp() * (theirs - logps)).sum(-1)
+        return Scored(logps.gather(1, batch.targets[:, None])[:, 0], None, squares, kl)
 
     def _router_loss(self, output: Any, batch: PackedBatch) -> Tensor:
         """Load-balancing loss (Switch, 2101.03961 eq. 4-6) per group, summed over groups.
@@ -134,12 +174,25 @@ def to_device(batch: PackedBatch, device: torch.device) -> PackedBatch:
     return replace(batch, **moved)
 
 
-def token_scores(policy: Tensor, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
-    device = policy.device
+def alone(batch: PackedBatch) -> PackedBatch:
+    """The batch with its groups numbered as if they were the whole step."""
+    return replace(batch, group_index=tuple(range(len(batch.group_index))))
+
+
+def token_scores(scored: Scored, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
+    """What objectives of log-probs see of a microbatch."""
+    device = scored.logps.device
     return TokenScores(
-        policy,
+        scored.logps,
         None if reference is None else reference.to(device),
         batch.completion_of.to(device),
         batch.lengths.to(device),
         batch.group_of.to(device),
+        scored.square,
+        scored.kl,
     )
+
+
+def scalar_scores(rewards: Tensor, batch: PackedBatch) -> ScalarScores:
+    """What objectives of a reward model see of a microbatch."""
+    return ScalarScores(rewards, batch.lengths.to(rewards.device), batch.group_of.to(rewards.device))

@@ -12,7 +12,7 @@ from burnish.audit.findings import Tally, counted, places, printable
 from burnish.config import DataConfig, PairsConfig, Run
 from burnish.errors import ConfigError, DataError
 from burnish.group import Group, Labels, Preferences, Scores
-from burnish.pairing import Length, PairRule, make_pairs, pairs_of
+from burnish.pairing import Length, PairRule, gap_of, make_pairs, pairs_of
 from burnish.readers import SHOWN_FAULTS, ReadResult, read
 
 
@@ -115,7 +115,8 @@ def _preferred(group: Group, rule: PairRule, length: Length) -> Group:
         return group
     lengths = [length(c.messages) for c in group.completions] if rule.needs_lengths else None
     found = pairs_of(group, rule, lengths)
-    return replace(group, feedback=Preferences(tuple((p.winner, p.loser, p.weight) for p in found)))
+    gaps = tuple(gap for gap in (gap_of(group, pair) for pair in found) if gap is not None)
+    return replace(group, feedback=Preferences(tuple((p.winner, p.loser, p.weight) for p in found), gaps))
 
 
 def _filtered(

@@ -50,9 +50,13 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """`(winner, loser, weight)` triples of completion indices; weight 1.0 is a plain vote."""
+    """`(winner, loser, weight)` triples of completion indices; weight 1.0 is a plain vote.
+
+    `margins` says of each triple by how much the winner is better, in units of the data's scores; () where unknown.
+    """
 
     triples: tuple[tuple[int, int, float], ...]
+    margins: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ def to_json(group: Group) -> dict[str, Any]:
         row["labels"] = list(group.feedback.values)
     elif isinstance(group.feedback, Preferences):
         row["preferences"] = [list(triple) for triple in group.feedback.triples]
+        if group.feedback.margins:
+            row["margins"] = list(group.feedback.margins)
     else:
         row["unjudged"] = group.feedback.reason
     extra = {"id": group.id, "source": group.source, "tools": list(group.tools), "meta": dict(group.meta)}
@@ -207,7 +213,10 @@ def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedb
                 sound = winner != loser and min(winner, loser) >= 0 and max(winner, loser) < count
                 if not sound or not math.isfinite(weight) or weight <= 0:
                     raise DataError(f"{where}: preference {[winner, loser, weight]} does not fit {count} completions")
-            return Preferences(triples)
+            margins = tuple(float(x) for x in row.get("margins", ()))
+            if margins and (len(margins) != len(triples) or not all(map(math.isfinite, margins))):
+                raise DataError(f"{where}: {len(margins)} margins for {len(triples)} preferences, or one is not finite")
+            return Preferences(triples, margins)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: '{given[0]}' cannot be read: {error}") from None
     return Unjudged(str(row.get("unjudged", Unjudged().reason)))

@@ -40,14 +40,30 @@ def token_logprobs(
     return out
 
 
-def _product(hidden: Tensor, weight: Tensor) -> Tensor:
+@torch.no_grad()
+def log_square_sums(
+    hidden: Float[Tensor, "tokens width"],
+    weight: Float[Tensor, "vocab width"],
+    bias: Float[Tensor, " vocab"] | None = None,
+    transform: HeadTransform | None = None,
+) -> Float[Tensor, " tokens"]:
+    """log sum_v p(v)^2 of each row, without gradient: the log of what a token sampled from p has on average."""
+    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
+    for rows in slices(hidden.shape[0], weight.shape[0]):
+        logits = logits_of(product_of(hidden[rows], weight), bias, transform or HeadTransform())
+        out[rows] = (2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1)
+    return out
+
+
+def product_of(hidden: Tensor, weight: Tensor) -> Tensor:
     """One slice of raw products: float32 on CUDA, in the compute type on CPU (which has no wider output)."""
     if hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16):
         return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
     return torch.mm(hidden, weight.t())
 
 
-def _logits(product: Tensor, bias: Tensor | None, transform: HeadTransform) -> Tensor:
+def logits_of(product: Tensor, bias: Tensor | None, transform: HeadTransform) -> Tensor:
     """Transformed logits of one slice in the accumulation type (float32, or float64), in memory of their own."""
     logits = product.to(torch.float64 if product.dtype == torch.float64 else torch.float32, copy=True)
     if bias is not None:
@@ -59,7 +75,7 @@ def _logits(product: Tensor, bias: Tensor | None, transform: HeadTransform) -> T
     return logits
 
 
-def _dlogits(
+def dlogits(
     logits: Tensor, lse: Tensor, targets: Tensor, transform: HeadTransform, upstream: Tensor, kind: torch.dtype
 ) -> Tensor:
     """upstream x d logp / d raw logits = upstream x (one_hot - softmax) x the transform's slope, in `kind`; `logits` is
@@ -92,17 +108,17 @@ class _TokenLogProb(torch.autograd.Function):
         small = hidden.shape[0] * weight.shape[0] * hidden.element_size() <= KEPT_BYTES
         keep = small and any(ctx.needs_input_grad[:3]) and head_trains
         products: list[Tensor] = []
-        for rows in _slices(hidden.shape[0], weight.shape[0]):
-            product = _product(hidden[rows], weight)
+        for rows in slices(hidden.shape[0], weight.shape[0]):
+            product = product_of(hidden[rows], weight)
             if keep:
                 products.append(product)
-            logits = _logits(product, bias, transform)
+            logits = logits_of(product, bias, transform)
             column = targets[rows, None]
             out[rows] = torch.log_softmax(logits, dim=-1).gather(1, column)[:, 0]  # one pass; logsumexp makes four
             lse[rows] = logits.gather(1, column)[:, 0] - out[rows]
             if jacobian is not None:
                 one = torch.ones_like(lse[rows])
-                grad = _dlogits(logits, lse[rows], targets[rows], transform, one, weight.dtype)
+                grad = dlogits(logits, lse[rows], targets[rows], transform, one, weight.dtype)
                 torch.mm(grad, weight, out=jacobian[rows])
         ctx.transform, ctx.shortcut = transform, shortcut
         ctx.save_for_backward(jacobian if shortcut else hidden, weight, bias, targets, lse, *products)
@@ -119,21 +135,21 @@ class _TokenLogProb(torch.autograd.Function):
         # float32 accumulation over slices: a bfloat16 sum would lose the small slices
         d_weight = torch.zeros(weight.shape, dtype=lse.dtype, device=weight.device) if need_weight else None
         d_bias = torch.zeros(weight.shape[0], dtype=lse.dtype, device=weight.device) if need_bias else None
-        for number, rows in enumerate(_slices(hidden.shape[0], weight.shape[0])):
-            product = products[number] if products else _product(hidden[rows], weight)
-            logits = _logits(product, bias, ctx.transform)
-            grad = _dlogits(logits, lse[rows], targets[rows], ctx.transform, upstream[rows], weight.dtype)
+        for number, rows in enumerate(slices(hidden.shape[0], weight.shape[0])):
+            product = products[number] if products else product_of(hidden[rows], weight)
+            logits = logits_of(product, bias, ctx.transform)
+            grad = dlogits(logits, lse[rows], targets[rows], ctx.transform, upstream[rows], weight.dtype)
             if d_bias is not None:
                 d_bias += grad.sum(0, dtype=d_bias.dtype)
             if d_hidden is not None:
                 torch.mm(grad, weight, out=d_hidden[rows])
             if d_weight is not None:
-                _add_product(d_weight, grad.t(), hidden[rows])
+                add_product(d_weight, grad.t(), hidden[rows])
         cast = None if d_weight is None else d_weight.to(weight.dtype)
         return d_hidden, cast, None if d_bias is None else d_bias.to(bias.dtype), None, None
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """`total += left @ right` without a second full-size temporary where the types allow it."""
     if total.dtype == right.dtype:
         total.addmm_(left, right)
@@ -141,6 +157,6 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += torch.mm(left, right)
 
 
-def _slices(rows: int, vocab: int) -> list[slice]:
+def slices(rows: int, vocab: int) -> list[slice]:
     step = max(LEAST_ROWS, SLICE_ELEMENTS // vocab)
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +29,14 @@ NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
+def scalar_head(base: Any) -> nn.Linear:
+    """The linear layer [1, width] of a sequence classifier; peft's trained copy of it where there is one."""
+    head = base.score
+    copies = getattr(head, "modules_to_save", None)
+    found: nn.Linear = head if copies is None else copies[head.active_adapter]
+    return found
+
+
 @dataclass
 class Policy:
     """A causal LM taken apart where the engine needs it: decoder, head, and what the family does to its logits."""
@@ -37,6 +46,7 @@ class Policy:
     path: str
     dtype: torch.dtype
     stock_attention: str  # the implementation transformers chose at load
+    scalar: bool = False  # a reward model: a scalar head in place of the one over the vocabulary
 
     @property
     def decoder(self) -> nn.Module:
@@ -49,6 +59,18 @@ class Policy:
     def head(self) -> nn.Linear:
         head: nn.Linear = self.base.get_output_embeddings()
         return head
+
+    @property
+    def scalar_head(self) -> nn.Linear:
+        """The reward model's head, [1, width]; under an adapter, the copy that is trained."""
+        return scalar_head(self.base)
+
+    @property
+    def pooled_over(self) -> tuple[int, ...]:
+        """Tokens at the end that a reward model does not read its number from: its padding token, as transformers
+        pools. Where that token also ends an answer, the number is read at the token before."""
+        pad = self.base.config.get_text_config().pad_token_id
+        return (pad,) if isinstance(pad, int) and pad >= 0 else ()
 
     @property
     def transform(self) -> HeadTransform:
@@ -121,24 +143,32 @@ def load_policy(
 
     Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
     """
-    base = _load_base(model, quantize=adapter is not None and adapter.kind == "qlora")
+    base = load_base(model, quantize=adapter is not None and adapter.kind == "qlora")
+    refuse_foreign_tokenizer(base, model.path, tokenizer_size)
+    silence_dropout(base)
+    norms.fuse(base)
+    module = base if adapter is None or adapter.kind == "none" else add_adapter(base, adapter)
+    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation)
+
+
+def refuse_foreign_tokenizer(base: Any, path: str, tokenizer_size: int | None) -> None:
+    """Raises ModelError where the tokenizer has more tokens than the embedding has rows."""
     vocabulary = base.get_input_embeddings().weight.shape[0]
     if tokenizer_size is not None and tokenizer_size > vocabulary:
         raise ModelError(
             f"the tokenizer has {tokenizer_size} tokens but the model's embedding only {vocabulary} rows: "
-            f"this tokenizer does not belong to {model.path}"
+            f"this tokenizer does not belong to {path}"
         )
-    silence_dropout(base)
-    norms.fuse(base)
-    module = base if adapter is None or adapter.kind == "none" else _add_adapter(base, adapter)
-    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation)
 
 
-def _load_base(model: ModelConfig, *, quantize: bool) -> Any:
-    from transformers import AutoModelForCausalLM
+def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False) -> Any:
+    """The PreTrainedModel in float32 (float64 on request), on the device; `scalar`: with one number in place of the
+    vocabulary. Raises ModelError where transformers cannot build it."""
+    import transformers
 
     require_model_dir(model.path)
-    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, **({"num_labels": 1} if scalar else {})}
+    kind: Any = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
     if quantize:
         from transformers import BitsAndBytesConfig
 
@@ -149,12 +179,11 @@ def _load_base(model: ModelConfig, *, quantize: bool) -> Any:
     else:
         options["dtype"] = torch.float64 if model.dtype == "float64" else torch.float32
     try:
-        base: Any = AutoModelForCausalLM.from_pretrained(model.path, **options)
+        base: Any = kind.from_pretrained(model.path, **options)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"model.path: {model.path} could not be loaded as a causal language model: {reason}"
-        ) from error
+        wanted = "reward model" if scalar else "causal language model"
+        raise ModelError(f"model.path: {model.path} could not be loaded as a {wanted}: {reason}") from error
     base.config.use_cache = False
     if model.dtype == "float64" and hasattr(base, "set_experts_implementation"):
         base.set_experts_implementation("eager")  # the grouped product knows no float64
@@ -173,7 +202,8 @@ def silence_dropout(module: nn.Module) -> None:
                 setattr(part, name, 0.0)
 
 
-def _add_adapter(base: Any, adapter: AdapterConfig) -> Any:
+def add_adapter(base: Any, adapter: AdapterConfig, *, scalar: bool = False) -> Any:
+    """The model with a fresh LoRA; raises ConfigError where `adapter.targets` does not fit."""
     from peft import LoraConfig, TaskType, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -181,7 +211,7 @@ def _add_adapter(base: Any, adapter: AdapterConfig) -> Any:
     if "lm_head" in targets or (isinstance(targets, list) and "embed_tokens" in targets):
         raise ConfigError("adapter.targets: adapters on the embedding or the output head are not supported")
     settings = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
+        task_type=TaskType.SEQ_CLS if scalar else TaskType.CAUSAL_LM,
         r=adapter.rank,
         lora_alpha=adapter.alpha,  # type: ignore[arg-type]
         lora_dropout=adapter.dropout,
@@ -249,18 +279,26 @@ def merge(adapter_dir: str, out_dir: str) -> None:
     out = Path(out_dir)
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ModelError(f"{out_dir} is not an empty folder; name a new one")
-    from peft import AutoPeftModelForCausalLM, PeftConfig
+    from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification, PeftConfig
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        kind = AutoConfig.from_pretrained(PeftConfig.from_pretrained(str(folder)).base_model_name_or_path).dtype
-        model: Any = AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        adapter = PeftConfig.from_pretrained(str(folder))
+        kind = AutoConfig.from_pretrained(adapter.base_model_name_or_path).dtype
+        scalar = adapter.task_type == "SEQ_CLS"
+        auto: Any = AutoPeftModelForSequenceClassification if scalar else AutoPeftModelForCausalLM
+        model: Any = auto.from_pretrained(folder, dtype=torch.float32, **({"num_labels": 1} if scalar else {}))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} could not be loaded with its base model: {str(error).splitlines()[0]}") from error
     merged = model.merge_and_unload()  # in float32, then written in the base's own type
+    about = folder / "reward.json"
+    if about.exists():  # a reward model: how it pads is told beside its adapter
+        merged.config.get_text_config().pad_token_id = json.loads(about.read_text())["pad_token_id"]
 
     def fill(target: Path) -> None:
         merged.to(kind or torch.float32).save_pretrained(target)
+        if about.exists():
+            shutil.copy(about, target / about.name)
         AutoTokenizer.from_pretrained(folder).save_pretrained(target)
 
     write_folder(out, fill, "merged model")

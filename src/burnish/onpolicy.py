@@ -34,7 +34,7 @@ def per_token_logps(run: Run, groups: Iterable[EncodedGroup], count: int) -> dic
     means: dict[tuple[int, int], float] = {}
     for batch in scorer.plan(chosen):
         with torch.no_grad():
-            logps = scorer.score(batch)[0].double()
+            logps = scorer.score(batch).logps.double()
         sums = torch.zeros(len(batch.lengths), dtype=torch.float64).index_add_(
             0, batch.completion_of.cpu(), logps.cpu()
         )

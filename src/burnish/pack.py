@@ -15,9 +15,10 @@ from burnish.group import EncodedGroup
 from burnish.tensors import GroupSpans, PackedBatch, Span
 
 
-def rows_needed(group: EncodedGroup, *, shared: bool) -> int:
-    """Input rows a group takes. A completion's last token is only ever a target, so it needs none."""
-    branches = [max(len(ids) - 1, 0) for ids in group.completion_ids]
+def rows_needed(group: EncodedGroup, *, shared: bool, whole: bool = False) -> int:
+    """Input rows a group takes. A completion's last token is only ever a target, so it needs none, unless it is
+    wanted `whole`."""
+    branches = [max(len(ids) - (not whole), 0) for ids in group.completion_ids]
     prompts = 1 if shared else len(branches)
     return len(group.prompt_ids) * prompts + sum(branches)
 
@@ -41,26 +42,40 @@ def divide(sizes: Sequence[int], budget: int) -> list[list[int]]:
     return [sorted(members) for members in bins]
 
 
-def pack(groups: Sequence[EncodedGroup], token_budget: int, *, shared: bool, pad_id: int = 0) -> list[PackedBatch]:
+def pack(
+    groups: Sequence[EncodedGroup], token_budget: int, *, shared: bool, pad_id: int = 0,
+    pooled_over: frozenset[int] | None = None,
+) -> list[PackedBatch]:  # fmt: skip
     """Divide a step's groups into microbatches of at most `token_budget` input tokens.
 
     In the shared layout a microbatch is one flat row; in the padded layout it is `[completions, longest]`, and the
     budget counts padding. A group larger than the budget stands alone rather than being cut.
+
+    With `pooled_over` the batch is a reward model's: completions are inputs to their last token, and `predict_rows` has
+    one row for each completion, that of its last token which is not in `pooled_over` (padding ids, as a model that
+    pads with its end token was trained).
     """
     if shared:
-        bins = divide([rows_needed(group, shared=True) for group in groups], token_budget)
-        return [_flat_row([groups[i] for i in members], members) for members in bins]
+        bins = divide([rows_needed(g, shared=True, whole=pooled_over is not None) for g in groups], token_budget)
+        return [_flat_row([groups[i] for i in members], members, pooled_over) for members in bins]
     return [
-        _padded_rows([groups[i] for i in members], members, pad_id) for members in _rectangles(groups, token_budget)
+        _padded_rows([groups[i] for i in members], members, pad_id, pooled_over)
+        for members in _rectangles(groups, token_budget, pooled_over is not None)
     ]
 
 
-def _rectangles(groups: Sequence[EncodedGroup], budget: int) -> list[list[int]]:
+def pooled_at(group: EncodedGroup, k: int, skip: frozenset[int]) -> int:
+    """Place, in prompt + completion k, of the last token that is not in `skip`; 0 if there is none."""
+    ids = (*group.prompt_ids, *group.completion_ids[k])
+    return next((i for i in range(len(ids) - 1, -1, -1) if ids[i] not in skip), 0)
+
+
+def _rectangles(groups: Sequence[EncodedGroup], budget: int, whole: bool) -> list[list[int]]:
     """Bins for the padded layout: sorted by width, so that a bin's rectangle wastes little."""
 
     def width(i: int) -> int:
         longest = max((len(ids) for ids in groups[i].completion_ids), default=1)
-        return len(groups[i].prompt_ids) + max(longest - 1, 0)
+        return len(groups[i].prompt_ids) + max(longest - (not whole), 0)
 
     bins: list[list[int]] = []
     widest = height = 0
@@ -74,7 +89,9 @@ def _rectangles(groups: Sequence[EncodedGroup], budget: int) -> list[list[int]]:
     return [sorted(members) for members in bins]
 
 
-def _flat_row(groups: Sequence[EncodedGroup], members: Sequence[int]) -> PackedBatch:
+def _flat_row(
+    groups: Sequence[EncodedGroup], members: Sequence[int], pooled_over: frozenset[int] | None
+) -> PackedBatch:
     ids: list[int] = []
     positions: list[int] = []
     spans: list[GroupSpans] = []
@@ -84,30 +101,41 @@ def _flat_row(groups: Sequence[EncodedGroup], members: Sequence[int]) -> PackedB
         ids += group.prompt_ids
         positions += range(prompt.length)
         branches = []
-        for completion in group.completion_ids:
-            branch = Span(len(ids), max(len(completion) - 1, 0))
-            if completion:
+        for k, completion in enumerate(group.completion_ids):
+            given = completion[:-1] if pooled_over is None else completion
+            branch = Span(len(ids), len(given))
+            if pooled_over is not None:
+                place = pooled_at(group, k, pooled_over)
+                inside = place < prompt.length
+                predict.append(prompt.start + place if inside else branch.start + place - prompt.length)
+            elif completion:
                 predict.append(prompt.stop - 1)  # the prompt's last row predicts every branch's first token
                 predict += range(branch.start, branch.stop)
-            ids += completion[:-1]
+            ids += given
             positions += range(prompt.length, prompt.length + branch.length)
             branches.append(branch)
         spans.append(GroupSpans(prompt, tuple(branches)))
-    return _batch(groups, members, [ids], [positions], None, tuple(spans), predict)
+    return _batch(groups, members, [ids], [positions], None, tuple(spans), predict, pooled_over is not None)
 
 
-def _padded_rows(groups: Sequence[EncodedGroup], members: Sequence[int], pad_id: int) -> PackedBatch:
+def _padded_rows(
+    groups: Sequence[EncodedGroup], members: Sequence[int], pad_id: int, pooled_over: frozenset[int] | None
+) -> PackedBatch:
     rows = [(group.prompt_ids, completion) for group in groups for completion in group.completion_ids]
-    lengths = [len(prompt) + max(len(completion) - 1, 0) for prompt, completion in rows]
+    inputs = [(*p, *(c[:-1] if pooled_over is None else c)) for p, c in rows]
+    lengths = [len(given) for given in inputs]
     width = max(lengths)
-    ids = [[*p, *c[:-1], *[pad_id] * (width - n)] for (p, c), n in zip(rows, lengths, strict=True)]
+    ids = [[*given, *[pad_id] * (width - n)] for given, n in zip(inputs, lengths, strict=True)]
     mask = [[1] * n + [0] * (width - n) for n in lengths]
     positions = [list(range(width)) for _ in rows]
     predict: list[int] = []
     for row, (prompt, completion) in enumerate(rows):
         first = row * width + len(prompt) - 1
-        predict += range(first, first + len(completion))
-    return _batch(groups, members, ids, positions, mask, (), predict)
+        predict += range(first, first + len(completion) * (pooled_over is None))
+    if pooled_over is not None:
+        places = [pooled_at(group, k, pooled_over) for group in groups for k in range(len(group.completion_ids))]
+        predict = [row * width + place for row, place in enumerate(places)]
+    return _batch(groups, members, ids, positions, mask, (), predict, pooled_over is not None)
 
 
 def _batch(
@@ -118,9 +146,12 @@ def _batch(
     mask: list[list[int]] | None,
     spans: tuple[GroupSpans, ...],
     predict: list[int],
+    pooled: bool,
 ) -> PackedBatch:
     completions = [completion for group in groups for completion in group.completion_ids]
     lengths = torch.tensor([len(completion) for completion in completions], dtype=torch.long)
+    per_completion = torch.ones_like(lengths) if pooled else lengths
+    targets = [token for c in completions for token in ((c or (0,))[-1:] if pooled else c)]
     sizes = torch.tensor([len(group.completion_ids) for group in groups], dtype=torch.long)
     return PackedBatch(
         input_ids=torch.tensor(ids, dtype=torch.long),
@@ -128,8 +159,8 @@ def _batch(
         attention_mask=None if mask is None else torch.tensor(mask, dtype=torch.long),
         spans=spans,
         predict_rows=torch.tensor(predict, dtype=torch.long),
-        targets=torch.tensor([token for completion in completions for token in completion], dtype=torch.long),
-        completion_of=torch.repeat_interleave(torch.arange(len(completions)), lengths),
+        targets=torch.tensor(targets, dtype=torch.long),
+        completion_of=torch.repeat_interleave(torch.arange(len(completions)), per_completion),
         lengths=lengths,
         group_of=torch.repeat_interleave(torch.arange(len(groups)), sizes),
         group_index=tuple(members),

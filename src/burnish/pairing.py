@@ -162,7 +162,9 @@ def pairs_of(group: Group, rule: PairRule, lengths: Sequence[int] | None = None)
         return tuple(_matched(candidates, rule, sizes)[: rule.max_pairs])
     if rule.max_pairs is None or len(candidates) <= rule.max_pairs:
         return tuple(candidates)
-    order = sorted(range(len(candidates)), key=lambda i: (-candidates[i].weight, -(_gap(group, candidates[i]) or 0), i))
+    order = sorted(
+        range(len(candidates)), key=lambda i: (-candidates[i].weight, -(gap_of(group, candidates[i]) or 0), i)
+    )
     return tuple(candidates[i] for i in sorted(order[: rule.max_pairs]))
 
 
@@ -235,7 +237,7 @@ def _matched(candidates: Sequence[Pair], rule: PairRule, lengths: Sequence[int])
     return sorted(made, key=distance)
 
 
-def _gap(group: Group, pair: Pair) -> float | None:
+def gap_of(group: Group, pair: Pair) -> float | None:
     """Score of the winner minus score of the loser; None without scores."""
     if not isinstance(group.feedback, Scores):
         return None
@@ -250,8 +252,8 @@ def make_pairs(groups: Iterable[Group], rule: PairRule, length: Length = charact
     for group in groups:
         lengths = [length(c.messages) for c in group.completions] if rule.needs_lengths else None
         pairs = pairs_of(group, rule, lengths)
-        given = isinstance(group.feedback, Preferences) and rule.name != "strong_vs_weak"
-        if given and len(group.completions) == 2 and len(pairs) == 1 and group.feedback == Preferences(pairs):
+        given = group.feedback.triples if isinstance(group.feedback, Preferences) else None
+        if given == pairs and len(group.completions) == 2 and len(pairs) == 1 and rule.name != "strong_vs_weak":
             yield group
         else:
             yield from (_made(group, pair, rule) for pair in pairs)
@@ -259,7 +261,7 @@ def make_pairs(groups: Iterable[Group], rule: PairRule, length: Length = charact
 
 def _made(group: Group, pair: Pair, rule: PairRule) -> Group:
     own: dict[str, Any] = {"pair_rule": rule.name, "from": group.id}
-    gap = _gap(group, pair)
+    gap = gap_of(group, pair)
     if gap is not None and isinstance(group.feedback, Scores):
         own["score_gap"] = gap
         own["scores"] = [group.feedback.values[pair.winner], group.feedback.values[pair.loser]]
@@ -268,7 +270,7 @@ def _made(group: Group, pair: Pair, rule: PairRule) -> Group:
     return replace(
         group,
         completions=(group.completions[pair.winner], group.completions[pair.loser]),
-        feedback=Preferences(((0, 1, pair.weight),)),
+        feedback=Preferences(((0, 1, pair.weight),), () if gap is None else (gap,)),
         id=f"{group.id}#{pair.winner}-{pair.loser}",
         meta={**group.meta, **before, **own},
     )

@@ -16,7 +16,7 @@ from burnish.config import Run, lr_advice
 from burnish.errors import ConfigError, DataError, ModelError
 from burnish.gather import gather
 from burnish.group import EncodedGroup, Group
-from burnish.loss import StepLoss
+from burnish.loss import Part, Recipe
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,14 @@ class Prepared:
     tokenizer: Any
     train: list[EncodedGroup]
     evaluation: list[EncodedGroup]
-    loss: StepLoss
+    loss: Recipe
+    terminal: frozenset[int]  # tokens that end an answer
     lines: list[str] = field(default_factory=list)
 
 
 def prepare(run: Run) -> Prepared:
     """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
-    objective = objectives.find(run.objective.name)
-    params = objective.validate(dict(run.objective.params))
-    if "reference" in objective.needs and run.reference.kind == "none":
-        raise ConfigError(f"{objective.name} needs a reference, and reference.kind = 'none' leaves it without one")
+    recipe = recipe_of(run)
     models.require_model_dir(run.model.path)
     if run.reference.kind == "path":
         models.require_model_dir(run.reference.path)
@@ -45,22 +43,65 @@ def prepare(run: Run) -> Prepared:
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
-    found = gather(run, objective.view, renderer.answer_length)
+    found = gather(run, "pairs" if "pairs" in recipe.views else recipe.views[0], renderer.answer_length)
     lines += found.lines
     look = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
     held = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=look.scan)
-    train = _encoded(run, renderer, found.train, objective, "train", lines, look)
+    train = _encoded(run, renderer, found.train, recipe, "train", lines, look)
     evaluation: list[EncodedGroup] = []
     if found.evaluation:
-        evaluation = _encoded(run, renderer, found.evaluation, objective, "eval", lines, held)
+        evaluation = _encoded(run, renderer, found.evaluation, recipe, "eval", lines, held)
     seen = audit(look, held if evaluation else None, probe=False)
     lines += [f"warning: {finding.line()}" for finding in seen.findings if finding.severity == "warn"]
     _refuse_beyond_context(run, [*train, *evaluation])
-    lines.append(_objective_line(objective, params))
-    advice = lr_advice(objective.name, run.optim.peak_lr, objective.lr_range, run.adapter.kind != "none")
+    lines += [_objective_line(part, len(recipe.parts) > 1) for part in recipe.parts]
+    main = recipe.parts[0].objective
+    advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
     if advice:
         lines.append(advice)
-    return Prepared(run, tokenizer, train, evaluation, StepLoss(objective, params), lines)
+    return Prepared(run, tokenizer, train, evaluation, recipe, frozenset(renderer.terminal), lines)
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The objectives of a run with their settings, checked by themselves and together. Raises ConfigError."""
+    parts = []
+    for one in run.objective:
+        objective = objectives.find(one.name)
+        parts.append(Part(objective, objective.validate(dict(one.params)), one.weight))
+    names = [part.objective.name for part in parts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"the objective {twice} is listed twice; give it once, with the sum of the weights")
+    scalar = [part.objective.name for part in parts if "scalar" in part.objective.needs]
+    if scalar and len(scalar) < len(parts):
+        other = next(name for name in names if name not in scalar)
+        raise ConfigError(f"{scalar[0]} trains a reward model and {other} a language model: they cannot share one run")
+    recipe = Recipe(tuple(parts))
+    if recipe.needs("reference") and run.reference.kind == "none":
+        needing = next(part.objective.name for part in parts if "reference" in part.objective.needs)
+        raise ConfigError(f"{needing} needs a reference, and reference.kind = 'none' leaves it without one")
+    _refuse_reference(run, recipe)
+    _refuse_reward(run, recipe)
+    return recipe
+
+
+def _refuse_reward(run: Run, recipe: Recipe) -> None:
+    """Keys of [reward] where no reward model is trained, and a head by itself beside an adapter."""
+    if run.reward != type(run.reward)() and not recipe.needs("scalar"):
+        raise ConfigError(f"[reward] is about reward models, and {recipe.name} trains a language model")
+    if run.reward.train == "head" and run.adapter.kind != "none":
+        raise ConfigError("reward.train = 'head' trains the scalar head alone, so adapter.kind has nothing to adapt")
+
+
+def _refuse_reference(run: Run, recipe: Recipe) -> None:
+    """What a reference is asked to be and cannot, or is asked for in vain."""
+    if recipe.needs("kl") and run.reference.scores == "stored":
+        raise ConfigError(
+            f"{recipe.name} compares whole distributions with the reference's, and a store holds single log-probs: "
+            "leave out reference.scores = 'stored'"
+        )
+    if run.reference.update != "never" and not recipe.needs("reference"):
+        raise ConfigError(f"reference.update moves a reference, and {recipe.name} has none")
 
 
 def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
@@ -94,21 +135,23 @@ def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
 
 
 def _encoded(
-    run: Run, renderer: render.Renderer, groups: Sequence[Group], objective: Any, name: str, lines: list[str],
+    run: Run, renderer: render.Renderer, groups: Sequence[Group], recipe: Recipe, name: str, lines: list[str],
     look: Auditor,
 ) -> list[EncodedGroup]:  # fmt: skip
     """The groups of one side in token space, those that teach this objective nothing left out; `lines` tell what."""
-    used = [views.keep_used(group, objective.view) for group in groups]
+    used = [views.keep_used(group, recipe.views) for group in groups]
     encoded, report = render.encode_all(
         renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=look.take
     )
     unused = sum(len(a.completions) - len(b.completions) for a, b in zip(groups, used, strict=True))
-    lines += [f"  {unused} answers set aside: {objective.name} does not look at them"] * bool(unused)
+    lines += [f"  {unused} answers set aside: {recipe.name} does not look at them"] * bool(unused)
     lines += [f"  {line}" for line in report.lines()]
-    refusal = views.missing_feedback(encoded, objective.view, objective.name)
-    if refusal:
-        raise DataError(refusal)
-    usable = [g for g in encoded if views.usable(g, objective.view)]
+    for part in recipe.parts:
+        refusal = views.missing_feedback(encoded, part.objective.view, part.objective.name)
+        if refusal:
+            raise DataError(refusal)
+    usable = [g for g in encoded if views.usable(g, recipe.views)]
+    _refuse_without_margins(recipe, usable)
     if len(usable) < len(encoded):
         lines.append(
             f"  {len(encoded) - len(usable)} groups left out: no answer in them is better than another, or good"
@@ -125,10 +168,25 @@ def _encoded(
     return usable
 
 
-def _objective_line(objective: Any, params: dict[str, Any]) -> str:
-    values = ", ".join(f"{key} = {value}" for key, value in params.items())
+def _refuse_without_margins(recipe: Recipe, groups: Sequence[EncodedGroup]) -> None:
+    """Settings that look at how much better an answer is, on data that says only which."""
+    asking = next((k for part in recipe.parts for k in ("use_margin", "soft") if part.params.get(k) is True), None)
+    if asking is None:
+        return
+    for group in groups:
+        if len(views.margins(group)) < len(views.pair_view(group)):
+            raise DataError(
+                f"{group.where or group.id}: objective.{asking} = true needs by how much the better answer is better "
+                "(scores of both answers), and this row says only which is"
+            )
+
+
+def _objective_line(part: Part, several: bool) -> str:
+    objective = part.objective
+    values = ", ".join(f"{key} = {value}" for key, value in part.params.items())
     unit = f" (beta is {objective.beta_unit})" if objective.beta_unit else ""
-    return f"objective: {objective.name} with {values or 'no settings'}{unit}; {objective.source}"
+    weight = f"{part.weight:g} x " if several else ""
+    return f"objective: {weight}{objective.name} with {values or 'no settings'}{unit}; {objective.source}"
 
 
 @lru_cache(maxsize=4)

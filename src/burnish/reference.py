@@ -1,18 +1,26 @@
-"""Reference log-probs for a run: taken from the store, computed where they are missing, before the first update.
+"""The reference of a run: stored log-probs, or a model that stands in memory and may move.
 
-`initial` is the policy itself before it moves (for an adapter: the adapter switched off), so no second model is held.
+Stored: computed where they are missing, before the first update. `initial` is the policy itself before it moves (for an
+adapter: the adapter switched off), so no second model is held. Live: for objectives that need its whole distribution,
+and for references that follow the policy (TR-DPO, 2404.09656; exponential moving average).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from burnish.engine import Engine
+from burnish.config import ReferenceConfig
+from burnish.divergence import HeadInput
+from burnish.engine import Engine, to_device
 from burnish.group import EncodedGroup
+from burnish.logprob import token_logprobs
+from burnish.objectives.moving import tr_dpo_update
 from burnish.store import ReferenceStore, row_keys
 from burnish.tensors import PackedBatch
 
@@ -59,3 +67,74 @@ def lookup(store: ReferenceStore, batch: PackedBatch, groups: Sequence[EncodedGr
     """[tokens] reference log-probs of a microbatch, in its order."""
     rows = [values for i in batch.group_index for values in store.of(groups[i])]
     return torch.from_numpy(np.concatenate(rows)) if rows else torch.zeros(0)
+
+
+@dataclass
+class Stored:
+    """Log-probs from the store: exact, and free in every step."""
+
+    store: ReferenceStore
+
+    def scores(self, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> tuple[Tensor, HeadInput | None]:
+        """([tokens] log-probs, None): the distributions themselves are not stored."""
+        return lookup(self.store, batch, groups), None
+
+    def follow(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """A stored reference stays where it is."""
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+
+@dataclass
+class Live:
+    """A model in memory, scored beside the policy in every step: a copy of its own, or the adapter switched off.
+
+    `moving` says how it follows the policy; its weights are then kept in float32, whatever it computes in, or small
+    steps would be rounded away.
+    """
+
+    engine: Engine
+    moving: ReferenceConfig
+    weights: dict[str, Tensor]  # float32, by name; empty where it does not move
+
+    @classmethod
+    def of(cls, engine: Engine, moving: ReferenceConfig) -> Live:
+        named = engine.policy.module.named_parameters() if moving.update != "never" else ()
+        return cls(engine, moving, {name: wide(p.detach()).clone() for name, p in named})
+
+    def scores(self, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> tuple[Tensor, HeadInput | None]:
+        """([tokens] log-probs, what its distributions are made of), without gradient."""
+        if self.engine.plain_head:
+            return self.engine.score_reference(batch), None
+        head = self.engine.reference_head(batch)
+        targets = to_device(batch, self.engine.policy.device).targets
+        with torch.no_grad():
+            return token_logprobs(head.hidden, head.weight, targets, head.bias, head.transform), head
+
+    @torch.no_grad()
+    def follow(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """After optimiser step `step` (from 1): move towards the policy's weights where the configuration says so."""
+        if self.moving.update == "never" or step % self.moving.interval:
+            return
+        kind: Literal["hard", "soft"] = "hard" if self.moving.update == "hard" else "soft"
+        parameters = dict(self.engine.policy.module.named_parameters())
+        for name, own in self.weights.items():
+            moved = tr_dpo_update(own, wide(weights[name]), step, self.moving.share, self.moving.interval, kind)
+            self.weights[name] = moved
+            parameters[name].copy_(moved)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.weights
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        parameters = dict(self.engine.policy.module.named_parameters())
+        for name in self.weights:
+            self.weights[name] = state[name].to(self.weights[name].device)
+            parameters[name].copy_(self.weights[name])
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -1,4 +1,4 @@
-"""Honest intervals: shares whose trials come in clusters (several pairs of one prompt)."""
+"""Honest intervals: shares, means and correlations whose trials come in clusters (several pairs of one prompt)."""
 
 from __future__ import annotations
 
@@ -36,21 +36,106 @@ def wilson(share: float, trials: float, z: float = Z95) -> tuple[float, float]:
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
 
 
-def clustered_share(outcomes: NDArray[np.float64], clusters: NDArray[np.int64]) -> Share:
-    """The mean of outcomes in [0, 1], with an interval that counts clusters, not trials, as independent.
+def clustered_share(
+    outcomes: NDArray[np.float64], clusters: NDArray[np.int64], weights: NDArray[np.float64] | None = None
+) -> Share:
+    """The (weighted) mean of outcomes in [0, 1], with an interval that counts clusters, not trials, as independent.
 
-    The variance is the cluster-robust one (Liang & Zeger 1986); it gives the number of independent trials that would
-    have the same variance, and Wilson's interval is drawn for that number. Where every outcome is the same, clusters
-    are the trials.
+    The variance is the cluster-robust one (Liang & Zeger 1986), as in `clustered_mean`; it gives the number of
+    independent trials that would have the same variance (never more than (sum w)^2 / sum w^2, Kish 1965), and Wilson's
+    interval is drawn for that number. Where every outcome is the same, clusters are the trials.
     """
     count = len(outcomes)
     if not count:
         return Share(math.nan, 0.0, 1.0, math.nan, 0)
-    share = float(outcomes.mean())
-    _, inverse = np.unique(clusters, return_inverse=True)
-    groups = int(inverse.max()) + 1
-    sums = np.bincount(inverse, weights=outcomes - share, minlength=groups)
-    variance = float((sums**2).sum()) / count**2 * groups / max(1, groups - 1)
-    effective = min(float(count), share * (1 - share) / variance) if variance > 1e-15 else float(groups)
+    weights = np.ones(count) if weights is None else weights
+    share, sums = _residuals(outcomes, clusters, weights)
+    groups = len(sums)
+    variance = float((sums**2).sum()) * groups / max(1, groups - 1)
+    most = float(weights.sum() ** 2 / (weights**2).sum())
+    effective = min(most, share * (1 - share) / variance) if variance > 1e-15 else float(groups)
     low, high = wilson(share, max(1.0, effective))
     return Share(share, low, high, math.sqrt(variance), count)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean (or a correlation) with its 95 % interval, its standard error, and the number of clusters."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+    clusters: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def clustered_mean(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], weights: NDArray[np.float64] | None = None
+) -> Mean:
+    """The ratio of means m = sum w y / sum w over trials that come in G clusters, and m +- t(G-1) sqrt V, where
+
+        V = G / (G - 1) x sum_g (sum_{i in g} w_i (y_i - m))^2 / (sum w)^2
+
+    is the cluster-robust sandwich (Liang & Zeger 1986; Cochran 1977, section 2.11). With one trial a cluster and equal
+    weights it is the t-interval of a mean. With fewer than two clusters nothing is known of the error: NaN.
+    """
+    if not len(values):
+        return Mean(math.nan, math.nan, math.nan, math.nan, 0)
+    mean, sums = _residuals(values, clusters, np.ones(len(values)) if weights is None else weights)
+    groups = len(sums)
+    if groups < 2:
+        return Mean(mean, math.nan, math.nan, math.nan, groups)
+    error = math.sqrt(float((sums**2).sum()) * groups / (groups - 1))
+    half = t95(groups - 1) * error
+    return Mean(mean, mean - half, mean + half, error, groups)
+
+
+def clustered_correlation(x: NDArray[np.float64], y: NDArray[np.float64], clusters: NDArray[np.int64]) -> Mean:
+    """Pearson's correlation of x and y, each centred within its cluster, pooled over the clusters.
+
+    r = sum dx dy / sqrt(sum dx^2 sum dy^2). The interval is the jackknife's over clusters, on Fisher's scale: with z_g
+    = atanh(r without cluster g), V = (G - 1) / G sum_g (z_g - mean z)^2, it is tanh(atanh r +- t(G-1) sqrt V); the
+    error is (1 - r^2) sqrt V. (It covers better than the sandwich where few clusters hold most of the spread.) G counts
+    the clusters in which x or y varies; NaN where either is constant within every cluster.
+    """
+    unknown = Mean(math.nan, math.nan, math.nan, math.nan, 0)
+    if not len(x):
+        return unknown
+    _, inverse = np.unique(clusters, return_inverse=True)
+    counts = np.bincount(inverse)
+    dx, dy = (z - (np.bincount(inverse, weights=z) / counts)[inverse] for z in (x, y))
+    if any(float(np.abs(d).max()) <= 1e-12 * float(np.abs(z).max()) for d, z in ((dx, x), (dy, y))):
+        return unknown  # what is left is rounding
+    sums = np.stack([np.bincount(inverse, weights=w) for w in (dx * dx, dy * dy, dx * dy)])
+    sums = sums[:, (sums[:2] > 0).any(axis=0)]
+    xx, yy, xy = sums.sum(axis=1)
+    groups = sums.shape[1]
+    r = max(-1.0, min(1.0, float(xy / math.sqrt(xx * yy))))
+    xx, yy, xy = sums.sum(axis=1, keepdims=True) - sums  # without each cluster in turn
+    if groups < 3 or 1 - r * r < 1e-12 or not ((xx > 0) & (yy > 0)).all():
+        return Mean(r, math.nan, math.nan, math.nan, groups)
+    z = np.arctanh(np.clip(xy / np.sqrt(xx * yy), -1 + 1e-15, 1 - 1e-15))
+    error = math.sqrt((groups - 1) / groups * float(((z - z.mean()) ** 2).sum()))
+    half = t95(groups - 1) * error
+    return Mean(r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), (1 - r * r) * error, groups)
+
+
+def t95(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def _residuals(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], weights: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """(m = sum w y / sum w, the clusters' sums of w (y - m) / sum w)."""
+    total = float(weights.sum())
+    mean = float((weights * values).sum()) / total
+    _, inverse = np.unique(clusters, return_inverse=True)
+    return mean, np.bincount(inverse, weights=weights * (values - mean)) / total

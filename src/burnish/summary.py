@@ -12,6 +12,13 @@ from burnish.config import Run, to_toml
 
 Record = dict[str, Any]
 
+# what to draw of both sides, by the first that a run has; sums without a reference would show mostly the lengths
+SIDES = {
+    "logratio/chosen": ("logratio/{}", "log-ratio to the reference", "nats per answer"),
+    "logps/chosen_per_token": ("logps/{}_per_token", "log-probability", "nats per token"),
+    "rewards/chosen": ("rewards/{}", "reward", "reward"),
+    "rewards/margins": ("rewards/margins", "margin between answers", "reward"),
+}
 STILL_NATS = 0.05  # log-ratios below this are within what one step moves
 STILL_MARGIN = 0.01  # in the reward of the loss; 0.01 more margin is a quarter of a per cent more probability
 
@@ -98,7 +105,8 @@ def _margins(steps: Sequence[Record], moved: Callable[[str], tuple[float, float]
         lines.append(
             "accuracy was almost 1 at once: something trivial separates the sides; look for it before trusting it."
         )
-    longer = sum(float(r["length/longer_wins"]) for r in steps) / len(steps)
+    told = [float(r["length/longer_wins"]) for r in steps if "length/longer_wins" in r]
+    longer = sum(told) / len(told) if told else 0.5
     if abs(longer - 0.5) > 0.05:
         which = "longer" if longer > 0.5 else "shorter"
         lines.append(
@@ -118,13 +126,13 @@ def draw(steps: Sequence[Record], file: Path) -> None:
     left, right = figure.subplots(1, 2)
     at = [r["step"] for r in steps]
     referenced = "logratio/chosen" in steps[-1]
-    shown = "logratio/{}" if referenced else "logps/{}_per_token"  # sums without a reference show mostly the lengths
+    shown, title, unit = SIDES[next(name for name in SIDES if name in steps[-1])]
     for side, color in (("chosen", "#1b7837"), ("rejected", "#b2182b")):
-        left.plot(at, [float(r[shown.format(side)]) for r in steps], color=color, label=side)
+        if shown.format(side) in steps[-1]:
+            left.plot(at, [float(r[shown.format(side)]) for r in steps], color=color, label=side)
     if referenced:
         left.axhline(0, color="#999999", linewidth=0.8)
-    title, unit = ("log-ratio to the reference", "answer") if referenced else ("log-probability", "token")
-    left.set(title=title, xlabel="step", ylabel=f"nats per {unit}")
+    left.set(title=title, xlabel="step", ylabel=unit)
     left.legend(frameon=False)
     right.plot(at, [float(r["rewards/accuracies"]) for r in steps], color="#2166ac")
     right.axhline(0.5, color="#999999", linewidth=0.8)
@@ -138,10 +146,12 @@ def model_card(run: Run, notes: Sequence[str]) -> str:
     """A README.md for the model's folder, with the settings as they were."""
     library = "peft" if run.adapter.kind != "none" else "transformers"
     name = Path(run.model.path).resolve().name
+    names = [one.name for one in run.objective]
+    tags, title = ", ".join(names), " + ".join(names)
     base = json.dumps(run.model.path)  # a YAML string whatever the path holds
-    front = f"---\nbase_model: {base}\nlibrary_name: {library}\ntags: [burnish, {run.objective.name}]\n---\n"
+    front = f"---\nbase_model: {base}\nlibrary_name: {library}\ntags: [burnish, {tags}]\n---\n"
     told = "\n".join(f"    {line}" for line in notes)
     return (
-        f"{front}\n# {name}, polished with {run.objective.name}\n\nTrained with burnish.\n\n"
+        f"{front}\n# {name}, polished with {title}\n\nTrained with burnish.\n\n"
         f"## Data and objective\n\n{told}\n\n## Settings\n\n```toml\n{to_toml(run)}```\n"
     )

@@ -73,6 +73,8 @@ class TokenScores:
 
     `completion_of` maps a token to its completion; tokens of one completion are contiguous and in order.
     Log-probs are in nats, float32 (float64 in exactness tests). The reference never carries gradient.
+    `square` is log sum_v p(v)^2 of the policy at each position, without gradient; `kl` the KL over the vocabulary from
+    reference to policy there, with gradient. Both are there for the objectives that ask.
     """
 
     policy: Float[Tensor, " tokens"]
@@ -80,6 +82,8 @@ class TokenScores:
     completion_of: Int[Tensor, " tokens"]
     lengths: Int[Tensor, " completions"]
     group_of: Int[Tensor, " completions"]
+    square: Float[Tensor, " tokens"] | None = None
+    kl: Float[Tensor, " tokens"] | None = None
 
     def sum_by_completion(self, values: Float[Tensor, " tokens"]) -> Float[Tensor, " completions"]:
         """Segment sum over each completion's tokens; an empty completion sums to exactly 0.
@@ -102,6 +106,20 @@ class TokenScores:
         return self.sum_by_completion(self.policy - self.reference)
 
     @property
+    def squares(self) -> Float[Tensor, " tokens"]:
+        """`square`, for an objective that needs it."""
+        if self.square is None:
+            raise ValueError("this objective needs log sum_v p(v)^2 at every position, and it was not computed")
+        return self.square
+
+    @property
+    def divergence(self) -> Float[Tensor, " tokens"]:
+        """`kl`, for an objective that needs it."""
+        if self.kl is None:
+            raise ValueError("this objective needs the KL at every position, and it was not computed")
+        return self.kl
+
+    @property
     def places(self) -> Int[Tensor, " tokens"]:
         """Which token of its completion each one is, from 0."""
         starts = self.lengths.cumsum(0) - self.lengths
@@ -114,6 +132,15 @@ class TokenScores:
 
 
 @dataclass(frozen=True)
+class ScalarScores:
+    """One reward for every completion of a microbatch, from a scalar head; float32, with gradient."""
+
+    rewards: Float[Tensor, " completions"]
+    lengths: Int[Tensor, " completions"]
+    group_of: Int[Tensor, " completions"]
+
+
+@dataclass(frozen=True)
 class PairSums:
     """Summed log-probs of every pair of a step, without gradient, from a first pass over its microbatches."""
 
@@ -121,6 +148,8 @@ class PairSums:
     policy_rejected: Float[Tensor, " step_pairs"]
     reference_chosen: Float[Tensor, " step_pairs"]
     reference_rejected: Float[Tensor, " step_pairs"]
+    chosen_lengths: Int[Tensor, " step_pairs"]
+    rejected_lengths: Int[Tensor, " step_pairs"]
 
     @property
     def chosen(self) -> Float[Tensor, " step_pairs"]:
@@ -143,6 +172,14 @@ class SingleSums:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Token positions drawn for one side of each pair: (which pair, which token of the microbatch), in parallel."""
+
+    pair: Int[Tensor, " drawn"]
+    token: Int[Tensor, " drawn"]
+
+
+@dataclass(frozen=True)
 class Pairs:
     """The pair view of a microbatch: indices of chosen and rejected completions, and each pair's weight."""
 
@@ -153,6 +190,8 @@ class Pairs:
     mean_length: float | None = None  # tokens of a chosen completion, averaged over the pairs of the whole step
     step: PairSums | None = None  # all pairs of the step, for objectives that need them; None: these pairs are the step
     place: Int[Tensor, " pairs"] | None = None  # which of the step's pairs these are
+    margin: Float[Tensor, " pairs"] | None = None  # by how much the data says the chosen one is better, where it does
+    drawn: tuple[Drawn, Drawn] | None = None  # of chosen and rejected
 
 
 @dataclass(frozen=True)

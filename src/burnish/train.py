@@ -13,20 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish import checkpoint, model, reference, selfcheck
+from burnish import checkpoint, model, rewardmodel, selfcheck
 from burnish.build import Trainer, build
 from burnish.config import Run
-from burnish.engine import token_scores
+from burnish.engine import scalar_scores, token_scores
 from burnish.errors import TrainingError
+from burnish.feedback import StepSums, mismatched
 from burnish.group import EncodedGroup
-from burnish.loss import StepSums, mismatched
 from burnish.pack import offsets
 from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
+from burnish.reference import Live
 from burnish.runlog import RunLog, claim_run_dir, refuse_resume
 from burnish.schedule import learning_rate
+from burnish.scoring import rewards
 from burnish.summary import model_card, write_summary
-from burnish.tensors import Losses, Metric, PackedBatch, TokenScores
+from burnish.tensors import Losses, Metric, PackedBatch, ScalarScores, TokenScores
+
+ABOUT_GROUPS = 512  # groups whose answers say where a reward model's rewards lie
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,9 +51,9 @@ def run(config: Run, *, progress: bool | None = None) -> Path:
             shown.note(line)
         trainer = build(ready, log, shown, steps, end)
         first = resume(trainer) if config.run.resume else 0
-        log.append("run", objective=config.objective.name, steps=steps, first_step=first, notes=ready.lines)
+        log.append("run", objective=ready.loss.name, steps=steps, first_step=first, notes=ready.lines)
         if first == 0:
-            for line in selfcheck.at_start(trainer.engine, trainer.store, ready, trainer.groups(0)):
+            for line in selfcheck.at_start(trainer.engine, trainer.reference, ready, trainer.groups(0)):
                 shown.note(line)
         loop(trainer, first)
         finish(trainer)
@@ -75,6 +79,8 @@ def loop(trainer: Trainer, first: int) -> None:
             trainer.optimizer.step()
             trainer.optimizer.zero_grad(set_to_none=True)
             trainer.masters.publish()
+            if trainer.reference is not None:
+                trainer.reference.follow(step + 1, trainer.masters.state())
             shown = {name: metric.mean for name, metric in metrics.items()}
             seconds = time.perf_counter() - began
             trainer.log.append(
@@ -82,20 +88,23 @@ def loop(trainer: Trainer, first: int) -> None:
             )
             trainer.progress.update(step + 1, {"loss": loss, "lr": lr, "tokens": tokens, "seconds": seconds, **shown})
             trainer.moved |= step > first and _moved(shown)
-            if step - first == 9 and not trainer.moved and trainer.store is not None:
+            if step - first == 9 and not trainer.moved and trainer.reference is not None:
                 raise TrainingError("after ten steps every log-ratio is still exactly 0: nothing is being trained")
             after_step(trainer, step + 1)
 
 
 def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tuple[float, dict[str, Metric], int]:
     """Gradients of one step's mean loss, over as many microbatches as the token budget asks for."""
-    units = trainer.ready.loss.units(groups)
     total, tokens = 0.0, 0
     metrics: dict[str, Metric] = {}
     sums = first_pass(trainer, groups)
+    moment = (trainer.run.seed, step)
+    trainer.running, recipe = trainer.ready.loss.advance(trainer.running, groups, sums, moment)
+    loss = recipe.at(groups, sums, moment)
     for batch in trainer.engine.plan(groups):
-        losses, scores, aux = score_losses(trainer, batch, groups, sums)
-        value = losses.values.sum() / units
+        scores, aux = scored(trainer, batch, groups)
+        losses = loss(scores, batch)
+        value = loss.total(losses)
         if not _finite(float(value.detach())):
             refuse_step(trainer, step, [groups[i] for i in batch.group_index], f"the loss is {float(value.detach())}")
         (value if aux is None else value + aux / len(groups)).backward()  # type: ignore[no-untyped-call]
@@ -103,7 +112,7 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
         tokens += int(
             (batch.attention_mask if batch.attention_mask is not None else batch.input_ids + 1).count_nonzero()
         )
-        for name, metric in losses.metrics.items():
+        for name, metric in loss.metrics(losses).items():
             metrics[name] = metrics[name] + metric if name in metrics else metric
         if trainer.run.log.completions:
             record_completions(trainer.log, step + 1, batch, scores, losses, groups)
@@ -113,55 +122,59 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
 @torch.no_grad()
 def first_pass(trainer: Trainer, groups: Sequence[EncodedGroup]) -> StepSums | None:
     """Summed log-probs of the whole step, for an objective that needs them before its first loss; else None."""
-    objective = trainer.ready.loss.objective
-    if "step" not in objective.needs:
+    recipe = trainer.ready.loss
+    if not recipe.needs("step"):
         return None
     sides = [
-        scored(trainer, list(groups)),
-        scored(trainer, mismatched(groups, trainer.ready.train) if "mismatched" in objective.needs else []),
+        summed(trainer, list(groups)),
+        summed(trainer, mismatched(groups, trainer.ready.train) if recipe.needs("mismatched") else []),
     ]
     (policy, stored), (other, other_stored) = sides
-    return StepSums(policy, stored, other - other_stored)
+    lengths = torch.tensor([len(ids) for group in groups for ids in group.completion_ids], device=policy.device)
+    return StepSums(policy, stored, lengths, other - other_stored)
 
 
-def scored(trainer: Trainer, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
+def summed(trainer: Trainer, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
     """Summed log-probs, policy and reference, of every completion of some groups, in their order."""
     count = sum(len(group.completion_ids) for group in groups)
     starts = offsets(groups)
     kind = torch.float64 if trainer.run.model.dtype == "float64" else torch.float32
     sums = torch.zeros(2, count, dtype=kind, device=trainer.engine.policy.device)
     for batch in trainer.engine.plan(groups) if groups else []:
-        policy, _ = trainer.engine.score(batch)
-        stored = None if trainer.store is None else reference.lookup(trainer.store, batch, groups)
-        scores = token_scores(policy, stored, batch)
+        theirs = None if trainer.reference is None else trainer.reference.scores(batch, groups)[0]
+        scores = token_scores(trainer.engine.score(batch), theirs, batch)
         place = torch.tensor([starts[i] + k for i in batch.group_index for k in range(len(groups[i].completion_ids))])
         own = scores.logps
         sums[0][place], sums[1][place] = own, own - scores.logratios
     return sums[0], sums[1]
 
 
-def score_losses(
-    trainer: Trainer, batch: PackedBatch, groups: Sequence[EncodedGroup], sums: StepSums | None = None
-) -> tuple[Losses, TokenScores, Tensor | None]:
-    policy, aux = trainer.engine.score(batch)
-    stored = None if trainer.store is None else reference.lookup(trainer.store, batch, groups)
-    scores = token_scores(policy, stored, batch)
-    return trainer.ready.loss(scores, batch, groups, sums), scores, aux
+def scored(
+    trainer: Trainer, batch: PackedBatch, groups: Sequence[EncodedGroup]
+) -> tuple[TokenScores | ScalarScores, Tensor | None]:
+    """What the objective looks at in a microbatch, with gradient, and the router loss of a mixture of experts."""
+    needs = trainer.ready.loss.needs
+    if needs("scalar"):
+        rewards, aux = trainer.engine.reward(batch)
+        return scalar_scores(rewards, batch), aux
+    theirs, head = (None, None) if trainer.reference is None else trainer.reference.scores(batch, groups)
+    found = trainer.engine.score(batch, square=needs("square"), reference=head if needs("kl") else None)
+    return token_scores(found, theirs, batch), found.aux
 
 
 @torch.no_grad()
 def evaluate(trainer: Trainer, step: int) -> None:
     """The objective's loss and metrics on the held-out groups, as one record."""
     groups = trainer.ready.evaluation
-    units = trainer.ready.loss.units(groups)
     total = 0.0
     metrics: dict[str, Metric] = {}
     trainer.engine.policy.module.eval()
     sums = first_pass(trainer, groups)
+    loss = trainer.ready.loss.holding(trainer.running).at(groups, sums, (trainer.run.seed, step))
     for batch in trainer.engine.plan(groups):
-        losses, _, _ = score_losses(trainer, batch, groups, sums)
-        total += float(losses.values.sum()) / units
-        for name, metric in losses.metrics.items():
+        losses = loss(scored(trainer, batch, groups)[0], batch)
+        total += float(loss.total(losses))
+        for name, metric in loss.metrics(losses).items():
             metrics[name] = metrics[name] + metric if name in metrics else metric
     trainer.engine.policy.module.train()
     shown = {name: metric.mean for name, metric in metrics.items()}
@@ -171,27 +184,26 @@ def evaluate(trainer: Trainer, step: int) -> None:
 
 
 def record_completions(
-    log: RunLog, step: int, batch: PackedBatch, scores: TokenScores, losses: Losses, groups: Sequence[EncodedGroup]
+    log: RunLog,
+    step: int,
+    batch: PackedBatch,
+    scores: TokenScores | ScalarScores,
+    losses: Sequence[Losses],
+    groups: Sequence[EncodedGroup],
 ) -> None:
     """Per-completion numbers: what every later diagnostic is drawn from."""
-    sums = scores.logps.detach().tolist()
-    theirs = None if scores.reference is None else scores.sum_by_completion(scores.reference).tolist()
-    rewards = None if losses.rewards is None else losses.rewards.detach().tolist()
-    lengths = batch.lengths.tolist()
-    number = 0
-    for i in batch.group_index:
-        for k in range(len(groups[i].completion_ids)):
-            log.append(
-                "completion",
-                step=step,
-                group=groups[i].id,
-                index=k,
-                length=lengths[number],
-                logp=sums[number],
-                **({} if theirs is None else {"reference_logp": theirs[number]}),
-                **({} if rewards is None else {"reward": rewards[number]}),
-            )
-            number += 1
+    columns: dict[str, list[float]] = {"length": batch.lengths.tolist()}
+    if isinstance(scores, TokenScores):
+        columns["logp"] = scores.logps.detach().tolist()
+        if scores.reference is not None:
+            columns["reference_logp"] = scores.sum_by_completion(scores.reference).tolist()
+    rewards = next((found.rewards for found in losses if found.rewards is not None), None)
+    if rewards is not None:
+        columns["reward"] = rewards.detach().tolist()
+    places = [(i, k) for i in batch.group_index for k in range(len(groups[i].completion_ids))]
+    for number, (i, k) in enumerate(places):
+        own = {name: values[number] for name, values in columns.items()}
+        log.append("completion", step=step, group=groups[i].id, index=k, **own)
 
 
 def after_step(trainer: Trainer, done: int) -> None:
@@ -213,6 +225,8 @@ def after_step(trainer: Trainer, done: int) -> None:
 def save_state(trainer: Trainer, done: int) -> Path:
     state = {"step": done, "weights": trainer.masters.state(), "optimizer": trainer.optimizer.state_dict()}
     state["random"] = torch.get_rng_state()  # adapter dropout draws from it
+    state["running"] = trainer.running
+    state["reference"] = {} if trainer.reference is None else trainer.reference.state()
     return checkpoint.save(Path(trainer.run.run.dir), done, state, trainer.run.save.keep)
 
 
@@ -227,6 +241,9 @@ def resume(trainer: Trainer) -> int:
     trainer.masters.load(state["weights"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
+    trainer.running = state["running"]
+    if isinstance(trainer.reference, Live):
+        trainer.reference.load(state["reference"])
     trainer.log.cut_after(int(state["step"]))
     trainer.progress.note(f"resumed after step {state['step']} from {folders[-1]}")
     return int(state["step"])
@@ -250,7 +267,11 @@ def finish(trainer: Trainer) -> None:
     def fill(target: Path) -> None:
         model.save_model(trainer.engine.policy, target, trainer.ready.tokenizer)
         (target / "README.md").write_text(model_card(trainer.run, trainer.ready.lines), encoding="utf-8")
+        if trainer.engine.policy.scalar:
+            rewardmodel.write_about(trainer.engine.policy, target, found, trainer.ready.loss.name)
 
+    sample = (trainer.ready.evaluation or trainer.ready.train)[:ABOUT_GROUPS]
+    found = rewards(trainer.engine, sample) if trainer.engine.policy.scalar else []
     last = save_state(trainer, trainer.steps)  # a full disk or an impatient user must not cost the run
     checkpoint.write_folder(folder / "model", fill, "model")
     shutil.rmtree(last, ignore_errors=True)

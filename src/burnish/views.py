@@ -27,6 +27,16 @@ def pair_view(group: EncodedGroup, rule: str = "best_vs_worst") -> tuple[Triple,
     return tuple((w, l, 1.0) for w, l in candidates if scores[w] > scores[l])
 
 
+def margins(group: EncodedGroup) -> tuple[float, ...]:
+    """By how much the winner of each pair is better, in units of the data's scores; () where that is not known."""
+    if isinstance(group.feedback, Preferences):
+        return group.feedback.margins
+    if not isinstance(group.feedback, Scores):
+        return ()
+    scores = group.feedback.values
+    return tuple(scores[w] - scores[l] for w, l, _ in pair_view(group))
+
+
 def single_view(group: EncodedGroup) -> tuple[tuple[int, bool], ...]:
     """(completion, desirable) for objectives that see one answer at a time; of preferences, the winners."""
     feedback = group.feedback
@@ -76,28 +86,30 @@ def winner_view(group: EncodedGroup) -> tuple[int, ...]:
     return tuple(k for k, desirable in single_view(group) if desirable)
 
 
-def keep_used(group: Group, view: str) -> Group:
-    """The group without completions that this view never looks at; what is left keeps its order and its feedback."""
-    if view in ("lists", "labels"):
+def keep_used(group: Group, wanted: Sequence[str]) -> Group:
+    """The group without completions that none of these views looks at; what is left keeps its order and feedback."""
+    if "lists" in wanted or "labels" in wanted:
         return group
     found = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
-    pairs = pair_view(found) if view == "pairs" else ()
-    used = sorted({k for w, l, _ in pairs for k in (w, l)} if view == "pairs" else set(winner_view(found)))
+    pairs = pair_view(found) if "pairs" in wanted else ()
+    used = {k for w, l, _ in pairs for k in (w, l)}
+    if "winners" in wanted:
+        used |= set(winner_view(found))
     if not used or len(used) == len(group.completions):
         return group
-    place = {k: new for new, k in enumerate(used)}
-    feedback: Feedback = Preferences(tuple((place[w], place[l], weight) for w, l, weight in pairs))
-    if view != "pairs":
-        feedback = Unjudged("the winners of a judged group")
-    return replace(group, completions=tuple(group.completions[k] for k in used), feedback=feedback)
+    place = {k: new for new, k in enumerate(sorted(used))}
+    feedback: Feedback = Unjudged("the winners of a judged group")
+    if "pairs" in wanted:
+        feedback = Preferences(tuple((place[w], place[l], weight) for w, l, weight in pairs), margins(found))
+    return replace(group, completions=tuple(group.completions[k] for k in place), feedback=feedback)
 
 
-def usable(group: EncodedGroup, view: str) -> bool:
-    """Whether the group gives an objective of this view anything to learn from."""
+def usable(group: EncodedGroup, wanted: Sequence[str]) -> bool:
+    """Whether the group gives objectives of each of these views something to learn from."""
     views: dict[str, Callable[[EncodedGroup], Sequence[object]]] = {
         "pairs": pair_view, "lists": list_view, "labels": label_view, "winners": winner_view,
     }  # fmt: skip
-    return bool(views[view](group))
+    return all(views[view](group) for view in wanted)
 
 
 def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) -> str | None:

@@ -46,7 +46,7 @@ def engine_result(engine: Engine, coefficient: float = 0.7) -> tuple[torch.Tenso
     pieces: dict[int, torch.Tensor] = {}
     chosen = groups()
     for batch in engine.plan(chosen):
-        logps, _ = engine.score(batch)
+        logps = engine.score(batch).logps
         weights = torch.cos(coefficient * batch.targets.to(logps) + batch.completion_of.to(logps) * 0)
         (logps * weights).sum().backward()
         lengths = [sum(map(len, chosen[i].completion_ids)) for i in batch.group_index]

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from burnish.objectives import TABLE
-from burnish.tensors import Lists, Pairs, Singles, SingleSums, TokenScores
+from burnish.tensors import Drawn, Lists, Pairs, ScalarScores, Singles, SingleSums, TokenScores
 from tests.shared import shared_folder
 
 
@@ -33,7 +33,14 @@ def golden() -> dict[str, Any]:
 
 def cases() -> list[Any]:
     found = [(kind, case) for kind in ("cases", "edge") for case in golden().get(kind, [])]
-    known = [(k, c) for k, c in found if c["objective"] in TABLE and TABLE[c["objective"]].view == "pairs"]
+    rows = TABLE
+    known = [
+        (k, c)
+        for k, c in found
+        if c["objective"] in rows
+        and rows[c["objective"]].view == "pairs"
+        and "scalar" not in rows[c["objective"]].needs
+    ]
     return [pytest.param(k, c, id=f"{c['id']}-{c['objective']}") for k, c in known]
 
 
@@ -49,10 +56,29 @@ def scores_of(data: dict[str, Any], dtype: torch.dtype) -> tuple[torch.Tensor, T
     reference = torch.tensor([number(x) for row in references for x in row], dtype=dtype)
     lengths = torch.tensor([len(row) for row in rows])
     number_of = torch.arange(len(rows)).repeat_interleave(lengths)
-    scores = TokenScores(policy, reference, number_of, lengths, torch.arange(len(rows)) // 2)
+    extras = [
+        torch.tensor(
+            [number(x) for pair in zip(data[c], data[r], strict=True) for row in pair for x in row], dtype=dtype
+        )
+        for c, r in (("qc", "qr"), ("kc", "kr"))
+    ]
+    extras[1].requires_grad_(True)
+    scores = TokenScores(policy, reference, number_of, lengths, torch.arange(len(rows)) // 2, *extras)
     index = torch.arange(len(rows) // 2) * 2
     won, lost = (torch.tensor([number(x) for x in data[side]], dtype=dtype) for side in ("pw", "pl"))
-    return policy, scores, Pairs(index, index + 1, torch.ones(len(index), dtype=dtype), wins=(won, lost))
+    ones = torch.ones(len(index), dtype=dtype)
+    return policy, scores, Pairs(index, index + 1, ones, wins=(won, lost), drawn=drawn_of(data, lengths))
+
+
+def drawn_of(data: dict[str, Any], lengths: torch.Tensor) -> tuple[Drawn, Drawn]:
+    """The file's drawn positions of both sides, as tokens of the microbatch."""
+    starts = (lengths.cumsum(0) - lengths).tolist()
+    sides = []
+    for first, name in enumerate(("ic", "ir")):
+        found = [(i, starts[2 * i + first] + place) for i, places in enumerate(data[name]) for place in places]
+        rows = torch.tensor(found, dtype=torch.long).reshape(-1, 2)
+        sides.append(Drawn(rows[:, 0], rows[:, 1]))
+    return sides[0], sides[1]
 
 
 def close(ours: float, theirs: Any, tolerance: float) -> bool:
@@ -102,6 +128,12 @@ def test_golden(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
             for at, name in ((0, "first"), (n // 2, "mid"), (n - 1, "last")):
                 assert close(float(ours[at]), theirs[name], tolerance)
             assert close(float(ours.double().sum()), theirs["sum"], tolerance)
+    for side, first in (("kc", 0), ("kr", 1)):
+        if side in expect.get("grad", {}):
+            assert scores.kl is not None and scores.kl.grad is not None
+            of_kl = scores.kl.grad.split(scores.lengths.tolist())[first::2]
+            for ours, theirs in zip(of_kl, expect["grad"][side], strict=True):
+                assert all(close(a, number(b), tolerance) for a, b in zip(ours.tolist(), theirs, strict=True))
     assert not scores.reference.requires_grad  # type: ignore[union-attr]
 
 
@@ -174,7 +206,7 @@ def test_golden_of_ranked_groups(case: dict[str, Any], dtype: torch.dtype) -> No
 
 def from_logits(data: dict[str, Any]) -> tuple[list[torch.Tensor], TokenScores, Pairs]:
     """Scores of `data`'s logits [B][T][V] by log-softmax; row t predicts label t. Float64."""
-    leaves, policy, reference = [], [], []
+    leaves, policy, reference, square, kl = [], [], [], [], []
     for i in range(len(data["lc"])):
         for side in "cr":
             labels = torch.tensor(data[f"y{side}"][i])[:, None]
@@ -183,9 +215,15 @@ def from_logits(data: dict[str, Any]) -> tuple[list[torch.Tensor], TokenScores, 
             leaves.append(logits)
             policy.append(logits.log_softmax(-1).gather(1, labels)[:, 0])
             reference.append(fixed.log_softmax(-1).gather(1, labels)[:, 0])
+            p, q = logits.log_softmax(-1), fixed.log_softmax(-1)
+            square.append((2 * p.detach()).logsumexp(-1))
+            kl.append((q.exp() * (q - p)).sum(-1))
     lengths = torch.tensor([len(row) for row in policy])
     number_of = torch.arange(len(policy)).repeat_interleave(lengths)
-    scores = TokenScores(torch.cat(policy), torch.cat(reference), number_of, lengths, torch.arange(len(policy)) // 2)
+    group_of = torch.arange(len(policy)) // 2
+    scores = TokenScores(
+        torch.cat(policy), torch.cat(reference), number_of, lengths, group_of, torch.cat(square), torch.cat(kl)
+    )
     index = torch.arange(len(policy) // 2) * 2
     return leaves, scores, Pairs(index, index + 1, torch.ones(len(index), dtype=torch.float64))
 
@@ -208,6 +246,33 @@ def test_golden_from_logits(case: dict[str, Any]) -> None:
     for first, side in enumerate(("lc", "lr")):
         for leaf, theirs in zip(leaves[first::2], case["expect"]["grad"][side], strict=True):
             torch.testing.assert_close(leaf.grad, torch.tensor(theirs, dtype=torch.float64), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+def test_golden_of_reward_models(dtype: torch.dtype) -> None:
+    found = [c for kind in ("cases", "edge") for c in golden()[kind] if c["objective"] == "bradley_terry"]
+    assert found
+    for case in found:
+        data = golden()["inputs"][case["input"]]
+        rows = [number(x) for pair in zip(data["sc"], data["sr"], strict=True) for x in pair]
+        rewards = torch.tensor(rows, dtype=dtype, requires_grad=True)
+        index = torch.arange(len(rows) // 2) * 2
+        scores = ScalarScores(rewards, torch.ones(len(rows), dtype=torch.long), torch.arange(len(rows)) // 2)
+        margin = torch.tensor([number(x) for x in data["margin"]], dtype=dtype)
+        pairs = Pairs(index, index + 1, torch.ones(len(index), dtype=dtype), margin=margin)
+        losses = TABLE["bradley_terry"].function(scores, pairs, **case["params"])
+        total = losses.values.sum() / len(losses.values)
+        total.backward()
+        tolerance = 1e-9 if dtype == torch.float64 else 5e-6
+        assert close(float(total.detach()), case["expect"]["loss"], tolerance)
+        assert all(
+            close(a, b, tolerance) for a, b in zip(losses.values.tolist(), case["expect"]["losses"], strict=True)
+        )
+        assert rewards.grad is not None
+        for side, first in (("sc", 0), ("sr", 1)):
+            ours = rewards.grad[first::2].tolist()
+            assert all(close(a, number(b), tolerance) for a, b in zip(ours, case["expect"]["grad"][side], strict=True))
 
 
 @pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")

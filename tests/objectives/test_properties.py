@@ -40,8 +40,8 @@ PAIRWISE += [
     ("rpo", {"nll": "seq_sum"}),
     ("slic_hf", {"reg_norm": "avg"}),
 ]
-# objectives of the whole step, and targets without gradient, have tests of their own (test_identities)
-ALONE = [name for name, row in TABLE.items() if row.view == "pairs" and "step" not in row.needs and name != "alpha_dpo"]
+# objectives of the whole step, and of more than log-probs, have tests of their own (test_identities, test_positions)
+ALONE = [name for name, row in TABLE.items() if row.view == "pairs" and row.needs <= {"reference"}]
 PAIRWISE += [(name, {}) for name in ALONE if (name, {}) not in PAIRWISE]
 LENGTHS = [3, 5, 1, 4, 6, 2, 7, 7, 2, 2]  # completions 2i and 2i + 1 are pair i
 every_margin = pytest.mark.parametrize(("name", "params"), MARGINS)

@@ -17,7 +17,15 @@ from typing import Any, Literal, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from burnish.config.tables import AdapterConfig, DataConfig, ModelConfig, ObjectiveConfig, PairsConfig, Run
+from burnish.config.tables import (
+    AdapterConfig,
+    DataConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    PairsConfig,
+    ReferenceConfig,
+    Run,
+)
 from burnish.errors import ConfigError
 
 __all__ = [
@@ -27,6 +35,7 @@ __all__ = [
     "ModelConfig",
     "ObjectiveConfig",
     "PairsConfig",
+    "ReferenceConfig",
     "Run",
     "describe_keys",
     "load",
@@ -88,9 +97,12 @@ def _value(name: str, text: str) -> Any:
 
 def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:
     for part in path[:-1]:
-        values = values.setdefault(part, {})
-        if not isinstance(values, dict):
+        inner = values.setdefault(part, {})
+        if part == "objective" and isinstance(inner, list):
+            raise ConfigError(f"{text}: the file lists several objectives; change them there, or give the whole list")
+        if not isinstance(inner, dict):
             raise ConfigError(f"{text}: {part} is a value, not a table")
+        values = inner
     values[path[-1]] = value
 
 
@@ -101,6 +113,10 @@ def _refuse_unknown(values: Mapping[str, Any]) -> None:
             name = next(iter(keys), table)
             raise ConfigError(f"there is no key '{name}'{_did_you_mean(name)}")
         if table == "seed":
+            continue
+        if table == "objective" and isinstance(inner, list):
+            if not inner or not all(isinstance(one, Mapping) and "name" in one for one in inner):
+                raise ConfigError('objective is a list: each entry is a table with a name, like {name = "dpo"}')
             continue
         if not isinstance(inner, Mapping):
             first = next(iter(_fields(table)))
@@ -152,6 +168,7 @@ def _resolved(run: Run) -> Run:
         raise ConfigError("reference.kind = 'path' needs reference.path, the model to compare with")
     if run.reference.path and run.reference.kind != "path":
         raise ConfigError("reference.path is set, but reference.kind is not 'path', so it would be ignored: set both")
+    _refuse_moving(run)
     if run.adapter.dora and run.adapter.kind != "none" and run.model.dtype == "bfloat16":
         raise ConfigError(
             "adapter.dora rescales every weight, and in bfloat16 that alone moves the policy: use float32"
@@ -172,10 +189,35 @@ def _resolved(run: Run) -> Run:
     return run.model_copy(update=update)
 
 
+def _refuse_moving(run: Run) -> None:
+    """References that move, and what cannot go with them."""
+    reference = run.reference
+    for name, kinds in (("alpha", ("soft", "ema")), ("every", ("soft", "hard"))):
+        if getattr(reference, name) is not None and reference.update not in kinds:
+            raise ConfigError(f"reference.{name} is set, but reference.update = '{reference.update}' ignores it")
+    if reference.update == "never":
+        return
+    if reference.kind == "none":
+        raise ConfigError("reference.update moves a reference, and reference.kind = 'none' leaves none to move")
+    if reference.scores == "stored" or reference.store:
+        raise ConfigError(
+            "reference.update moves the reference, and stored log-probs are those of one that stands still: "
+            "leave out reference.store and reference.scores = 'stored'"
+        )
+    if run.adapter.kind != "none":
+        raise ConfigError(
+            "reference.update moves the reference's weights, but with an adapter the reference is the same model with "
+            "the adapter switched off: moving it would move the policy. Train all weights (adapter.kind = 'none')"
+        )
+
+
 def to_toml(run: Run) -> str:
     """The resolved configuration as TOML that `load` reads back to an equal tree."""
     values = run.model_dump(exclude_none=True)
-    values["objective"] = {"name": run.objective.name, **run.objective.params}
+    written = [
+        {"name": one.name, **({"weight": one.weight} if one.weight != 1 else {}), **one.params} for one in run.objective
+    ]
+    values["objective"] = written[0] if len(written) == 1 else written
     seed = values.pop("seed")
     return tomli_w.dumps({"seed": seed, **values})
 
@@ -203,7 +245,7 @@ def describe_keys() -> Iterator[KeyRow]:
 
 
 def _fields(table: str) -> dict[str, Any]:
-    annotation = Run.model_fields[table].annotation
+    annotation = ObjectiveConfig if table == "objective" else Run.model_fields[table].annotation
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return dict(annotation.model_fields)
     return {table: Run.model_fields[table]}

@@ -77,7 +77,10 @@ class PairsConfig(Table):
 
 
 class ObjectiveConfig(Table):
-    name: str = key("dpo", "the objective; its own settings stand beside it (objective.beta, ...)")
+    name: str = key(
+        "dpo", "the objective; its own settings stand beside it (objective.beta, ...); [[objective]]: several"
+    )
+    weight: float = key(1.0, "of this objective, where [[objective]] lists several that are summed", gt=0)
     params: dict[str, Any] = key({}, "the objective's own settings, as given")
 
 
@@ -87,6 +90,32 @@ class ReferenceConfig(Table):
     )
     path: str = key("", "the other model, for kind = path")
     store: str = key("", "folder of stored reference log-probs; empty: reference-store beside the run's folder")
+    scores: Literal["auto", "stored", "live"] = key(
+        "auto", "its log-probs: stored before training, or computed in every step; auto: stored where that will do"
+    )
+    update: Literal["never", "soft", "hard", "ema"] = key(
+        "never", "whether it follows the policy: TR-DPO's soft and hard updates, or a moving average after every step"
+    )
+    alpha: float | None = key(
+        None, "soft, ema: the policy's share in an update; unset: 0.6 for soft, 0.005 for ema", gt=0, le=1
+    )
+    every: int | None = key(None, "soft, hard: steps between updates; unset: 512", "steps", ge=1)
+
+    @property
+    def share(self) -> float:
+        """The policy's share in an update."""
+        default = {"soft": 0.6, "ema": 0.005}.get(self.update, 1.0)
+        return default if self.alpha is None else self.alpha
+
+    @property
+    def interval(self) -> int:
+        """Steps between updates."""
+        return self.every or (1 if self.update == "ema" else 512)
+
+
+class RewardConfig(Table):
+    train: Literal["all", "head"] = key("all", "of a reward model, train all weights, or only its scalar head")
+    members: int = key(1, "reward models trained one after the other, from different seeds and data orders", ge=1)
 
 
 class AdapterConfig(Table):
@@ -153,8 +182,9 @@ class Run(Table):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     pairs: PairsConfig = PairsConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: tuple[ObjectiveConfig, ...] = (ObjectiveConfig(),)
     reference: ReferenceConfig = ReferenceConfig()
+    reward: RewardConfig = RewardConfig()
     adapter: AdapterConfig = AdapterConfig()
     optim: OptimConfig = OptimConfig()
     engine: EngineConfig = EngineConfig()
@@ -167,9 +197,13 @@ class Run(Table):
     @model_validator(mode="before")
     @classmethod
     def _objective_settings(cls, values: Any) -> Any:
-        """`[objective]` is written flat; its settings are gathered under `params`."""
-        if isinstance(values, dict) and isinstance(values.get("objective"), dict):
-            flat = dict(values["objective"])
-            params = {k: flat.pop(k) for k in list(flat) if k != "name"}
-            values = {**values, "objective": {**flat, "params": params}}
-        return values
+        """`[objective]`, or each of several `[[objective]]`, is written flat; its settings are gathered in `params`."""
+        if not isinstance(values, dict) or not isinstance(values.get("objective"), (dict, list)):
+            return values
+        written = values["objective"] if isinstance(values["objective"], list) else [values["objective"]]
+        gathered = []
+        for one in written:
+            flat = dict(one)
+            params = {k: flat.pop(k) for k in list(flat) if k not in ("name", "weight")}
+            gathered.append({**flat, "params": params})
+        return {**values, "objective": tuple(gathered)}

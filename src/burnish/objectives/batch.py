@@ -6,6 +6,7 @@ under any microbatching. Notation as in `pairs`; what is marked sg has no gradie
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -25,7 +26,8 @@ def step_of(scores: TokenScores, pairs: Pairs) -> tuple[PairSums, Int[Tensor, " 
         policy, ratios = scores.logps, scores.logratios
         sides = policy[pairs.chosen], policy[pairs.rejected]
         references = sides[0] - ratios[pairs.chosen], sides[1] - ratios[pairs.rejected]
-        return PairSums(*sides, *references), torch.arange(len(pairs.chosen), device=policy.device)
+        lengths = scores.lengths[pairs.chosen], scores.lengths[pairs.rejected]
+        return PairSums(*sides, *references, *lengths), torch.arange(len(pairs.chosen), device=policy.device)
 
 
 def aot_paired(scores: TokenScores, pairs: Pairs, *, beta: float = 0.1, label_smoothing: float = 0.0) -> Losses:
@@ -71,8 +73,8 @@ def beta_dpo(
 ) -> Losses:  # fmt: skip
     """`-log s(beta D)`, `beta = sg(max(beta_min, beta0 (1 + alpha (mean D - m0))))` over the step (2407.08639).
 
-    Pairs that are told apart already are held harder. `m0` is a constant here, where the authors keep a running mean.
-    `keep` names the step's pairs that are trained on (the authors draw four fifths of them); None: all.
+    Pairs that are told apart already are held harder. In a run `m0` is a running mean of D, and `keep` names the step's
+    pairs that are trained on, four fifths of them (`running.beta_dpo_step`); None: all.
     """
     step, place = step_of(scores, pairs)
     kept = torch.ones(len(step.chosen), dtype=torch.bool, device=place.device)
@@ -85,14 +87,26 @@ def beta_dpo(
     return found if keep is None else replace(found, values=found.values[kept[place]])
 
 
+def beta_dpo_state(
+    m0: float, s0: float, deltas: Sequence[float], momentum: float = 0.9
+) -> tuple[float, float, list[float]]:
+    """Running mean and standard deviation (n - 1) of a step's margins D, and the weight `exp(-(D - m0)^2 / (2 s0^2))`
+    of each pair in the draw of those that are trained on, with the averages already moved (2407.08639)."""
+    margins = torch.tensor(list(deltas), dtype=torch.float64)
+    spread = float(margins.std()) if len(margins) > 1 else 0.0
+    m0 = momentum * m0 + (1 - momentum) * float(margins.mean())
+    s0 = momentum * s0 + (1 - momentum) * spread
+    return m0, s0, torch.exp(-(margins - m0).square() / (2 * s0**2)).tolist()
+
+
 def alpha_dpo(
     scores: TokenScores, pairs: Pairs, *, beta: float = 2.5, gamma_beta_ratio: float = 0.1, alpha: float = 0.05,
     mu: float = 0.0, sigma: float = 1.0,
 ) -> Losses:  # fmt: skip
     """`-log s(beta (S hat_w - S hat_l - sg(gamma/beta + alpha (g - mu)/sigma)))`, `g = a hat - b hat` (2410.10148).
 
-    SimPO whose target margin follows the reference's view of each pair. `mu` and `sigma` centre and scale g; constants
-    here, where the authors keep running averages.
+    SimPO whose target margin follows the reference's view of each pair. `mu` and `sigma` centre and scale g; in a run
+    they are running averages (`running.alpha_dpo_step`).
     """
     means = scores.logps / scores.counts
     gap = margin(scores.logratios / scores.counts, pairs).detach()

@@ -13,10 +13,10 @@ from torch import Tensor
 from burnish.tensors import Metric, Pairs, TokenScores
 
 
-def pair_metrics(rewards: Tensor, scores: TokenScores, pairs: Pairs) -> Mapping[str, Metric]:
+def margin_metrics(rewards: Tensor, lengths: Tensor, pairs: Pairs) -> dict[str, Metric]:
     """`rewards` [completions] is the reward inside the loss. Ties count one half; the strict count has its own name."""
     margin = (rewards[pairs.chosen] - rewards[pairs.rejected]).double()
-    longer = (scores.lengths[pairs.chosen] - scores.lengths[pairs.rejected]).double()
+    longer = (lengths[pairs.chosen] - lengths[pairs.rejected]).double()
     accuracy = half_ties(margin)
     values = {
         "rewards/chosen": rewards[pairs.chosen],
@@ -29,22 +29,29 @@ def pair_metrics(rewards: Tensor, scores: TokenScores, pairs: Pairs) -> Mapping[
         "calibration/nll": -F.logsigmoid(margin),
         "calibration/brier": torch.sigmoid(-margin).square(),
         "length/longer_wins": half_ties(longer),
+        "length/chosen": lengths[pairs.chosen].double(),
+        "length/rejected": lengths[pairs.rejected].double(),
     }
+    metrics = {name: Metric.of(value) for name, value in values.items()}
+    both = torch.cat([pairs.chosen, pairs.rejected])
+    metrics["calibration/ece"] = CalibrationError.of(margin)
+    metrics["length/reward_correlation"] = Correlation.of_two(rewards[both], lengths[both])
+    return metrics
+
+
+def pair_metrics(rewards: Tensor, scores: TokenScores, pairs: Pairs) -> Mapping[str, Metric]:
+    """The metrics of the margin, and beside them log-probs and log-ratios, as sums and per token."""
+    values = {}
     with torch.no_grad():
         logps = scores.logps
         ratios = None if scores.reference is None else scores.logratios
         for side, index in (("chosen", pairs.chosen), ("rejected", pairs.rejected)):
             values[f"logps/{side}"] = logps[index]
             values[f"logps/{side}_per_token"] = logps[index] / scores.counts[index]
-            values[f"length/{side}"] = scores.lengths[index].double()
             if ratios is not None:
                 values[f"logratio/{side}"] = ratios[index]
                 values[f"logratio/{side}_per_token"] = ratios[index] / scores.counts[index]
-    metrics = {name: Metric.of(value) for name, value in values.items()}
-    both = torch.cat([pairs.chosen, pairs.rejected])
-    metrics["calibration/ece"] = CalibrationError.of(margin)
-    metrics["length/reward_correlation"] = Correlation.of_two(rewards[both], scores.lengths[both])
-    return metrics
+    return margin_metrics(rewards, scores.lengths, pairs) | {name: Metric.of(value) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -87,8 +87,8 @@ class Objective:
     beta_unit: Literal["per sequence", "per token", ""]
     lr_range: tuple[float, float]
     paper: str
-    equation: str
     summary: str
+    equation: str = ""
     formula: str = ""
     gradient: str = ""
     needs: AbstractSet[Need] = field(default_factory=frozenset)
@@ -103,7 +103,8 @@ class Objective:
     @property
     def source(self) -> str:
         """Where it is from, for people: `arXiv 2305.18290, eq. 7`."""
-        return f"arXiv {self.paper}, {self.equation}" if self.paper[:1].isdigit() else self.paper
+        paper = f"arXiv {self.paper}" if self.paper[:1].isdigit() else self.paper
+        return f"{paper}, {self.equation}" if self.equation and paper != self.paper else paper
 
     def parameters(self) -> dict[str, tuple[Any, Any]]:
         """Name -> (type, default) of each setting."""
@@ -112,6 +113,10 @@ class Objective:
             found |= _keyword_only(self.running.update)
             found = {name: known for name, known in found.items() if name not in self.running.given}
         return found
+
+    def running_settings(self) -> frozenset[str]:
+        """The settings that belong to the running averages, not to the function."""
+        return frozenset() if self.running is None else frozenset(_keyword_only(self.running.update))
 
     def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """All settings with defaults filled in. Raises ConfigError on an unknown name, a wrong type, a wild value."""

@@ -96,7 +96,19 @@ def _pair(row: Row, prompt: str | tuple[Message, ...], sides: list[Any], where: 
     models = [row.get("chosen_model"), row.get("rejected_model")]
     completions = tuple(Completion(s, m if isinstance(m, str) else None) for s, m in zip(sides, models, strict=True))
     meta = {name: row[name] for name in ABOUT_PAIR if isinstance(row.get(name), (int, float, str))}
-    return Group(prompt, completions, Preferences(((0, 1, 1.0),)), where=where, meta=meta)
+    return Group(prompt, completions, Preferences(((0, 1, 1.0),), _margin(meta)), where=where, meta=meta)
+
+
+def _margin(meta: Mapping[str, Any]) -> tuple[float, ...]:
+    """By how much the chosen answer is better, where both scores stand in the row, or the margin itself."""
+    found = meta.get("margin")
+    if "score_chosen" in meta and "score_rejected" in meta:
+        sides = meta["score_chosen"], meta["score_rejected"]
+        if all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in sides):
+            found = sides[0] - sides[1]
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        return ()
+    return (float(found),)
 
 
 def _implicit_prompt(row: Row, chosen: Any, rejected: Any, where: str) -> Group:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from burnish.objectives import batch
-from burnish.objectives.row import AS_DPO, Objective, log2
+from burnish.objectives import batch, running
+from burnish.objectives.row import AS_DPO, Objective, Running, log2
 
 ROWS = [
     Objective(
@@ -34,12 +34,13 @@ ROWS = [
         unit="pair", beta_unit="per token", lr_range=(3e-7, 1e-6),
         paper="2410.10148", equation="eq. 10",
         summary="SimPO whose target margin follows the reference's view of each pair.",
+        running=Running(running.ALPHA_DPO_START, running.alpha_dpo_step, given=("mu", "sigma")),
     ),
     Objective(
         name="beta_dpo", function=batch.beta_dpo, view="pairs", needs={"reference", "step"},
         unit="pair", beta_unit="per sequence", lr_range=AS_DPO,
         paper="2407.08639", equation="eq. 6",
         summary="DPO whose beta follows the step's mean margin.",
-        closed_form=log2,
+        closed_form=log2, running=Running(running.BETA_DPO_START, running.beta_dpo_step, given=("m0", "keep")),
     ),
 ]  # fmt: skip
