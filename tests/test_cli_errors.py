@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_settings_that_cannot_be_meant(
     def no_weights(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded before the refusal")
 
-    monkeypatch.setattr(model, "_load_base", no_weights)
+    monkeypatch.setattr(model, "load_base", no_weights)
     first = [settings[0]] if settings == ["nonsense"] else []
     known = {"model.path": model_dir, "data.train": write(tmp_path, PAIR), "run.dir": tmp_path / "run"}
     given = [f"{k}={v}" for k, v in known.items() if not any(s.startswith(f"{k}=") for s in settings)]
@@ -190,9 +191,9 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_rows(
 
     original = Engine.score
 
-    def poisoned(self: Engine, batch: object) -> object:
-        logps, aux = original(self, batch)  # type: ignore[arg-type]
-        return (logps * float("nan") if torch.is_grad_enabled() else logps), aux
+    def poisoned(self: Engine, batch: Any, **more: Any) -> object:
+        found = original(self, batch, **more)
+        return found._replace(logps=found.logps * float("nan")) if torch.is_grad_enabled() else found
 
     monkeypatch.setattr(Engine, "score", poisoned)
     data = write(tmp_path, PAIR, {**PAIR, "prompt": "How? "})

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from burnish import train
 from burnish.config import Run
+from burnish.prepare import recipe_of
 
 
 def run(config: Run) -> list[Path]:
@@ -19,6 +20,7 @@ def run(config: Run) -> list[Path]:
     members = config.reward.members
     if members == 1:
         return [train.run(config)]
+    recipe_of(config)  # refuses members of what is no reward model
     folders = []
     for number in range(members):
         folder = Path(config.run.dir) / f"member-{number}"

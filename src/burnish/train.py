@@ -23,7 +23,7 @@ from burnish.group import EncodedGroup
 from burnish.pack import offsets
 from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
-from burnish.reference import Live
+from burnish.reference import Live, Stored
 from burnish.runlog import RunLog, claim_run_dir, refuse_resume
 from burnish.schedule import learning_rate
 from burnish.scoring import rewards
@@ -88,7 +88,7 @@ def loop(trainer: Trainer, first: int) -> None:
             )
             trainer.progress.update(step + 1, {"loss": loss, "lr": lr, "tokens": tokens, "seconds": seconds, **shown})
             trainer.moved |= step > first and _moved(shown)
-            if step - first == 9 and not trainer.moved and trainer.reference is not None:
+            if step - first == 9 and not trainer.moved and isinstance(trainer.reference, Stored):
                 raise TrainingError("after ten steps every log-ratio is still exactly 0: nothing is being trained")
             after_step(trainer, step + 1)
 

@@ -183,7 +183,7 @@ def _resolved(run: Run) -> Run:
     if run.optim.steps is None and run.optim.epochs is None:
         optim["epochs"] = 1.0
     update: dict[str, Any] = {"optim": run.optim.model_copy(update=optim)}
-    if not run.reference.store:
+    if not run.reference.store and run.reference.update == "never":
         beside = Path(run.run.dir).parent / "reference-store"
         update["reference"] = run.reference.model_copy(update={"store": str(beside)})
     return run.model_copy(update=update)

@@ -202,14 +202,17 @@ def _tools(row: Row, where: str) -> tuple[Mapping[str, Any], ...]:
 def _named(
     found: Group | list[Group], row: Row, tools: tuple[Mapping[str, Any], ...], path: str, number: int
 ) -> Iterator[Group]:
-    """Ids, sources and tools that a format's function left open; a row's own come first."""
+    """Ids, sources and tools that a format's function left open; a row's own come first. `meta.subset` is the row's
+    subset (RewardBench, LLMBar), also where that is the source as well."""
     groups = found if isinstance(found, list) else [found]
     name = str(row.get("id") or f"{Path(path).name}:{number + 1}")
     given = next((row[key] for key in SPECIAL_COLUMNS if isinstance(row.get(key), str) and row[key]), "")
+    subset = {"subset": row["subset"]} if isinstance(row.get("subset"), str) and row["subset"] else {}
     for index, group in enumerate(groups):
         yield replace(
             group,
             id=group.id or (name if len(groups) == 1 else f"{name}/{index + 1}"),
             source=group.source or given or Path(path).name,
             tools=group.tools or tools,
+            meta={**subset, **group.meta},
         )
