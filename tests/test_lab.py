@@ -275,3 +275,15 @@ def test_a_second_run_into_the_same_folder_gives_the_same_numbers(tmp_path: Path
     tiny = quickstart.Settings(sft_steps=40, pairs=150, held_out=40, dpo_steps=4, answers_per_card=2)
     first, second = (quickstart.run(tmp_path, tiny) for _ in range(2))
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_the_reward_lab_runs_and_knows_gold(tmp_path: Path) -> None:
+    """A smaller job of the same shape: the reward models beat chance on gold preferences, which have no noise."""
+    from burnish.lab import reward
+
+    base = quickstart.Settings(sft_steps=100, pairs=800, held_out=20, dpo_steps=10)
+    figures = reward.run(tmp_path / "rw", reward.Settings(members=2, base=base, epochs=4.0, answers=6))
+    by = figures["accuracy"]["all"]["by"]
+    assert {"rm/member-0", "rm/member-1", "rm (mean)", "dpo"} <= set(by)
+    assert by["rm (mean)"]["low"] > 0.5
+    assert figures["best_of_n"] is not None and (tmp_path / "rw" / "report.png").exists()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
@@ -14,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from burnish import __version__, cli_data
+from burnish import __version__, cli_data, cli_report
 from burnish import config as configuration
+from burnish.cli_frame import explained, quiet, report_unforeseen
 from burnish.errors import BurnishError
 
 app = typer.Typer(
@@ -25,6 +23,7 @@ app = typer.Typer(
 lab_app = typer.Typer(no_args_is_help=True, help="The built-in world of flash cards: no download, minutes on a laptop.")
 app.add_typer(lab_app, name="lab")
 cli_data.register(app)
+cli_report.register(app)
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
 
@@ -64,8 +63,8 @@ def train(
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         return
     run = _load(settings)
-    with _explained(Path(run.run.dir)):
-        _quiet()
+    with explained(Path(run.run.dir)):
+        quiet()
         from burnish import ensemble
 
         ensemble.run(run)
@@ -75,8 +74,8 @@ def train(
 def check(settings: Settings = None) -> None:
     """Prove on your own model and data what training rests on: one line per identity, with the measured difference."""
     run = _load(settings)
-    with _explained():
-        _quiet()
+    with explained():
+        quiet()
         from burnish import check as checking
 
         findings = checking.run(run)
@@ -92,8 +91,8 @@ def merge(
     out: Annotated[str, typer.Argument(help="new folder for the merged model")],
 ) -> None:
     """Fold a LoRA into its base model."""
-    with _explained():
-        _quiet()
+    with explained():
+        quiet()
         from burnish import model
 
         model.merge(adapter, out)
@@ -103,11 +102,25 @@ def merge(
 @lab_app.command()
 def quickstart(out: Annotated[str, typer.Argument(help="folder for everything it makes")] = "runs/quickstart") -> None:
     """SFT, pairs, DPO and evaluation on flash cards, in about a minute."""
-    with _explained():
-        _quiet()
+    with explained():
+        quiet()
         from burnish.lab import quickstart as world
 
         world.main(out)
+
+
+@lab_app.command(name="reward")
+def lab_reward(
+    out: Annotated[str, typer.Argument(help="folder for everything it makes")] = "runs/reward",
+    seed: Annotated[int, typer.Option(min=0, help="of the models, the pairs and the answers")] = 0,
+) -> None:
+    """Reward models and DPO from the same pairs of flash cards, and the report on both, in about two minutes."""
+    with explained():
+        quiet()
+        from burnish.lab import quickstart as world
+        from burnish.lab import reward
+
+        reward.run(Path(out), reward.Settings(seed=seed, base=world.Settings(seed=seed)))
 
 
 @app.callback(invoke_without_command=True)
@@ -115,56 +128,6 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Show the v
     if version:
         typer.echo(f"burnish {__version__}")
         raise typer.Exit
-
-
-def _quiet() -> None:
-    """transformers' own warnings and bars would bury what burnish has to say."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
-@contextmanager
-def _explained(run_dir: Path | None = None) -> Iterator[None]:
-    """Around a verb's work: an interruption is a sentence and 130, what nobody foresaw is saved and 1."""
-    try:
-        yield
-    except (BurnishError, BrokenPipeError):
-        raise
-    except KeyboardInterrupt as stopped:
-        saved = "; what was saved before is in the run's folder" if run_dir else ""
-        typer.echo(f"burnish: {str(stopped) or f'stopped at once{saved}'}", err=True)
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if os.environ.get("BURNISH_DEBUG"):
-            raise
-        raise typer.Exit(_report_unforeseen(error, run_dir)) from None
-
-
-def _report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
-    """Say what happened in one line, keep the traceback in the run's folder or here; returns the exit code."""
-    kinds = isinstance(error, MemoryError), type(error).__name__ == "OutOfMemoryError", "allocate memory" in str(error)
-    if any(kinds):  # Python's, torch's on a GPU, torch's on the CPU
-        advice = (
-            "lower engine.token_budget or set engine.gradient_checkpointing=true, which change no result; "
-            "or drop the longest groups with data.max_length"
-        )
-        print(f"burnish: out of memory: {advice}", file=sys.stderr)
-        return 3
-    own = run_dir is not None and (run_dir / "config.toml").exists()
-    file = run_dir / "defect.txt" if run_dir is not None and own else Path("burnish-defect.txt")
-    try:
-        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
-        told = f"; the details are in {file}"
-    except OSError:
-        told = "; set BURNISH_DEBUG=1 to see the details"
-    message = f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}"
-    print(message, file=sys.stderr)
-    return 1
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -179,4 +142,4 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if os.environ.get("BURNISH_DEBUG"):
             raise
-        sys.exit(_report_unforeseen(error))
+        sys.exit(report_unforeseen(error))

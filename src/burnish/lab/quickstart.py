@@ -58,8 +58,8 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
     began = time.perf_counter()
     console = Console(highlight=False, soft_wrap=True)
     _make(out)
-    with _quiet_transformers(), _one_thread():
-        with _progress(console, "SFT", settings.sft_steps, "steps/s") as tick:
+    with quiet_transformers(), one_thread():
+        with progress(console, "SFT", settings.sft_steps, "steps/s") as tick:
             reference = policy.train_sft(settings.seed, settings.sft_steps, tick)
         policy.save(reference, out / "sft")
         pairs, held_out = write_pairs(reference, out, settings, console)
@@ -227,7 +227,7 @@ def _make(out: Path) -> None:
 
 
 @contextmanager
-def _progress(console: Console, name: str, total: int, unit: str) -> Iterator[policy.Tick]:
+def progress(console: Console, name: str, total: int, unit: str) -> Iterator[policy.Tick]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
     began = time.perf_counter()
     with Progress(*columns, TimeElapsedColumn(), console=console) as shown:
@@ -241,7 +241,7 @@ def _progress(console: Console, name: str, total: int, unit: str) -> Iterator[po
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """A model this small gains nothing from a second thread; and with one the result is the same on any core count."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -252,7 +252,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """No weight-loading bars for a model of 108k parameters."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

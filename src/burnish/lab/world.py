@@ -160,7 +160,7 @@ def judge(answers: Sequence[Answer], rater: Rater, rng: random.Random) -> Pairs:
     groups: list[Group] = []
     ties = unfinished = 0
     for number, (first, second) in enumerate(list(pairwise(answers))[::2]):
-        if not (first.finished and second.finished and _writable(first, second)):
+        if not (first.finished and second.finished and writable(first, second)):
             unfinished += 1
         elif first.text == second.text or math.isclose(rater.logit(first, second), 0.0, abs_tol=1e-9):
             ties += 1
@@ -172,7 +172,7 @@ def judge(answers: Sequence[Answer], rater: Rater, rng: random.Random) -> Pairs:
     return Pairs(tuple(groups), ties, unfinished)
 
 
-def _writable(*answers: Answer) -> bool:
+def writable(*answers: Answer) -> bool:
     """Not empty, and no special token inside: a file row then gives back exactly the sampled tokens."""
     return all(answer.text and set(answer.text) <= set(CHARACTERS) for answer in answers)
 

@@ -1,0 +1,64 @@
+"""What surrounds a verb on the command line: other libraries kept quiet, every failure told in a sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from burnish.errors import BurnishError
+
+
+def quiet() -> None:
+    """transformers' own warnings and bars would bury what burnish has to say."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+@contextmanager
+def explained(run_dir: Path | None = None) -> Iterator[None]:
+    """Around a verb's work: an interruption is a sentence and 130, what nobody foresaw is saved and 1."""
+    try:
+        yield
+    except (BurnishError, BrokenPipeError):
+        raise
+    except KeyboardInterrupt as stopped:
+        saved = "; what was saved before is in the run's folder" if run_dir else ""
+        typer.echo(f"burnish: {str(stopped) or f'stopped at once{saved}'}", err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if os.environ.get("BURNISH_DEBUG"):
+            raise
+        raise typer.Exit(report_unforeseen(error, run_dir)) from None
+
+
+def report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
+    """Say what happened in one line, keep the traceback in the run's folder or here; returns the exit code."""
+    kinds = isinstance(error, MemoryError), type(error).__name__ == "OutOfMemoryError", "allocate memory" in str(error)
+    if any(kinds):  # Python's, torch's on a GPU, torch's on the CPU
+        advice = (
+            "lower engine.token_budget or set engine.gradient_checkpointing=true, which change no result; "
+            "or drop the longest groups with data.max_length"
+        )
+        print(f"burnish: out of memory: {advice}", file=sys.stderr)
+        return 3
+    own = run_dir is not None and (run_dir / "config.toml").exists()
+    file = run_dir / "defect.txt" if run_dir is not None and own else Path("burnish-defect.txt")
+    try:
+        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        told = f"; the details are in {file}"
+    except OSError:
+        told = "; set BURNISH_DEBUG=1 to see the details"
+    message = f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}"
+    print(message, file=sys.stderr)
+    return 1

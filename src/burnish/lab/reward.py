@@ -1,0 +1,129 @@
+"""Explicit and implicit reward side by side on the flash cards: reward models and DPO from the same pairs, one report.
+
+The gold utility of every answer is known here, so the report shows what it cannot elsewhere: accuracy on true
+preferences, best-of-n against gold, and how well answers better than the training data's are told apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from transformers import LlamaForCausalLM
+
+from burnish import config, ensemble, scorers, train
+from burnish.group import Completion, Group, Preferences, Scores, to_json
+from burnish.lab import policy, quickstart, world
+from burnish.progress import Progress
+from burnish.readers import read
+from burnish.report import report, write
+from burnish.report.page import page
+from burnish.report.picture import draw
+from burnish.report.tell import tell
+
+RM_EPOCHS, RM_LR, RM_GROUPS = 5.0, 2e-3, 64
+ANSWERS = 16  # fresh ones to a card
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How big the job is; tests run a smaller one."""
+
+    seed: int = 0
+    members: int = 3
+    base: quickstart.Settings = field(default_factory=quickstart.Settings)
+    epochs: float = RM_EPOCHS
+    answers: int = ANSWERS
+
+
+def run(out: Path, settings: Settings) -> dict[str, Any]:
+    """SFT, pairs, reward models, DPO, fresh answers of the SFT policy with their gold utility, and the report on them.
+
+    Leaves sft/, rm/, dpo/, pairs.jsonl, fresh.jsonl and report.{json,png,html} in `out`; returns the report's figures.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    base = settings.base
+    with quickstart.quiet_transformers(), quickstart.one_thread():
+        with quickstart.progress(console, "SFT", base.sft_steps, "steps/s") as tick:
+            reference = policy.train_sft(base.seed, base.sft_steps, tick)
+        policy.save(reference, out / "sft")
+        pairs, _ = quickstart.write_pairs(reference, out, base, console)
+        chosen = chosen_utilities(pairs.groups)
+        ensemble.run(config.load(None, reward_overrides(out, settings)))
+        train.run(config.load(None, quickstart.overrides(out, base)))
+        write_fresh(reference, out / "fresh.jsonl", settings)
+        found = _report(out, console, chosen)
+    return found
+
+
+def reward_overrides(out: Path, settings: Settings) -> list[str]:
+    """The reward models' run, as a user would say it after `burnish train`."""
+    return [
+        f"model.path={out / 'sft'}",
+        "model.dtype=float32",
+        f"data.train={out / 'pairs.jsonl'}",
+        "objective.name=bradley_terry",
+        f"optim.lr={RM_LR}",
+        f"optim.epochs={settings.epochs}",
+        f"optim.groups_per_step={RM_GROUPS}",
+        f"reward.members={settings.members}",
+        f"run.dir={out / 'rm'}",
+        "run.overwrite=true",
+        "engine.threads=1",
+        f"seed={settings.seed}",
+    ]
+
+
+def write_fresh(reference: LlamaForCausalLM, file: Path, settings: Settings) -> None:
+    """Fresh answers of the SFT policy to every card, scored by their gold utility."""
+    cards = [card for card in world.CARDS for _ in range(settings.answers)]
+    answers = policy.sample(reference, cards, torch.Generator().manual_seed(settings.seed + 77))
+    lines = []
+    for start in range(0, len(answers), settings.answers):
+        some = [a for a in answers[start : start + settings.answers] if a.finished and world.writable(a)]
+        if len(some) < 2:
+            continue
+        scores = Scores(tuple(answer.utility for answer in some))
+        completions = tuple(Completion(answer.text) for answer in some)
+        group = Group(some[0].card.prompt, completions, scores, id=some[0].card.prompt, source="fresh")
+        lines.append(json.dumps(to_json(group), ensure_ascii=False))
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def chosen_utilities(groups: Sequence[Group]) -> list[float]:
+    """Gold utility of the preferred answer of every pair."""
+    cards = {card.prompt: card for card in world.CARDS}
+    found = []
+    for group in groups:
+        assert isinstance(group.prompt, str) and isinstance(group.feedback, Preferences)
+        winner = group.feedback.triples[0][0]
+        found.append(world.Answer(cards[group.prompt], str(group.completions[winner].messages)).utility)
+    return found
+
+
+def _report(out: Path, console: Console, chosen: Sequence[float]) -> dict[str, Any]:
+    settings = config.load_partly(None, ["model.dtype=float32"])
+    with Progress(0) as shown:
+        scored, _ = scorers.score(
+            read(str(out / "fresh.jsonl")).groups,
+            scorers.find([str(out / "rm"), str(out / "dpo")]),
+            settings,
+            tell=lambda name: shown.stage(f"scoring with {name}"),
+            probes=100,
+            hows=("mean", "worst", "uncertainty"),
+            coef=0.5,
+        )
+    write(out / "scored.jsonl", scored)
+    figures = report(scored.groups, scored.scorers, probes=scored.probes, trained_on=chosen, words=False)
+    tell(figures, console)
+    (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (out / "report.html").write_text(page(figures), encoding="utf-8")
+    draw(figures, out / "report.png")
+    console.print(f"\nrecords, figures, picture and page lie in {out}", markup=False)
+    return figures
