@@ -45,6 +45,8 @@ FLOORS = [
         "objectives.positions",
         "objectives.reward",
         "objectives.moving",
+        "objectives.policy",
+        "objectives.advantages",
         "objectives.sides",
         "objectives.likelihood",
         "objectives.lists",

@@ -25,4 +25,10 @@ LENGTH_EFFECTS: dict[str, LengthEffects] = {
     "ld_dpo": LengthEffects("reduced", "reduced", "yes"),
     "kto": AS_DPO,
     "bradley_terry": LengthEffects("no", "no", "yes"),
+    "pg": LengthEffects(
+        "no", "no with const or token_mean; each token counts 1/n with seq_mean_token_mean", "yes, through the reward"
+    ),
+    "reinforce": LengthEffects("no", "yes, as the true gradient has it", "yes, through the reward"),
+    "kl_loss": LengthEffects("no", "no", "no"),
+    "value_loss": LengthEffects("no", "no", "no"),
 }

@@ -67,6 +67,11 @@ def recipe_of(run: Run) -> Recipe:
     parts = []
     for one in run.objective:
         objective = objectives.find(one.name)
+        if objective.view == "rollouts":
+            raise ConfigError(
+                f"{one.name} trains on answers that the policy samples as it goes, which `burnish train` does not do "
+                "yet; with judged answers at hand, online_dpo or dpo learn from those"
+            )
         parts.append(Part(objective, objective.validate(dict(one.params)), one.weight))
     names = [part.objective.name for part in parts]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -204,6 +204,22 @@ class Singles:
 
 
 @dataclass(frozen=True)
+class Rollouts:
+    """The view of sampled answers: what they were sampled with, and what they are worth, token by token.
+
+    An advantage of a whole completion stands at each of its tokens. `mask` is False where the policy did not write (a
+    tool's output). `values` (with gradient), `old_values` and `returns` are there where a value head is.
+    """
+
+    behavior: Float[Tensor, " tokens"]  # log-probs as sampled
+    advantage: Float[Tensor, " tokens"]
+    mask: Bool[Tensor, " tokens"]
+    values: Float[Tensor, " tokens"] | None = None
+    old_values: Float[Tensor, " tokens"] | None = None
+    returns: Float[Tensor, " tokens"] | None = None
+
+
+@dataclass(frozen=True)
 class Lists:
     """The ranked view: each group's completions from best to worst, with their scores; rows are groups, padded right.
 

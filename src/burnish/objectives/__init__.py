@@ -6,11 +6,11 @@ import difflib
 
 from burnish.errors import ConfigError
 from burnish.objectives.row import Objective
-from burnish.objectives.rows import batch, likelihood, lists, pairs, positions, reward, sides, unpaired
+from burnish.objectives.rows import batch, likelihood, lists, pairs, policy, positions, reward, sides, unpaired
 
 __all__ = ["TABLE", "Objective", "find"]
 
-FAMILIES = (likelihood, pairs, sides, positions, batch, unpaired, lists, reward)
+FAMILIES = (likelihood, pairs, sides, positions, batch, unpaired, lists, reward, policy)
 TABLE: dict[str, Objective] = {row.name: row for family in FAMILIES for row in family.ROWS}
 
 

@@ -106,6 +106,43 @@ class Correlation(Metric):
         return Correlation(torch.stack([x.sum(), y.sum(), x @ x, y @ y, x @ y]), float(x.numel()))
 
 
+@dataclass(frozen=True)
+class Largest(Metric):
+    """The largest value seen; undefined where there was none."""
+
+    def __add__(self, other: Metric) -> Largest:
+        return Largest(max(float(self.total), float(other.total)), self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        return float(self.total) if float(self.count) else float("nan")
+
+    @staticmethod
+    def of(values: Tensor) -> Largest:
+        return Largest(float(values.max()) if len(values) else -math.inf, float(values.numel()))
+
+
+@dataclass(frozen=True)
+class ExplainedVariance(Metric):
+    """`1 - Var(R - v) / Var(R)` from the sums (R, RR, e, ee), e = R - v, which add; undefined where R is constant."""
+
+    def __add__(self, other: Metric) -> ExplainedVariance:
+        return ExplainedVariance(self.total + other.total, self.count + other.count)
+
+    @property
+    def mean(self) -> float:
+        r, rr, e, ee = torch.as_tensor(self.total).tolist()
+        n = float(self.count)
+        spread = n * rr - r * r
+        return 1 - (n * ee - e * e) / spread if spread > 1e-12 * n * rr else float("nan")
+
+    @staticmethod
+    def of_two(values: Tensor, returns: Tensor) -> ExplainedVariance:
+        """From predicted values and the returns that came."""
+        r, e = returns.detach().double(), (returns - values).detach().double()
+        return ExplainedVariance(torch.stack([r.sum(), r @ r, e.sum(), e @ e]), float(r.numel()))
+
+
 def half_ties(x: Tensor) -> Tensor:
     """1 where positive, 1/2 where zero, 0 where negative; not a number stays one."""
     return torch.where(x.isnan(), x, torch.heaviside(x, x.new_tensor(0.5)))
