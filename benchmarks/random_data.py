@@ -22,7 +22,7 @@ def make_tokenizer(vocabulary: int) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     words = {"</s>": END, "<pad>": PAD} | {f"w{i}": i for i in range(FIRST_WORD, vocabulary)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token=f"w{FIRST_WORD}"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     wrapped: Any = PreTrainedTokenizerFast
     return wrapped(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", model_max_length=1 << 20)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from burnish import canary, engine, model, reference, rewardmodel
+from burnish import canary, checkpoint, engine, model, reference, rewardmodel, trackers
 from burnish.config import Run
 from burnish.engine import Engine
 from burnish.errors import ConfigError, ModelError
@@ -40,6 +40,9 @@ class Trainer:
     running: State = field(default_factory=dict)  # running averages of objectives that keep some
     stop: list[int] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.writer = checkpoint.Writer(Path(self.run.run.dir), self.run.save.keep)
+
     @property
     def run(self) -> Run:
         return self.ready.run
@@ -52,6 +55,7 @@ class Trainer:
 def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | None) -> Trainer:
     """Load the weights, prove the layout, fetch the reference log-probs, make the optimiser."""
     config = ready.run
+    trackers.attach(config, log, shown.note)
     torch.manual_seed(config.seed)
     policy = _policy(ready, shown)
     text = policy.base.config.get_text_config()

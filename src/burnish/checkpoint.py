@@ -1,17 +1,30 @@
-"""Saving and finding checkpoints. A folder appears under its final name only when everything in it is on disk."""
+"""Saving and finding checkpoints. A folder appears under its final name only when everything in it is on disk.
+
+Tensors lie in torch's distributed checkpoint format, which any number of processes can read; what is not a tensor
+stands in `manifest.json`. Writing happens beside the run, from a copy: the next step does not wait for the disk.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Callable
+import threading
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load as load_dcp
+from torch.distributed.checkpoint.state_dict_saver import save as save_dcp
 
 from burnish.errors import StoreError
+
+MANIFEST = "manifest.json"
 
 
 def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
@@ -36,32 +49,90 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
         raise StoreError(f"the {what} could not be written to {target}: {error}{kept}. Free some space") from error
 
 
-def save(run_dir: Path, step: int, state: dict[str, Any], keep: int) -> Path:
-    """Write `checkpoints/step-N` and drop all but the newest `keep`."""
+class Writer:
+    """Writes `checkpoints/step-N` of a run in the background, one at a time, and drops all but the newest `keep`."""
 
-    def fill(folder: Path) -> None:
-        folder.mkdir(parents=True)
-        torch.save(state, folder / "state.pt")
-        (folder / "manifest.json").write_text(json.dumps({"step": step, "torch": torch.__version__}) + "\n")
+    def __init__(self, run_dir: Path, keep: int) -> None:
+        self.run_dir, self.keep = run_dir, keep
+        self._thread: threading.Thread | None = None
+        self._failed: StoreError | None = None
 
-    target = run_dir / "checkpoints" / f"step-{step}"
-    write_folder(target, fill, "checkpoint")
-    for folder in found(run_dir)[:-keep]:
-        shutil.rmtree(folder, ignore_errors=True)
-    return target
+    def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, wait: bool = False) -> Path:
+        """Copy everything now, write it while the run goes on; `wait`: until it is on disk.
+
+        Raises StoreError where this one (with `wait`), or the one before, could not be written.
+        """
+        self.join()
+        target = self.run_dir / "checkpoints" / f"step-{step}"
+        if (target / MANIFEST).exists():  # a run resumed from here and stopped again has nothing new to say
+            return target
+        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        self._thread = threading.Thread(target=self._write, args=(target, copies, dict(facts)), name="checkpoint")
+        self._thread.start()
+        if wait:
+            self.join()
+        return target
+
+    def join(self) -> None:
+        """Wait for what is being written. Raises StoreError where it failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+
+    def _write(self, target: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        def fill(folder: Path) -> None:
+            with warnings.catch_warnings():  # of one process, that it is one
+                warnings.simplefilter("ignore")
+                save_dcp(tensors, checkpoint_id=folder, no_dist=True)
+            (folder / MANIFEST).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+        try:
+            write_folder(target, fill, "checkpoint")
+            for folder in found(self.run_dir)[: -self.keep]:
+                shutil.rmtree(folder, ignore_errors=True)
+        except StoreError as error:
+            self._failed = error
+        except (Exception, CheckpointException) as error:  # a thread has nobody to raise to
+            self._failed = StoreError(f"the checkpoint could not be written to {target}: {error}")
 
 
 def found(run_dir: Path) -> list[Path]:
     """Whole checkpoints of a run, oldest first."""
-    folders = [
-        p for p in (run_dir / "checkpoints").glob("step-*") if (p / "manifest.json").exists() and "." not in p.name
-    ]
+    folders = [p for p in (run_dir / "checkpoints").glob("step-*") if (p / MANIFEST).exists() and "." not in p.name]
     return sorted(folders, key=lambda p: int(p.name.removeprefix("step-")))
 
 
-def load(folder: Path) -> dict[str, Any]:
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What stands in the manifest. Raises StoreError where it cannot be read."""
     try:
-        state: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError) as error:
+        facts: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise StoreError(f"{folder} cannot be read as a checkpoint: {error}") from error
-    return state
+    return facts
+
+
+def load(folder: Path, into: dict[str, Tensor]) -> None:
+    """Fill the tensors of `into`, by name and in place. Raises StoreError where they are not all there."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            load_dcp(into, checkpoint_id=folder, no_dist=True)
+    except (Exception, CheckpointException) as error:  # the latter gathers what happened on all ranks
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise StoreError(f"{folder} cannot be read as a checkpoint of this run: {reason}") from error
+
+
+def names(folder: Path) -> frozenset[str]:
+    """The tensors that a checkpoint holds. Raises StoreError where it cannot be read."""
+    try:
+        return frozenset(FileSystemReader(folder).read_metadata().state_dict_metadata)
+    except Exception as error:  # a damaged pickle raises anything
+        raise StoreError(f"{folder} cannot be read as a checkpoint: {error}") from error
+
+
+def empty_like(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Room for each tensor, on the CPU."""
+    return {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors.items()}

@@ -27,7 +27,7 @@ def quiet() -> None:
 
 @contextmanager
 def explained(run_dir: Path | None = None) -> Iterator[None]:
-    """Around a verb's work: an interruption is a sentence and 130, what nobody foresaw is saved and 1."""
+    """Around a verb: an interruption is a sentence and 130 (75: a cluster asked), the unforeseen is saved and 1."""
     try:
         yield
     except (BurnishError, BrokenPipeError):
@@ -35,7 +35,7 @@ def explained(run_dir: Path | None = None) -> Iterator[None]:
     except KeyboardInterrupt as stopped:
         saved = "; what was saved before is in the run's folder" if run_dir else ""
         typer.echo(f"burnish: {str(stopped) or f'stopped at once{saved}'}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(getattr(stopped, "exit_code", 130)) from None
     except Exception as error:
         if os.environ.get("BURNISH_DEBUG"):
             raise

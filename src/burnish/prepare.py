@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from burnish import model as models
-from burnish import objectives, render, tokens, views
+from burnish import objectives, render, tokens, trackers, views
 from burnish.audit import Auditor, audit
 from burnish.config import Run, lr_advice
 from burnish.errors import ConfigError, DataError, ModelError
@@ -34,6 +34,7 @@ class Prepared:
 
 def prepare(run: Run) -> Prepared:
     """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
+    trackers.named(run)
     recipe = recipe_of(run)
     models.require_model_dir(run.model.path)
     if run.reference.kind == "path":

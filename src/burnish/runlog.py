@@ -13,14 +13,17 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from burnish.config import Run, load, to_toml
 from burnish.errors import DataError, StoreError
 
-OURS = ("config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt")
+OURS = (
+    "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
+    "wandb",
+)  # fmt: skip
 
 
 def claim_run_dir(run: Run) -> Path:
@@ -68,7 +71,8 @@ def _spare_inputs(run: Run, folder: Path) -> None:
                 )
 
 
-HARMLESS = ("run", "save", "eval", "log", "engine")  # tables that may change when a run goes on
+HARMLESS = ("run", "save", "eval", "log", "engine")  # tables that may change when a run goes on, but for:
+HARMFUL = ("engine.products",)  # it changes results
 
 
 def refuse_resume(run: Run) -> None:
@@ -79,9 +83,9 @@ def refuse_resume(run: Run) -> None:
         changed = [
             f"{table}.{key}" if isinstance(value, dict) else table
             for table, value in now.items()
-            if table not in HARMLESS
             for key in (value if isinstance(value, dict) else [table])
-            if (value[key] if isinstance(value, dict) else value)
+            if (table not in HARMLESS or f"{table}.{key}" in HARMFUL)
+            and (value[key] if isinstance(value, dict) else value)
             != (before[table].get(key) if isinstance(value, dict) else before[table])
         ]
         if changed:
@@ -95,6 +99,14 @@ def refuse_resume(run: Run) -> None:
         )
 
 
+class Listener(Protocol):
+    """Hears of every record once it is written, and of the log's end. It must not raise, and not wait for long."""
+
+    def __call__(self, record: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RunLog:
     """Appends records to `log.jsonl`. A log that cannot be written raises StoreError at once.
 
@@ -103,6 +115,7 @@ class RunLog:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "log.jsonl"
+        self.listeners: list[Listener] = []
         try:
             _drop_cut_line(self.path)
             self._stream = self._open()
@@ -116,7 +129,11 @@ class RunLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        try:
+            for listener in self.listeners:
+                listener.close()
+        finally:
+            self._stream.close()
 
     def append(self, record: str, **fields: Any) -> None:
         line = {"record": record, "time": round(time.time(), 3), **{k: _plain(v) for k, v in fields.items()}}
@@ -126,6 +143,8 @@ class RunLog:
                 self._stream.flush()
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror}. Free some space") from error
+        for listener in self.listeners:
+            listener(line)
 
     def cut_after(self, step: int) -> None:
         """Drop what was recorded after `step`, so that a resumed run repeats no record."""

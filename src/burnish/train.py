@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish import checkpoint, model, rewardmodel, selfcheck
+from burnish import checkpoint, model, rewardmodel, selfcheck, state
 from burnish.build import Trainer, build
 from burnish.config import Run
 from burnish.engine import scalar_scores, token_scores
@@ -23,7 +23,7 @@ from burnish.group import EncodedGroup
 from burnish.pack import offsets
 from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
-from burnish.reference import Live, Stored
+from burnish.reference import Stored
 from burnish.runlog import RunLog, claim_run_dir, refuse_resume
 from burnish.schedule import learning_rate
 from burnish.scoring import rewards
@@ -33,8 +33,15 @@ from burnish.tensors import Losses, Metric, PackedBatch, ScalarScores, TokenScor
 ABOUT_GROUPS = 512  # groups whose answers say where a reward model's rewards lie
 
 
+PREEMPTED = 75  # exit code after SIGTERM and SIGUSR1: not done, to be started again with run.resume=true
+
+
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, after the step was finished and saved; the message says how to go on."""
+    """Asked to stop, after the step was finished and saved; the message says how to go on."""
+
+    def __init__(self, message: str, asked: int) -> None:
+        super().__init__(message)
+        self.exit_code = 130 if asked == signal.SIGINT else PREEMPTED
 
 
 def run(config: Run, *, progress: bool | None = None) -> Path:
@@ -50,7 +57,7 @@ def run(config: Run, *, progress: bool | None = None) -> Path:
         for line in ready.lines:
             shown.note(line)
         trainer = build(ready, log, shown, steps, end)
-        first = resume(trainer) if config.run.resume else 0
+        first = state.resume(trainer) if config.run.resume else 0
         log.append("run", objective=ready.loss.name, steps=steps, first_step=first, notes=ready.lines)
         if first == 0:
             for line in selfcheck.at_start(trainer.engine, trainer.reference, ready, trainer.groups(0)):
@@ -213,47 +220,21 @@ def after_step(trainer: Trainer, done: int) -> None:
     if trainer.ready.evaluation and (last or (config.eval.every and done % config.eval.every == 0)):
         evaluate(trainer, done)
     if trainer.stop and not last:
-        where = save_state(trainer, done)
+        where = state.save(trainer, done, wait=True)
         raise Interrupted(
             f"stopped after step {done} of {trainer.steps}, as asked; saved in {where}. "
-            f"Go on with: burnish train {config.run.dir}/config.toml run.resume=true"
+            f"Go on with: burnish train {config.run.dir}/config.toml run.resume=true",
+            trainer.stop[0],
         )
     if config.save.every and done % config.save.every == 0 and not last:
-        save_state(trainer, done)
-
-
-def save_state(trainer: Trainer, done: int) -> Path:
-    state = {"step": done, "weights": trainer.masters.state(), "optimizer": trainer.optimizer.state_dict()}
-    state["random"] = torch.get_rng_state()  # adapter dropout draws from it
-    state["running"] = trainer.running
-    state["reference"] = {} if trainer.reference is None else trainer.reference.state()
-    return checkpoint.save(Path(trainer.run.run.dir), done, state, trainer.run.save.keep)
-
-
-def resume(trainer: Trainer) -> int:
-    """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0."""
-    folders = checkpoint.found(Path(trainer.run.run.dir))
-    if not folders:
-        trainer.log.cut_after(0)
-        trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
-        return 0
-    state = checkpoint.load(folders[-1])
-    trainer.masters.load(state["weights"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"])
-    trainer.running = state["running"]
-    if isinstance(trainer.reference, Live):
-        trainer.reference.load(state["reference"])
-    trainer.log.cut_after(int(state["step"]))
-    trainer.progress.note(f"resumed after step {state['step']} from {folders[-1]}")
-    return int(state["step"])
+        state.save(trainer, done)
 
 
 def refuse_step(trainer: Trainer, step: int, groups: Sequence[EncodedGroup], what: str) -> None:
     """A number that is not finite: nothing is updated, what was done is kept, and the groups are named."""
     trainer.optimizer.zero_grad(set_to_none=True)
     names = ", ".join((g.where or g.id) for g in groups[:8]) + (", ..." if len(groups) > 8 else "")
-    where = f" The weights after step {step} are in {save_state(trainer, step)}." if step else ""
+    where = f" The weights after step {step} are in {state.save(trainer, step, wait=True)}." if step else ""
     raise TrainingError(
         f"step {step + 1}: {what}, in a microbatch with the groups {names}. Nothing was updated.{where} "
         "Look at these rows; if they are sound, lower optim.lr"
@@ -272,7 +253,7 @@ def finish(trainer: Trainer) -> None:
 
     sample = (trainer.ready.evaluation or trainer.ready.train)[:ABOUT_GROUPS]
     found = rewards(trainer.engine, sample) if trainer.engine.policy.scalar else []
-    last = save_state(trainer, trainer.steps)  # a full disk or an impatient user must not cost the run
+    last = state.save(trainer, trainer.steps, wait=True)  # a full disk or an impatient user must not cost the run
     checkpoint.write_folder(folder / "model", fill, "model")
     shutil.rmtree(last, ignore_errors=True)
     trainer.log.append("end", step=trainer.steps)
@@ -289,7 +270,7 @@ def _moved(metrics: dict[str, float]) -> bool:
 
 @contextmanager
 def _finish_step_on_interrupt(stop: list[int]) -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM asks the loop to stop after the step; the second one interrupts at once."""
+    """The first Ctrl-C, SIGTERM or SIGUSR1 asks the loop to stop after the step; a second one interrupts at once."""
 
     def ask(number: int, frame: Any) -> None:
         if stop:
@@ -297,7 +278,7 @@ def _finish_step_on_interrupt(stop: list[int]) -> Iterator[None]:
         stop.append(number)
 
     try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     except ValueError:  # not the main thread: no signals reach us
         yield
         return

@@ -120,6 +120,23 @@ def test_against_length_is_the_difference_on_the_same_pairs() -> None:
     assert row["value"] >= 0.5 and row["prefers"] == ("longer" if sign > 0 else "shorter")
 
 
+def test_against_length_by_hand_where_the_shorter_wins() -> None:
+    """Weights 3, 1, 1: the shorter answer is right in 4/5; the scorer in 3/5; the difference is (0 - 1 + 0) / 5."""
+    groups = [
+        group({"a": rewards}, [(0, 1, weight)], prompt=str(weight) + str(rewards), lengths=lengths)
+        for rewards, weight, lengths in (
+            ((1.0, 0.0), 3.0, (2, 9)),
+            ((0.0, 1.0), 1.0, (2, 9)),
+            ((0.0, 1.0), 1.0, (9, 2)),
+        )
+    ]
+    found = accuracy(groups, columns(groups)[1], probe=False)
+    assert found is not None
+    row = found["against_length"]
+    assert (row["prefers"], row["value"]) == ("shorter", pytest.approx(0.8))
+    assert row["by"]["a"]["value"] == pytest.approx(-0.2)
+
+
 def test_the_bag_of_words_reads_the_same_pairs() -> None:
     rng = np.random.default_rng(1)
     groups = [
@@ -133,6 +150,14 @@ def test_the_bag_of_words_reads_the_same_pairs() -> None:
     assert found["bag_of_words"]["by"]["a"] == pytest.approx(0.75 + 0.25 / 2) and found["bag_of_words"]["pairs"] == 100
     few = accuracy(groups[:20], columns(groups[:20])[1])
     assert few is not None and few["bag_of_words"] is None
+
+
+def test_the_bag_of_words_reads_a_sample_of_many_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("burnish.report.accuracy.SAMPLE", 80)
+    scored = world(90, paired=1.0)
+    groups = list(scored.groups)
+    found = accuracy(groups, columns(groups, "rm-1")[1])
+    assert found is not None and found["all"]["pairs"] == 90 and found["bag_of_words"]["pairs"] == 80
 
 
 def test_spread_by_hand() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from burnish.stats import clustered_correlation, clustered_mean, clustered_share, t95
+from burnish.stats import clustered_correlation, clustered_mean, clustered_share, t95, wilson
 
 
 def test_a_clustered_mean_by_hand() -> None:
@@ -52,6 +52,15 @@ def test_a_share_of_equal_weights_does_not_depend_on_them() -> None:
     outcomes = np.array([1.0, 0.0, 1.0, 1.0, 0.5])
     plain, weighted = (clustered_share(outcomes, np.arange(5), w) for w in (None, np.full(5, 0.25)))
     assert (plain.value, plain.low, plain.high) == pytest.approx((weighted.value, weighted.low, weighted.high))
+
+
+def test_a_share_claims_no_more_trials_than_its_weights_are_worth() -> None:
+    """Right and wrong cancel within every prompt but one: the interval is still that of (sum w)^2 / sum w^2 trials."""
+    outcomes, clusters = np.tile([1.0, 0.0], 50), np.repeat(np.arange(50), 2)
+    outcomes[:2] = 1
+    weights = np.tile([2.0, 2.0, 1.0, 1.0], 25)
+    found = clustered_share(outcomes, clusters, weights)
+    assert (found.low, found.high) == pytest.approx(wilson(found.value, 150**2 / 250))
 
 
 def test_what_cannot_be_known_is_not_a_number() -> None:

@@ -174,6 +174,7 @@ class RunConfig(Table):
 
 class LogConfig(Table):
     completions: bool = key(True, "record every completion's numbers, from which later diagnostics are drawn")
+    to: str | list[str] = key([], "trackers told of steps and evaluations: tensorboard, wandb, trackio, mlflow")
 
 
 class Run(Table):

@@ -9,16 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from burnish import __version__
-from burnish.report.accuracy import accuracy
-from burnish.report.advice import advice
-from burnish.report.bestofn import best_of_n
-from burnish.report.beyond import beyond_training
-from burnish.report.calibration import calibration
+from burnish.report import accuracy, advice, bestofn, beyond, calibration, ensemble, spread
+from burnish.report import probes as form
 from burnish.report.columns import Answers, Pairs
-from burnish.report.ensemble import disagreement
-from burnish.report.probes import ORDER, probed
 from burnish.report.records import Probed, Scored, ScoredGroup, Scorer, read, refuse, write
-from burnish.report.spread import length_correlation, spread
 
 __all__ = ["Probed", "Scored", "ScoredGroup", "Scorer", "read", "report", "write"]
 
@@ -47,20 +41,20 @@ def report(
         "prompts": int(answers.prompts.max(initial=-1)) + 1,
         "pairs": len(pairs),
         "scorers": [_described(scorer) for scorer in scorers],
-        "accuracy": accuracy(scored.groups, pairs, probe=words),
+        "accuracy": accuracy.accuracy(scored.groups, pairs, probe=words),
         "calibration": {
-            name: calibration(margins, pairs.prompts, pairs.weights) if len(pairs) else None
+            name: calibration.calibration(margins, pairs.prompts, pairs.weights) if len(pairs) else None
             for name, margins in pairs.margins.items()
         },
-        "length_correlation": length_correlation(answers),
-        "spread": spread(answers, levels={scorer.name: scorer.kind != "implicit" for scorer in scorers}),
-        "best_of_n": best_of_n(answers),
-        "beyond_training": beyond_training(answers, pairs, scored.trained_on),
-        "probes": probed(answers, pairs, scored.probes),
-        "order": ORDER,
-        "ensembles": disagreement(answers, pairs, scorers),
+        "length_correlation": spread.length_correlation(answers),
+        "spread": spread.spread(answers, levels={scorer.name: scorer.kind != "implicit" for scorer in scorers}),
+        "best_of_n": bestofn.best_of_n(answers),
+        "beyond_training": beyond.beyond_training(answers, pairs, scored.trained_on),
+        "probes": form.probed(answers, pairs, scored.probes),
+        "order": form.ORDER,
+        "ensembles": ensemble.disagreement(answers, pairs, scorers),
     }
-    return {**found, "advice": advice(found, scorers)}
+    return {**found, "advice": advice.advice(found, scorers)}
 
 
 def _described(scorer: Scorer) -> Mapping[str, Any]:

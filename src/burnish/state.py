@@ -1,0 +1,103 @@
+"""Everything of a run that changes from step to step: gathered for a checkpoint, and put back from one, to the bit.
+
+The rest is a function of the configuration and of the step: the order of the data, the learning rate, what is drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish import __version__, checkpoint
+from burnish.build import Trainer
+from burnish.config import to_toml
+from burnish.errors import StoreError
+from burnish.group import EncodedGroup
+from burnish.reference import Live
+
+
+def tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """Float32 weights, AdamW's moments, a reference that moves, and torch's random state, each under its own name."""
+    found = {f"weights/{name}": tensor for name, tensor in trainer.masters.state().items()}
+    for name, parameter in zip(trainer.masters.names, trainer.masters.parameters, strict=True):
+        for moment, value in trainer.optimizer.state.get(parameter, {}).items():
+            found[f"optimizer/{name}/{moment}"] = value
+    if isinstance(trainer.reference, Live):
+        found |= {f"reference/{name}": tensor for name, tensor in trainer.reference.state().items()}
+    found["random"] = torch.get_rng_state()  # an adapter's dropout draws from it
+    return found
+
+
+def facts(trainer: Trainer, done: int) -> dict[str, Any]:
+    """What is no tensor, and what says which run this is."""
+    return {
+        "step": done,
+        "seed": trainer.run.seed,
+        "running": trainer.running,
+        "moved": trainer.moved,
+        "world_size": 1,
+        "data": fingerprint(trainer.ready.train),
+        "versions": {"burnish": __version__, "torch": torch.__version__},
+        "config": to_toml(trainer.run),
+    }
+
+
+def save(trainer: Trainer, done: int, *, wait: bool = False) -> Path:
+    """Write the checkpoint of `done` steps; returns its folder. Raises StoreError."""
+    return trainer.writer.save(done, tensors(trainer), facts(trainer, done), wait=wait)
+
+
+def resume(trainer: Trainer) -> int:
+    """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0."""
+    folders = checkpoint.found(Path(trainer.run.run.dir))
+    if not folders:
+        trainer.log.cut_after(0)
+        trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
+        return 0
+    told = checkpoint.facts_of(folders[-1])
+    if told["data"] != fingerprint(trainer.ready.train):
+        raise StoreError(
+            f"run.resume: the training data is not what it was when {folders[-1]} was written (its groups, their order "
+            "or their tokens changed); name another run.dir, or put the data back"
+        )
+    _restore(trainer, folders[-1])
+    trainer.running = told["running"]
+    trainer.moved = told["moved"]
+    trainer.log.cut_after(int(told["step"]))
+    trainer.progress.note(f"resumed after step {told['step']} from {folders[-1]}")
+    return int(told["step"])
+
+
+@torch.no_grad()
+def _restore(trainer: Trainer, folder: Path) -> None:
+    stored = checkpoint.names(folder)
+    for name, parameter in zip(trainer.masters.names, trainer.masters.parameters, strict=True):
+        if f"optimizer/{name}/step" in stored:  # a weight that no gradient has reached has no moments
+            state = trainer.optimizer.state[parameter]
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+    own = tensors(trainer)
+    read = checkpoint.empty_like(own)
+    checkpoint.load(folder, read)
+    for name, tensor in own.items():
+        if name != "random":
+            tensor.copy_(read[name])
+    trainer.masters.publish()
+    if isinstance(trainer.reference, Live):
+        trainer.reference.load(
+            {name.removeprefix("reference/"): t for name, t in read.items() if name.startswith("reference/")}
+        )
+    torch.set_rng_state(read["random"])
+
+
+def fingerprint(groups: Sequence[EncodedGroup]) -> str:
+    """Hash of the training groups in token space, in order."""
+    digest = hashlib.sha256()
+    for group in groups:
+        digest.update(repr((group.prompt_ids, group.completion_ids, group.feedback)).encode())
+    return digest.hexdigest()[:32]

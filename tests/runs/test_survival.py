@@ -1,0 +1,221 @@
+"""Runs that die go on to the bit: killed at any moment, pre-empted, stopped with nothing on disk, changed meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from burnish import checkpoint, cli, state
+from burnish.build import Trainer
+from burnish.errors import StoreError
+from burnish.runlog import read
+from tests.runs.test_runs import burnish, rows
+from tests.zoo import save_model_dir
+
+SETTINGS = [
+    "model.dtype=float32", "optim.lr=1e-3", "optim.groups_per_step=4", "optim.steps=40", "save.every=3", "save.keep=2",
+    "engine.threads=1",
+]  # fmt: skip
+KINDS = {
+    "dpo": [],
+    "ema": ["reference.update=ema", "reference.alpha=0.2"],
+    "beta_dpo": ["objective.name=beta_dpo"],
+    "bfloat16": ["model.dtype=bfloat16"],
+    "dropout": ["adapter.kind=lora", "adapter.rank=4", "adapter.dropout=0.1"],
+}
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model_dir(tmp_path_factory.mktemp("model") / "llama", "llama", "plain")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
+    return path
+
+
+def started(*arguments: str) -> int:
+    """The command line in a process of its own; returns its number."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, 1)
+        os.dup2(quiet, 2)
+        cli.main(list(arguments))
+    except SystemExit as left:
+        code = int(left.code or 0)
+    finally:
+        os._exit(code)
+
+
+def ended(child: int) -> int:
+    """Its exit code; negative: the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def steps_done(out: Path) -> int:
+    """How many steps the log of a run tells of; it may be growing."""
+    return sum(r["record"] == "step" for r in read(out)) if (out / "log.jsonl").exists() else 0
+
+
+def outcome(out: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """Step records without what clocks say, and the final weights."""
+    steps = [r for r in read(out) if r["record"] == "step"]
+    told = [{k: v for k, v in r.items() if k not in ("time", "seconds")} for r in steps]
+    if (out / "model" / "adapter_config.json").exists():
+        from safetensors.torch import load_file
+
+        return told, load_file(out / "model" / "adapter_model.safetensors")
+    return told, AutoModelForCausalLM.from_pretrained(out / "model").state_dict()
+
+
+def same(left: Path, right: Path) -> None:
+    ours, theirs = outcome(left), outcome(right)
+    assert ours[0] == theirs[0] and [r["step"] for r in ours[0]] == list(range(1, 41))
+    assert ours[1].keys() == theirs[1].keys()
+    assert all(torch.equal(ours[1][name], theirs[1][name]) for name in ours[1])
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_killed_at_any_moment_it_goes_on_to_the_bit(kind: str, model_dir: Path, data: Path, tmp_path: Path) -> None:
+    places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, *KINDS[kind]]
+    assert burnish("train", *places, f"run.dir={tmp_path / 'whole'}") == 0
+    draw, broken, kills = random.Random(kind), tmp_path / "broken", 0
+    for target in (0, *sorted(draw.sample(range(2, 36), 4)), 1000):  # while it starts, after some steps, never
+        resume = ["run.resume=true"] if (broken / "config.toml").exists() else []
+        child = started("train", *places, f"run.dir={broken}", *resume)
+        if target < 1000:
+            while target and steps_done(broken) < target:
+                time.sleep(0.002)
+            time.sleep(draw.uniform(0, 0.03 if target else 0.3))
+            os.kill(child, signal.SIGKILL)
+        code = ended(child)
+        kills += code == -signal.SIGKILL
+    assert code == 0 and kills >= 4
+    same(broken, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_says_so_by_its_code(
+    number: signal.Signals, model_dir: Path, data: Path, tmp_path: Path
+) -> None:
+    places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, "save.every=1000"]
+    assert burnish("train", *places, f"run.dir={tmp_path / 'whole'}") == 0
+    out = tmp_path / "run"
+    child = started("train", *places, f"run.dir={out}")
+    while not steps_done(out):
+        time.sleep(0.005)
+    os.kill(child, number)
+    assert ended(child) == (130 if number == signal.SIGINT else 75)
+    (last,) = checkpoint.found(out)
+    done = checkpoint.facts_of(last)["step"]
+    assert 1 <= done < 40
+    assert ended(started("train", *places, f"run.dir={out}", "run.resume=true")) == 0
+    same(out, tmp_path / "whole")
+
+
+def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Path, tmp_path: Path) -> None:
+    """A new field of the trainer must be named here: as saved, or as a function of configuration and step."""
+    saved = {"masters", "optimizer", "reference", "running", "moved"}
+    derived = {"ready", "engine", "log", "progress", "steps", "end", "stop"}
+    assert {f.name for f in dataclasses.fields(Trainer)} == saved | derived
+    places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, *KINDS["ema"], "optim.steps=4"]
+    kept = tmp_path / "run"
+    child = started("train", *places, f"run.dir={kept}", "save.every=2")
+    assert ended(child) == 0
+    (folder,) = checkpoint.found(kept)
+    names = checkpoint.names(folder)
+    weights = {name.removeprefix("weights/") for name in names if name.startswith("weights/")}
+    assert weights and "random" in names
+    for name in weights:
+        assert {f"optimizer/{name}/{m}" for m in ("step", "exp_avg", "exp_avg_sq")} | {f"reference/{name}"} <= names
+    facts = checkpoint.facts_of(folder)
+    assert facts["step"] == 2 and {"seed", "running", "moved", "world_size", "data", "versions", "config"} <= set(facts)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("optim.lr=2e-3", "optim.lr would differ"),
+        ("objective.beta=0.5", "objective would differ"),
+        ("seed=4", "seed would differ"),
+        ("engine.products=medium", "engine.products would differ"),
+        ("data", "not what it was"),
+    ],
+)
+def test_a_run_that_was_changed_meanwhile_is_refused(
+    changed: str, told: str, model_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, f"run.dir={tmp_path / 'run'}"]
+    child = started("train", *places, "save.every=1")
+    while not checkpoint.found(tmp_path / "run"):
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    ended(child)
+    if changed == "data":
+        text = data.read_text()
+        data.write_text(text.replace("indeed", "in fact"))
+    more = [] if changed == "data" else [changed]
+    assert burnish("train", *places, "run.resume=true", *more) == 2
+    assert told in capsys.readouterr().err
+    if changed != "data":  # and what does not matter may change
+        harmless = ["save.every=50", "engine.token_budget=64", "log.completions=false"]
+        assert burnish("train", *places, "run.resume=true", *harmless) == 0
+
+
+def test_a_full_disk_in_the_background_is_told_at_the_next_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = checkpoint.Writer(tmp_path, keep=2)
+    writer.save(1, {"a": torch.ones(3)}, {"step": 1}, wait=True)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_dcp", full)
+    writer.save(2, {"a": torch.ones(3)}, {"step": 2})
+    with pytest.raises(StoreError, match="No space left"):
+        writer.join()
+    assert [p.name for p in checkpoint.found(tmp_path)] == ["step-1"]
+
+
+def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:
+    """The run goes on while the copy is written."""
+    writer, weight = checkpoint.Writer(tmp_path, keep=1), torch.arange(4.0)
+    writer.save(1, {"a": weight}, {"step": 1})
+    weight.zero_()
+    writer.join()
+    into = {"a": torch.empty(4)}
+    checkpoint.load(tmp_path / "checkpoints" / "step-1", into)
+    assert into["a"].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
+    checkpoint.Writer(tmp_path, keep=1).save(1, {"a": torch.ones(3)}, {"step": 1}, wait=True)
+    folder = tmp_path / "checkpoints" / "step-1"
+    with pytest.raises(StoreError, match="cannot be read"):
+        checkpoint.load(folder, {"b": torch.empty(3)})
+    for file in folder.glob("*.distcp"):
+        file.write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be read"):
+        checkpoint.load(folder, {"a": torch.empty(3)})
+    (folder / ".metadata").write_bytes(b"no")
+    with pytest.raises(StoreError, match="cannot be read"):
+        checkpoint.names(folder)
+    assert state.fingerprint([]) != ""
