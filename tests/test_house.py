@@ -57,7 +57,7 @@ FLOORS = [
     ["objectives.row"],
     ["objectives.rows"],
     ["objectives"],
-    ["feedback"],
+    ["feedback", "explain"],
     ["attention", "logprob", "loss", "checkpoint", "adapters", "norms"],
     ["divergence"],
     ["model", "masters", "store"],
@@ -74,7 +74,7 @@ FLOORS = [
     ["ensemble"],
     ["lab"],
     ["cli_frame"],
-    ["cli_data", "cli_report"],
+    ["cli_data", "cli_report", "cli_objectives"],
     ["cli"],
     ["__main__"],
 ]

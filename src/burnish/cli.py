@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from burnish import __version__, cli_data, cli_report
+from burnish import __version__, cli_data, cli_objectives, cli_report
 from burnish import config as configuration
 from burnish.cli_frame import explained, quiet, report_unforeseen
 from burnish.errors import BurnishError
@@ -24,6 +24,7 @@ lab_app = typer.Typer(no_args_is_help=True, help="The built-in world of flash ca
 app.add_typer(lab_app, name="lab")
 cli_data.register(app)
 cli_report.register(app)
+cli_objectives.register(app)
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
 

@@ -1,0 +1,146 @@
+"""The table of objectives in words: for a terminal, for one name, and as the page in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, get_args, get_origin
+
+from burnish.objectives import TABLE, Objective
+
+VIEWS = {
+    "winners": "answers worth imitating",
+    "pairs": "pairs: one answer better than another",
+    "lists": "ranked groups: two or more answers with scores or an order",
+    "labels": "single answers, each with a yes or a no",
+    "rollouts": "answers that the policy samples itself (not trained by `burnish train` yet)",
+}
+NEEDS = {
+    "reference": "a reference's log-probs",
+    "step": "a first pass over the step, without gradient",
+    "mismatched": "log-probs of answers under other prompts",
+    "square": "log sum_v p(v)^2 at every token, from the output head",
+    "kl": "the KL over the vocabulary at every token, so a reference in memory",
+    "draws": "token positions drawn by (seed, step, pair)",
+    "scalar": "a scalar head: it trains a reward model",
+}
+EFFECTS = (
+    "P1, shorter answers have the higher sums",
+    "P2, longer answers weigh more",
+    "P3, it learns the raters' taste in length",
+)
+INTRODUCTION = """# Objectives
+
+<!-- made from the table by `burnish objectives --markdown > docs/objectives.md` -->
+
+An objective is one short function of log-probs, shaped like its equation. `objective.name` chooses it; its settings
+stand beside it (`objective.beta`, ...), and a name with nothing else is the paper's algorithm. The functions are in
+`src/burnish/objectives/`, and `burnish objectives NAME` tells one in the terminal.
+
+## Notation
+
+p_t is the policy's log-prob of a token, q_t the reference's. S is the sum of p_t over an answer, n its number of
+tokens, S hat = S/n. The log-ratio of an answer is the sum of p_t - q_t: a for the chosen (w), b for the rejected
+one (l), D = a - b. A hat divides by the answer's own n. z = beta D, u = s(-z), s the logistic function, sg() holds
+a value without gradient, r_i = beta times the log-ratio of answer i, h the log-ratio of a single answer. The
+gradient of a sum-type objective is one number for all tokens of an answer, of a mean-type one that number divided
+by n.
+
+## Three ways in which length leaks in
+
+* **P1.** Sums of log-probs fall with length, so the shorter answer of a pair looks better: from the first step
+  without a reference, and as the policy drifts with one.
+* **P2.** One coefficient on every token makes long answers weigh more in the gradient.
+* **P3.** The labels themselves prefer a length, and no formula can tell that from quality.
+
+## Several at once, and a reference that moves
+
+    [[objective]]
+    name = "dpo"
+    [[objective]]
+    name = "sft"
+    weight = 0.2
+
+is the weighted sum; each part's loss is logged as `loss/NAME`. `reference.update = "soft"` (or `"hard"`) moves the
+reference towards (or onto) the policy every `reference.every` steps (TR-DPO, arXiv 2404.09656), `"ema"` after every
+step.
+"""
+
+
+def overview() -> Iterator[tuple[str, list[Objective]]]:
+    """(what they learn from, the rows) for each kind of feedback, in the order of the table."""
+    for view, words in VIEWS.items():
+        rows = [row for row in TABLE.values() if row.view == view]
+        if rows:
+            yield words, rows
+
+
+def defaults(row: Objective) -> str:
+    """`beta = 0.1, label_smoothing = 0`, or "no settings"."""
+    return ", ".join(f"{name} = {_shown(default)}" for name, (_, default) in row.parameters().items()) or "no settings"
+
+
+def explained(row: Objective) -> list[tuple[str, str]]:
+    """One objective as (heading, text) pairs, in reading order."""
+    low, high = row.lr_range
+    told = [
+        ("what", row.summary),
+        ("loss", row.formula),
+        ("gradient", row.gradient),
+        ("learns from", VIEWS[row.view]),
+        ("needs", "; ".join(words for need, words in NEEDS.items() if need in row.needs) or "nothing but the policy"),
+        ("settings", "; ".join(_setting(row, name) for name in row.parameters()) or "none"),
+        ("learning rate", f"published for full training: {low:g} to {high:g}; about ten times that for adapters"),
+        ("length", "; ".join(f"{what}: {how}" for what, how in zip(EFFECTS, row.length_effects, strict=True))),
+        ("from", row.source + (f", https://arxiv.org/abs/{row.paper}" if row.paper[:1].isdigit() else "")),
+    ]
+    return told
+
+
+def snippet(row: Objective) -> str:
+    """TOML to paste, with every default in its place."""
+    lines = ["[objective]", f'name = "{row.name}"']
+    for name, (_, default) in row.parameters().items():
+        value = f'"{default}"' if isinstance(default, str) else _shown(default)
+        lines.append(f"# {name} is unset" if default is None else f"{name} = {value}")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The documentation's page: introduction, table, and every objective."""
+    parts = [INTRODUCTION]
+    for words, rows in overview():
+        parts.append(f"## Learning from {words}\n")
+        parts.append("| name | in a sentence | beta | length: P1, P2, P3 |\n|---|---|---|---|")
+        for row in rows:
+            effects = "; ".join(row.length_effects)
+            parts.append(f"| [`{row.name}`](#{row.name}) | {row.summary} | {row.beta_unit or 'none'} | {effects} |")
+        parts.append("")
+        parts += [section(row) for row in rows]
+    return "\n".join(parts)
+
+
+def section(row: Objective) -> str:
+    """One objective in the documentation."""
+    code = {"loss", "gradient"}
+    lines = [f"### {row.name}\n", f"{row.summary}\n"]
+    lines += [
+        f"* **{name}:** {f'`{text}`' if name in code else text}" for name, text in explained(row) if name != "what"
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _setting(row: Objective, name: str) -> str:
+    kind, default = row.parameters()[name]
+    choices = get_args(kind) if get_origin(kind) is not None else ()
+    words = [x for x in choices if isinstance(x, str)]
+    unit = row.beta_unit if name in ("beta", "tau", "beta0") else ""
+    more = ", ".join(filter(None, [" | ".join(words), unit]))
+    return f"{name} = {_shown(default)}" + (f" ({more})" if more else "")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "unset"
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
