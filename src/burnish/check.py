@@ -104,7 +104,7 @@ def starts_at_closed_form(engine: Engine, ready: Prepared, groups: Sequence[Enco
 
 def at_rest(ready: Prepared, groups: Sequence[EncodedGroup], like: Tensor) -> StepSums | None:
     """The whole step's sums where policy = reference, held fixed, for objectives that ask for them."""
-    if not ready.loss.needs("step"):
+    if not ready.loss.needs("step") and not ready.loss.needs("mismatched"):
         return None
     lengths = torch.tensor([len(ids) for group in groups for ids in group.completion_ids], device=like.device)
     zeros = like.new_zeros(len(lengths))

@@ -22,12 +22,12 @@ View = Pairs | Lists | Singles
 @dataclass(frozen=True)
 class StepSums:
     """What a first pass found: summed log-probs of every completion of the step, in the step's order, and log-ratios
-    of mismatched answers."""
+    of mismatched answers; each empty where no objective asks."""
 
     policy: Tensor  # [completions of the step]
     reference: Tensor
     lengths: Tensor
-    mismatched: Tensor  # [mismatched answers], empty for objectives that do not ask
+    mismatched: Tensor  # [mismatched answers]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def view_of(objective: Objective, batch: PackedBatch, scores: TokenScores | Scal
     if objective.view == "lists":
         return _lists(groups, device, kind)
     if objective.view == "labels":
-        return _labels(groups, step, device)
+        return _labels(groups, step, device, whole="step" in objective.needs)
     return _winners(groups, device)
 
 
@@ -62,6 +62,7 @@ def _pairs(
     triples = numbered(here)
     counts = [0, *np.cumsum([len(pair_view(group)) for group in step.groups]).tolist()]
     place = [k for i in members for k in range(counts[i], counts[i + 1])]
+    whole = "step" in objective.needs
     known = [value for group in here for value in margins(group)]
     margin = torch.tensor(known, dtype=kind, device=device) if len(known) == len(triples) else None
     return Pairs(
@@ -69,8 +70,8 @@ def _pairs(
         torch.tensor([t[1] for t in triples], dtype=torch.long, device=device),
         torch.tensor([t[2] for t in triples], dtype=kind, device=device),
         mean_length=_mean_length(step.groups),
-        step=None if step.sums is None else pair_sums(step.groups, step.sums),
-        place=None if step.sums is None else torch.tensor(place, dtype=torch.long, device=device),
+        step=pair_sums(step.groups, step.sums) if whole and step.sums is not None else None,
+        place=torch.tensor(place, dtype=torch.long, device=device) if whole and step.sums is not None else None,
         # the data's scores as log-odds, which is what a Bradley-Terry model of the raters makes of them
         wins=None if margin is None else (margin.sigmoid(), (-margin).sigmoid()),
         margin=margin,
@@ -126,12 +127,13 @@ def _lists(groups: Sequence[EncodedGroup], device: torch.device, kind: torch.dty
     )
 
 
-def _labels(groups: Sequence[EncodedGroup], step: Step, device: torch.device) -> Singles:
+def _labels(groups: Sequence[EncodedGroup], step: Step, device: torch.device, *, whole: bool) -> Singles:
+    """`whole`: with the log-ratios of all answers of the step, where a first pass found them."""
     index, desirable = _labelled(groups, device)
     if step.sums is None:
         return Singles(index, desirable)
     sums = step.sums
-    every, labels = _labelled(step.groups, sums.policy.device)
+    every, labels = _labelled(step.groups if whole else (), sums.policy.device)
     return Singles(index, desirable, SingleSums((sums.policy - sums.reference)[every], labels, sums.mismatched))
 
 

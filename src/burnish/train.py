@@ -128,16 +128,15 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
 
 @torch.no_grad()
 def first_pass(trainer: Trainer, groups: Sequence[EncodedGroup]) -> StepSums | None:
-    """Summed log-probs of the whole step, for an objective that needs them before its first loss; else None."""
-    recipe = trainer.ready.loss
-    if not recipe.needs("step"):
+    """Sums over the whole step, for an objective that needs them before its first loss; else None. Only what is asked
+    for is computed: KTO wants mismatched answers alone."""
+    needs = trainer.ready.loss.needs
+    if not needs("step") and not needs("mismatched"):
         return None
-    sides = [
-        summed(trainer, list(groups)),
-        summed(trainer, mismatched(groups, trainer.ready.train) if recipe.needs("mismatched") else []),
-    ]
-    (policy, stored), (other, other_stored) = sides
-    lengths = torch.tensor([len(ids) for group in groups for ids in group.completion_ids], device=policy.device)
+    own = list(groups) if needs("step") else []
+    policy, stored = summed(trainer, own)
+    other, other_stored = summed(trainer, mismatched(groups, trainer.ready.train) if needs("mismatched") else [])
+    lengths = torch.tensor([len(ids) for group in own for ids in group.completion_ids], device=policy.device)
     return StepSums(policy, stored, lengths, other - other_stored)
 
 

@@ -7,7 +7,7 @@ from burnish.objectives.row import AS_DPO, Objective
 
 ROWS = [
     Objective(
-        name="kto", function=unpaired.kto, view="labels", needs={"reference", "step", "mismatched"},
+        name="kto", function=unpaired.kto, view="labels", needs={"reference", "mismatched"},
         unit="completion", beta_unit="per sequence", lr_range=(5e-7, 5e-6),
         paper="2402.01306",
         summary="A yes or a no for each answer: gains and losses against the reference, as people weigh them.",
