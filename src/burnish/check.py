@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from burnish import canary, model
+from burnish import canary, model, rewardmodel
 from burnish.config import Run
-from burnish.engine import Engine, Scored, token_scores
+from burnish.engine import Engine, Scored, scalar_scores, token_scores
 from burnish.errors import BurnishError
 from burnish.feedback import StepSums
 from burnish.group import EncodedGroup
 from burnish.model import Policy
 from burnish.prepare import Prepared, prepare, step_indices
+from burnish.scoring import rewards
 from burnish.tensors import PackedBatch
 
 GROUPS = 6
@@ -37,7 +38,14 @@ def run(config: Run) -> list[Finding]:
     """Run every check in float32 (whatever `model.dtype` says: rounding would hide what is looked for)."""
     config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "float32"})})
     ready = prepare(config)
-    policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
+    scalar = ready.loss.needs("scalar")
+    if scalar:
+        terminal, head_only = set(ready.terminal), config.reward.train == "head"
+        policy, _ = rewardmodel.load_reward_model(
+            config.model, config.adapter, ready.tokenizer, terminal, head_only=head_only, seed=config.seed
+        )
+    else:
+        policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
     verdict = canary.decide(policy, config.engine.layout)
     policy.module.eval()
     chosen = step_indices(0, len(ready.train), min(GROUPS, len(ready.train)), config.seed)
@@ -47,9 +55,7 @@ def run(config: Run) -> list[Finding]:
     checks: list[Callable[[Engine, Prepared, Sequence[EncodedGroup]], Finding]] = [
         packed_is_padded,
         one_microbatch_is_many,
-        fused_head_is_plain,
-        starts_at_closed_form,
-        sampling_is_training,
+        *([rewards_are_transformers] if scalar else [fused_head_is_plain, starts_at_closed_form, sampling_is_training]),
     ]
     for check in checks:
         try:
@@ -66,7 +72,8 @@ def packed_is_padded(engine: Engine, ready: Prepared, groups: Sequence[EncodedGr
         padded, gradient = _scores_and_gradient(replace(engine, shared=False), ready, groups)
     nats = float((packed - padded).abs().max())
     off = _relative(packed_gradient, gradient)
-    text = f"log-probs differ by at most {nats:.1e} nats, gradients by {off:.1e} of the largest"
+    what = "rewards differ by at most" if engine.policy.scalar else "log-probs differ by at most"
+    text = f"{what} {nats:.1e}{'' if engine.policy.scalar else ' nats'}, gradients by {off:.1e} of the largest"
     return Finding("packed = padded", nats <= NATS and off <= RELATIVE * 10, text)
 
 
@@ -75,6 +82,17 @@ def one_microbatch_is_many(engine: Engine, ready: Prepared, groups: Sequence[Enc
     parts = _scores_and_gradient(replace(engine, token_budget=1), ready, groups)[1]
     off = _relative(parts, whole)
     return Finding("one microbatch = many", off <= RELATIVE, f"gradients differ by {off:.1e} of the largest")
+
+
+def rewards_are_transformers(engine: Engine, ready: Prepared, groups: Sequence[EncodedGroup]) -> Finding:
+    """A reward model's numbers are those of the model's own forward, each answer alone."""
+    ours = torch.tensor([value for row in rewards(engine, groups) for value in row])
+    with engine.policy.stock():
+        theirs = canary.stock_numbers(engine.policy, list(groups)).cpu()
+    off = float((ours - theirs).abs().max())
+    return Finding(
+        "rewards = transformers'", off <= NATS, f"rewards of {len(ours)} answers differ by at most {off:.1e}"
+    )
 
 
 def fused_head_is_plain(engine: Engine, ready: Prepared, groups: Sequence[EncodedGroup]) -> Finding:
@@ -144,10 +162,17 @@ def sampling_is_training(engine: Engine, ready: Prepared, groups: Sequence[Encod
 
 
 def _scores_and_gradient(engine: Engine, ready: Prepared, groups: Sequence[EncodedGroup]) -> tuple[Tensor, Tensor]:
-    """Log-probs in the groups' order [all tokens], and the step gradient of the objective, flat."""
+    """Log-probs [all tokens], or rewards, in the groups' order, and the step gradient of the objective, flat."""
     parameters = [parameter for _, parameter in engine.policy.trainable()]
     pieces: dict[int, Tensor] = {}
     for batch in engine.plan(groups):
+        if engine.policy.scalar:
+            found, _ = engine.reward(batch)
+            step = ready.loss.at(groups)
+            step.total(step(scalar_scores(found, batch), batch)).backward()  # type: ignore[no-untyped-call]
+            counts = [len(groups[i].completion_ids) for i in batch.group_index]
+            pieces |= dict(zip(batch.group_index, found.detach().split(counts), strict=True))
+            continue
         scored = _scored(engine, ready, batch)
         logps = scored.logps
         # The reference is moved off the policy by a fixed amount: at equality many gradients would vanish.

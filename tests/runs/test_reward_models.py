@@ -244,3 +244,10 @@ def test_prompts_shared_or_not_scores_are_the_same(tmp_path: Path, data: Path) -
     torch.testing.assert_close(ours(tmp_path / "run", turned).view(-1, 2).flip(1).flatten(), whole, rtol=0, atol=1e-5)
     alone = [replace(g, completion_ids=(ids,)) for g in groups for ids in g.completion_ids]
     torch.testing.assert_close(ours(tmp_path / "run", alone), whole, rtol=0, atol=1e-5)
+
+
+def test_check_proves_a_reward_model(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save_model_dir(tmp_path / "gpt2", "gpt2", "plain")
+    assert burnish("check", f"model.path={model}", f"data.train={data}", "objective.name=bradley_terry") == 0
+    told = capsys.readouterr().out
+    assert "rewards = transformers'" in told and "FAILED" not in told
