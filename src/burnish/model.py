@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -228,6 +229,15 @@ def add_adapter(base: Any, adapter: AdapterConfig, *, scalar: bool = False) -> A
             raise ConfigError(f"adapter.targets = {targets!r} reaches the embedding or the output head: not supported")
     adapters.fuse(adapted)
     return adapted
+
+
+def open_adapter(base: Any, folder: Path) -> Any:
+    """The model with the adapter that lies in `folder`."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():  # peft asks transformers by names that are going out of use
+        warnings.simplefilter("ignore", FutureWarning)
+        return PeftModel.from_pretrained(base, str(folder))
 
 
 def cast_for_compute(policy: Policy) -> None:

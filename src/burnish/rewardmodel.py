@@ -22,6 +22,7 @@ from burnish.model import (
     Policy,
     add_adapter,
     load_base,
+    open_adapter,
     refuse_foreign_tokenizer,
     require_model_dir,
     silence_dropout,
@@ -80,9 +81,7 @@ def open_reward_model(model: ModelConfig) -> Policy:
     _require_head(base, path)
     module: Any = base
     if adapter.exists():
-        from peft import PeftModel
-
-        module = PeftModel.from_pretrained(base, str(folder))
+        module = open_adapter(base, folder)
     if "pad_token_id" in about:
         base.config.get_text_config().pad_token_id = about["pad_token_id"]
     silence_dropout(base)

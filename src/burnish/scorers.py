@@ -173,10 +173,8 @@ def implicit(
     row, beta = implicit_scale(one.run)
     base = source.model_copy(update={"path": one.run.model.path})
     if (one.folder / "adapter_config.json").exists():
-        from peft import PeftModel
-
         policy = model.load_policy(base)
-        policy = replace(policy, module=PeftModel.from_pretrained(policy.base, str(one.folder)))
+        policy = replace(policy, module=model.open_adapter(policy.base, one.folder))
     else:
         policy = model.load_policy(source)
     own = scoring.logps(_engine(policy, run), groups, tick)
@@ -219,6 +217,7 @@ def _scorer(one: Candidate) -> Scorer:
     row, beta = implicit_scale(one.run)
     what = "log-ratio" if "reference" in row.needs else "log-prob"
     unit = " per token" if row.beta_unit == "per token" else ""
+    unit += " to the initial reference, which moved in training" if one.run.reference.update != "never" else ""
     return Scorer(one.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {one.folder}", beta)
 
 

@@ -20,7 +20,7 @@ def beyond_training(answers: Answers, pairs: Pairs, trained_on: Sequence[float] 
     """
     known = np.isfinite(answers.gold[pairs.winners]) if len(pairs) else np.zeros(0, dtype=bool)
     if trained_on is None or not len(trained_on):
-        return {"said": UNKNOWN.format("the training data has")}
+        return {"said": UNKNOWN.format("of training data (--trained-on) there are")}
     quartiles = [float(q) for q in np.quantile(np.asarray(trained_on, dtype=np.float64), (0.25, 0.5, 0.75))]
     mean = float(np.mean(trained_on))
     seen = {"answers": len(trained_on), "mean": mean, "quartiles": quartiles}
