@@ -200,7 +200,7 @@ def test_answers_better_than_those_of_training() -> None:
         ("both at or above the median", 2, 1.0),
         ("the rest", 1, 0.0),
     ]
-    assert "training data has no gold" in beyond_training(answers, pairs, None)["said"]
+    assert "training data (--trained-on) there are no gold" in beyond_training(answers, pairs, None)["said"]
     assert "of one kind: the rest" in beyond_training(answers, pairs, [50.0])["said"]
     bare = columns([group({"a": (2.0, 1.0)}, [(0, 1, 1.0)])])
     assert "held out have no gold" in beyond_training(*bare, [5.0])["said"]
