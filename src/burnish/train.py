@@ -20,6 +20,7 @@ from burnish.engine import scalar_scores, token_scores
 from burnish.errors import TrainingError
 from burnish.feedback import StepSums, mismatched
 from burnish.group import EncodedGroup
+from burnish.loss import State
 from burnish.pack import offsets
 from burnish.prepare import prepare, total_steps
 from burnish.progress import Progress
@@ -76,7 +77,7 @@ def loop(trainer: Trainer, first: int) -> None:
             lr = learning_rate(
                 step, trainer.steps, peak=config.optim.peak_lr, kind=config.optim.schedule, warmup=config.optim.warmup
             )
-            loss, metrics, tokens = accumulate(trainer, groups, step)
+            loss, metrics, tokens, running = accumulate(trainer, groups, step)
             limit = config.optim.max_grad_norm or float("inf")
             norm = float(torch.nn.utils.clip_grad_norm_(trainer.masters.parameters, limit))
             if not _finite(norm):
@@ -84,6 +85,7 @@ def loop(trainer: Trainer, first: int) -> None:
             for group in trainer.optimizer.param_groups:
                 group["lr"] = lr
             trainer.optimizer.step()
+            trainer.running = running  # not before: a refused step must leave no trace in the checkpoint
             trainer.optimizer.zero_grad(set_to_none=True)
             trainer.masters.publish()
             if trainer.reference is not None:
@@ -100,13 +102,16 @@ def loop(trainer: Trainer, first: int) -> None:
             after_step(trainer, step + 1)
 
 
-def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tuple[float, dict[str, Metric], int]:
-    """Gradients of one step's mean loss, over as many microbatches as the token budget asks for."""
+def accumulate(
+    trainer: Trainer, groups: Sequence[EncodedGroup], step: int
+) -> tuple[float, dict[str, Metric], int, State]:
+    """Gradients of one step's mean loss, over as many microbatches as the token budget asks for; returns the loss, the
+    metrics, the tokens computed, and the running averages after this step."""
     total, tokens = 0.0, 0
     metrics: dict[str, Metric] = {}
     sums = first_pass(trainer, groups)
     moment = (trainer.run.seed, step)
-    trainer.running, recipe = trainer.ready.loss.advance(trainer.running, groups, sums, moment)
+    running, recipe = trainer.ready.loss.advance(trainer.running, groups, sums, moment)
     loss = recipe.at(groups, sums, moment)
     for batch in trainer.engine.plan(groups):
         scores, aux = scored(trainer, batch, groups)
@@ -123,7 +128,7 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
             metrics[name] = metrics[name] + metric if name in metrics else metric
         if trainer.run.log.completions:
             record_completions(trainer.log, step + 1, batch, scores, losses, groups)
-    return total, metrics, tokens
+    return total, metrics, tokens, running
 
 
 @torch.no_grad()
