@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import random
 import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +49,34 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
-def started(*arguments: str) -> int:
-    """The command line in a process of its own; returns its number."""
-    child = os.fork()
-    if child:
-        return child
-    code = 70
-    try:
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        cli.main(list(arguments))
-    except SystemExit as left:
-        code = int(left.code or 0)
-    finally:
-        os._exit(code)
+SERVER = multiprocessing.get_context("forkserver")  # children of a process with no threads: no lock is held for ever
+SERVER.set_forkserver_preload(["burnish.ensemble", "transformers.models.llama.modeling_llama", "peft"])
 
 
-def ended(child: int) -> int:
+def started(*arguments: str) -> BaseProcess:
+    """The command line in a process of its own."""
+    child = SERVER.Process(target=_command_line, args=arguments)
+    child.start()
+    return child
+
+
+def _command_line(*arguments: str) -> None:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    cli.main(list(arguments))
+
+
+def kill(child: BaseProcess, number: int = signal.SIGKILL) -> None:
+    assert child.pid is not None
+    os.kill(child.pid, number)
+
+
+def ended(child: BaseProcess) -> int:
     """Its exit code; negative: the signal that killed it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    child.join(120)
+    assert child.exitcode is not None
+    return child.exitcode
 
 
 def steps_done(out: Path) -> int:
@@ -103,8 +113,8 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(kind: str, model_dir: Path, 
         if target < 1000:
             while target and steps_done(broken) < target:
                 time.sleep(0.002)
-            time.sleep(draw.uniform(0, 0.03 if target else 0.3))
-            os.kill(child, signal.SIGKILL)
+            time.sleep(draw.uniform(0, 0.03 if target else 0.5))
+            kill(child)
         code = ended(child)
         kills += code == -signal.SIGKILL
     assert code == 0 and kills >= 4
@@ -121,7 +131,7 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
     child = started("train", *places, f"run.dir={out}")
     while not steps_done(out):
         time.sleep(0.005)
-    os.kill(child, number)
+    kill(child, number)
     assert ended(child) == (130 if number == signal.SIGINT else 75)
     (last,) = checkpoint.found(out)
     done = checkpoint.facts_of(last)["step"]
@@ -166,7 +176,7 @@ def test_a_run_that_was_changed_meanwhile_is_refused(
     child = started("train", *places, "save.every=1")
     while not checkpoint.found(tmp_path / "run"):
         time.sleep(0.005)
-    os.kill(child, signal.SIGKILL)
+    kill(child)
     ended(child)
     if changed == "data":
         text = data.read_text()
