@@ -63,6 +63,8 @@ def _pairs(
     counts = [0, *np.cumsum([len(pair_view(group)) for group in step.groups]).tolist()]
     place = [k for i in members for k in range(counts[i], counts[i + 1])]
     whole = "step" in objective.needs
+    sizes = [len(pair_view(group)) for group in here]
+    share = [counts[-1] / (len(step.groups) * n) for n in sizes for _ in range(n)]
     known = [value for group in here for value in margins(group)]
     margin = torch.tensor(known, dtype=kind, device=device) if len(known) == len(triples) else None
     return Pairs(
@@ -75,6 +77,7 @@ def _pairs(
         # the data's scores as log-odds, which is what a Bradley-Terry model of the raters makes of them
         wins=None if margin is None else (margin.sigmoid(), (-margin).sigmoid()),
         margin=margin,
+        share=torch.tensor(share, dtype=kind, device=device),
         drawn=_drawn(triples, here, batch, step.moment) if "draws" in objective.needs else None,
     )
 

@@ -192,6 +192,7 @@ class Pairs:
     place: Int[Tensor, " pairs"] | None = None  # which of the step's pairs these are
     margin: Float[Tensor, " pairs"] | None = None  # by how much the data says the chosen one is better, where it does
     drawn: tuple[Drawn, Drawn] | None = None  # of chosen and rejected
+    share: Float[Tensor, " pairs"] | None = None  # what a pair weighs where each group of the step weighs the same
 
 
 @dataclass(frozen=True)

@@ -251,3 +251,35 @@ def test_check_proves_a_reward_model(tmp_path: Path, data: Path, capsys: pytest.
     assert burnish("check", f"model.path={model}", f"data.train={data}", "objective.name=bradley_terry") == 0
     told = capsys.readouterr().out
     assert "rewards = transformers'" in told and "FAILED" not in told
+
+
+def test_pairs_of_a_prompt_are_averaged_first(tmp_path: Path) -> None:
+    """Groups of two and of four answers: one pair and six, and each group weighs one half; under any microbatching."""
+    path = tmp_path / "ranked.jsonl"
+    lines = [
+        {"prompt": f"Say {k}. ", "completions": [{"text": f"{i} so" * (1 + i), "score": float(i)} for i in range(k)]}
+        for k in (2, 4)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    model = save_model_dir(tmp_path / "llama", "llama", "plain")
+    one = ["optim.steps=1", "optim.groups_per_step=2", "pairs.rule=all"]
+    losses = {
+        budget: train(
+            model, path, tmp_path / budget, *one, "objective.per_prompt=true", f"engine.token_budget={budget}"
+        )
+        for budget in ("10000", "1")
+    }
+    rows: dict[str, dict[int, float]] = {}
+    for r in read(tmp_path / "1"):
+        if r["record"] == "completion":
+            rows.setdefault(r["group"], {})[r["index"]] = r["reward"]
+    groups = {g.id: g for g in encoded(tmp_path / "1")}
+    means = []
+    for name, reward in rows.items():
+        feedback = groups[name].feedback
+        assert isinstance(feedback, Preferences)
+        gaps = torch.tensor([reward[w] - reward[l] for w, l, _ in feedback.triples])
+        means.append(float(torch.nn.functional.softplus(-gaps).mean()))
+    assert sorted(len(row) for row in rows.values()) == [2, 4]
+    for found in losses.values():
+        assert found[0]["loss"] == pytest.approx(sum(means) / 2, rel=1e-5)

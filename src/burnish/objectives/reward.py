@@ -17,13 +17,15 @@ NOTHING = -torch.inf  # the log of no weight at all: places of a group shorter t
 
 
 def bradley_terry(
-    scores: ScalarScores, pairs: Pairs, *, center: float = 0.0, use_margin: bool = False, label_smoothing: float = 0.0
-) -> Losses:
+    scores: ScalarScores, pairs: Pairs, *, center: float = 0.0, use_margin: bool = False,
+    label_smoothing: float = 0.0, per_prompt: bool = False,
+) -> Losses:  # fmt: skip
     """`-log s(r_w - r_l - m) + c (r_w + r_l)^2`: the reward model of a Bradley-Terry preference (2203.02155, eq. 1).
 
     `use_margin` takes m, by how much the data says the preferred answer is better, into the loss (2307.09288, eq. 2);
     else m = 0. `center` is c, which holds the rewards' free constant near 0 (2312.09244). `label_smoothing` is
-    the believed share of flipped labels.
+    the believed share of flipped labels. `per_prompt` averages over the pairs of a prompt before prompts, so
+    that a prompt with many ranked answers weighs no more than one with two.
     """
     z = scores.rewards[pairs.chosen] - scores.rewards[pairs.rejected]
     if use_margin:
@@ -34,6 +36,10 @@ def bradley_terry(
     if center:
         losses = losses + center * (scores.rewards[pairs.chosen] + scores.rewards[pairs.rejected]).square()
     weighted = torch.where(pairs.weight == 1, losses, losses * pairs.weight)
+    if per_prompt:
+        if pairs.share is None:
+            raise ValueError("per_prompt needs each pair's share of its prompt")
+        weighted = weighted * pairs.share
     rewards = scores.rewards.detach()
     return Losses(weighted, "pair", margin_metrics(rewards, scores.lengths, pairs), rewards)
 
