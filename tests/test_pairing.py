@@ -132,7 +132,7 @@ def test_a_pair_remembers_its_group() -> None:
     pair = made[0]
     assert pair.id == "g7#1-0" and pair.source == "src" and pair.where == "f:7" and pair.tools == scored_group.tools
     assert [c.messages for c in pair.completions] == ["b", "a"] and [c.model for c in pair.completions] == ["m1", "m0"]
-    assert pair.feedback == Preferences(((0, 1, 1.0),))
+    assert pair.feedback == Preferences(((0, 1, 1.0),), (3.0,))
     assert pair.meta == {"a": 1, "pair_rule": "best_vs_worst", "from": "g7", "score_gap": 3.0, "scores": [3.0, 0.0]}
 
 
