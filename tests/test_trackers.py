@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,7 +27,7 @@ class Good:
     def __init__(self) -> None:
         self.seen: list[tuple[int, dict[str, float]]] = []
         self.about: trackers.About | None = None
-        self.stopped = False
+        self.finished: bool | None = None
 
     def start(self, about: trackers.About) -> str:
         self.about = about
@@ -33,8 +36,8 @@ class Good:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.seen.append((step, dict(values)))
 
-    def stop(self) -> None:
-        self.stopped = True
+    def stop(self, finished: bool) -> None:
+        self.finished = finished
 
 
 class Failing(Good):
@@ -77,7 +80,7 @@ def test_it_hears_every_step_and_evaluation(model_dir: Path, tmp_path: Path, one
     assert train(model_dir, tmp_path, 'log.to=["tensorboard"]') == 0
     steps = [r for r in read(tmp_path / "run") if r["record"] == "step"]
     told = [(step, values) for step, values in good.seen if "loss" in values]
-    assert [step for step, _ in told] == [r["step"] for r in steps] and good.stopped
+    assert [step for step, _ in told] == [r["step"] for r in steps] and good.finished
     assert [values["loss"] for _, values in told] == [r["loss"] for r in steps]
     assert any("eval/loss" in values for _, values in good.seen)
     assert good.about is not None and good.about.config["optim.lr"] == 1e-3
@@ -134,3 +137,127 @@ def test_numbers_that_are_not_finite_and_secrets(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("WANDB_API_KEY", "verysecretvalue")
     assert trackers.scrub("at https://user:pass@host/x with verysecretvalue") == "at https://***@host/x with ***"
     assert trackers.flat({"a": {"b": [1, 2], "c": "verysecretvalue"}}) == {"a.b": "1, 2", "a.c": "***"}
+
+
+class Told:
+    """Stands for a tracker's whole package: every call, of whatever name, is written down by name and arguments."""
+
+    url = "https://example.org/run"
+    dir = "here/files"
+    settings: Any
+
+    def __init__(self, calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]], answers: Mapping[str, Any]) -> None:
+        self.calls, self.answers = calls, answers
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append((name, args, kwargs))
+            answer = self.answers.get(name, self)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return call
+
+
+def package(monkeypatch: pytest.MonkeyPatch, name: str, **answers: Any) -> list[tuple[str, Any, Any]]:
+    """Put a package that only listens in the place of a tracker's; returns the list of calls it will hear."""
+    calls: list[tuple[str, Any, Any]] = []
+    told = Told(calls, answers)
+    told.settings = type("Settings", (), {"mode": "online"})
+    module = ModuleType(name)
+    module.__getattr__ = told.__getattr__  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, name, module)
+    if name == "tensorboard":
+        inside = ModuleType("torch.utils.tensorboard")
+        inside.__getattr__ = told.__getattr__  # type: ignore[method-assign]
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", inside)
+    return calls
+
+
+def followed(tmp_path: Path, name: str, *, end: bool = True, first: int = 0) -> list[str]:
+    """A short run's log with one tracker; returns what was said."""
+    said: list[str] = []
+    run = config.load_partly(None, [f"run.dir={tmp_path}", f"log.to={name}", "optim.lr=1e-6", "model.path=m"])
+    with RunLog(tmp_path) as log:
+        trackers.attach(run, log, said.append)
+        log.append("reference", computed=3)
+        log.append("run", objective="dpo", steps=2, first_step=first, notes=["a line"])
+        log.append("completion", step=1, group="g", length=3)
+        log.append("step", step=1, loss=0.5, lr=1e-6, **{"rewards/margins": 0.25})
+        log.append("step", step=2, loss=math.inf, lr=0.0)
+        log.append("eval", step=2, loss=0.75, groups=4)
+        if end:
+            log.append("end", step=2)
+    return said
+
+
+FIRST, SECOND = {"loss": 0.5, "lr": 1e-6, "rewards/margins": 0.25}, {"loss": math.inf, "lr": 0.0}
+HELD_OUT = {"eval/loss": 0.75, "eval/groups": 4.0}
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio", "mlflow"])
+def test_each_package_is_called_as_it_wants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    calls = package(monkeypatch, name, login=True)
+    said = followed(tmp_path, name)
+    log, start, stop = ("log_metrics", "start_run", "end_run") if name == "mlflow" else ("log", "init", "finish")
+    logged = [(args[0], kwargs["step"]) for what, args, kwargs in calls if what == log]
+    assert logged == [(FIRST, 1), (SECOND, 2), (HELD_OUT, 2)]
+    (begun,) = [kwargs for what, _, kwargs in calls if what == start]
+    told = begun["config"] if name != "mlflow" else next(args[0] for what, args, _ in calls if what == "log_params")
+    assert float(told["optim.lr"]) == 1e-6 and told["model.path"] == "m" and told["objective.name"] == "dpo"
+    assert calls[-1][0] == stop
+    assert said == (["wandb: https://example.org/run"] if name == "wandb" else [])
+
+
+@pytest.mark.parametrize(("end", "status"), [(True, "FINISHED"), (False, "FAILED")])
+def test_a_run_that_broke_off_is_not_called_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: bool, status: str
+) -> None:
+    calls = package(monkeypatch, "mlflow")
+    (tmp_path / "m").mkdir()
+    followed(tmp_path / "m", "mlflow", end=end)
+    assert calls[-1][:2] == ("end_run", (status,))
+    calls = package(monkeypatch, "wandb", login=True)
+    followed(tmp_path, "wandb", end=end)
+    assert calls[-1] == ("finish", (), {"exit_code": 0 if end else 1})
+
+
+def test_wandb_without_a_key_does_not_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = package(monkeypatch, "wandb", login=False)
+    (line,) = followed(tmp_path, "wandb")
+    assert "no API key" in line and ("login", (), {"prompt": False, "verify": False}) in calls
+    assert all(what != "init" for what, _, _ in calls)
+
+
+@pytest.mark.parametrize("name", list(trackers.TRACKERS))
+def test_packages_that_raise_at_every_call_say_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    class Broken(ModuleType):
+        def __getattr__(self, attribute: str) -> Any:
+            raise OSError("disk\nfull at https://me:hunter2@host")
+
+    for module in {name, "torch.utils.tensorboard"} if name == "tensorboard" else {name}:
+        monkeypatch.setitem(sys.modules, module, Broken(module))
+    (line,) = followed(tmp_path, name)
+    assert line.startswith(f"{name} could not start: ") and "\n" not in line and "hunter2" not in line
+    notes = [r for r in read(tmp_path) if r["record"] == "note"]
+    assert [r.get("lost") for r in notes] == [None, 3] and notes[0]["text"] == line
+    assert [r["record"] for r in read(tmp_path) if r["record"] != "note"][-1] == "end"
+
+
+def test_tensorboard_writes_event_files_that_tensorboard_reads(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed (pip install 'burnish[tensorboard]')")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (line,) = followed(tmp_path, "tensorboard")
+    assert line == f"tensorboard: tensorboard --logdir {tmp_path / 'tensorboard'}"
+    assert len(followed(tmp_path, "tensorboard", first=1)) == 1  # resumed after step 1, it does step 2 once more
+    read_back = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in read_back.Scalars("loss")] == [(1, 0.5), (1, 0.5), (2, math.inf)]
+    assert [e.step for e in read_back.Scalars("eval/loss")] == [2]
+    assert read_back.Scalars("rewards/margins")[0].value == 0.25
+    assert b"optim.lr = 1e-06" in read_back.Tensors("config/text_summary")[0].tensor_proto.string_val[0]

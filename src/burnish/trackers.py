@@ -58,7 +58,7 @@ class Tracker(Protocol):
 
     def log(self, step: int, values: Mapping[str, float]) -> None: ...
 
-    def stop(self) -> None: ...
+    def stop(self, finished: bool) -> None: ...
 
 
 class TensorBoard:
@@ -78,7 +78,7 @@ class TensorBoard:
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
-    def stop(self) -> None:
+    def stop(self, finished: bool) -> None:
         self.writer.close()
 
 
@@ -88,7 +88,8 @@ class WandB:
     def start(self, about: About) -> str:
         import wandb
 
-        settings = wandb.Settings(silent=True, console="off", finish_timeout=PATIENCE)
+        # its own limits too: at the end of the process wandb waits for itself, whatever thread it was used in
+        settings = wandb.Settings(silent=True, console="off", init_timeout=2 * PATIENCE, finish_timeout=PATIENCE)
         mode = wandb.setup(settings=settings).settings.mode
         if mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("no API key: `wandb login` once, or set WANDB_API_KEY, or WANDB_MODE=offline")
@@ -96,13 +97,13 @@ class WandB:
             project=os.environ.get("WANDB_PROJECT") or PROJECT, name=about.name, config=dict(about.config),
             dir=str(about.folder), reinit="create_new", settings=settings,
         )  # fmt: skip
-        return self.run.url or f"wandb sync {self.run.dir}"
+        return self.run.url or f"wandb sync {Path(self.run.dir).parent}"
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)
 
-    def stop(self) -> None:
-        self.run.finish()
+    def stop(self, finished: bool) -> None:
+        self.run.finish(exit_code=0 if finished else 1)
 
 
 class Trackio:
@@ -120,7 +121,7 @@ class Trackio:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)
 
-    def stop(self) -> None:
+    def stop(self, finished: bool) -> None:
         self.run.finish()
 
 
@@ -141,10 +142,10 @@ class MLflow:
 
         mlflow.log_metrics(dict(values), step=step)
 
-    def stop(self) -> None:
+    def stop(self, finished: bool) -> None:
         import mlflow
 
-        mlflow.end_run()
+        mlflow.end_run("FINISHED" if finished else "FAILED")
 
 
 TRACKERS: dict[str, Callable[[], Tracker]] = {
@@ -197,6 +198,9 @@ class Feeds:
             values = scalars(record, "eval/" if kind == "eval" else "")
             for feed in self.feeds:
                 feed.offer(int(record["step"]), values)
+        elif kind == "end":
+            for feed in self.feeds:
+                feed.finished = True
         elif kind == "completion":
             return
         self._tell()
@@ -229,7 +233,7 @@ class Feed:
     def __init__(self, name: str, tracker: Tracker) -> None:
         self.name, self.tracker = name, tracker
         self.lines: deque[str] = deque()  # for the run's thread to say
-        self.failed = False
+        self.failed = self.finished = False
         self.offered = self.taken = 0
         self._queue: queue.Queue[tuple[int, Mapping[str, float]] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
@@ -264,7 +268,7 @@ class Feed:
             if started and self._try(partial(self.tracker.log, *item), "failed"):
                 self.taken += 1
         if started:
-            self._try(self.tracker.stop, "could not be closed")
+            self._try(partial(self.tracker.stop, self.finished), "could not be closed")
 
     def _start(self, about: About) -> None:
         where = self.tracker.start(about)
