@@ -1,4 +1,4 @@
-"""A LoRA layer's forward in fewer passes over its output.
+"""A LoRA's first weights, and its forward in fewer passes over its output.
 
 peft computes `W x + (B A x) * s` with two extra tensors of the output's size. The scale can be taken on `A x`, which
 has only `rank` columns, and the sum inside the product with B: the same number, one pass.
@@ -6,11 +6,14 @@ has only `rank` columns, and the sum inside the product with B: the same number,
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from burnish.sharding import assign
 
 
 def fuse(module: torch.nn.Module) -> int:
@@ -21,6 +24,21 @@ def fuse(module: torch.nn.Module) -> int:
     for layer in layers:
         _bind(layer)
     return len(layers)
+
+
+@torch.no_grad()
+def initialise(module: torch.nn.Module, seed: int) -> None:
+    """A uniform in +-1/sqrt(inputs), B zero (2106.09685, section 4.1, with peft's distribution); each matrix drawn by
+    the seed and its own name, so that any division over processes starts from the same numbers."""
+    for name, parameter in module.named_parameters():
+        parts = name.split(".")
+        if "lora_B" in parts:
+            assign(parameter, torch.zeros(parameter.shape))
+        elif "lora_A" in parts:
+            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+            draw = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+            bound = parameter.shape[1] ** -0.5
+            assign(parameter, torch.empty(parameter.shape).uniform_(-bound, bound, generator=draw))
 
 
 def _bind(layer: Any) -> None:

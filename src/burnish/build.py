@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from burnish import canary, checkpoint, engine, model, reference, rewardmodel, trackers
-from burnish.config import Run
+from burnish import canary, checkpoint, distributed, engine, loading, model, reference, rewardmodel, trackers
+from burnish.config import ModelConfig, Run
+from burnish.distributed import ALONE, World
 from burnish.engine import Engine
 from burnish.errors import ConfigError, ModelError
 from burnish.feedback import mismatched
@@ -41,30 +42,39 @@ class Trainer:
     stop: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.writer = checkpoint.Writer(Path(self.run.run.dir), self.run.save.keep)
+        self.writer = checkpoint.Writer(Path(self.run.run.dir), self.run.save.keep, self.world)
 
     @property
     def run(self) -> Run:
         return self.ready.run
+
+    @property
+    def world(self) -> World:
+        return self.engine.world
 
     def groups(self, step: int) -> list[EncodedGroup]:
         chosen = step_indices(step, len(self.ready.train), self.run.optim.groups_per_step, self.run.seed, self.end)
         return [self.ready.train[i] for i in chosen]
 
 
-def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | None) -> Trainer:
+def build(ready: Prepared, world: World, log: RunLog, shown: Progress, steps: int, end: int | None) -> Trainer:
     """Load the weights, prove the layout, fetch the reference log-probs, make the optimiser."""
     config = ready.run
-    trackers.attach(config, log, shown.note)
+    if world.leads:
+        trackers.attach(config, log, shown.note)
+    for advice in distributed.advise():
+        shown.note(advice)
     torch.manual_seed(config.seed)
-    policy = _policy(ready, shown)
+    scorer, line = make_engine(_policy(ready, world, shown), config, world)
+    policy = scorer.policy
     text = policy.base.config.get_text_config()
     if config.model.router_aux_coef and not getattr(text, "num_experts_per_tok", None):
         raise ConfigError(f"model.router_aux_coef is set, but {policy.path} is not a mixture of experts")
-    scorer, line = make_engine(policy, config)
     shown.note(line)
     torch.set_float32_matmul_precision(config.engine.products)  # after the canary, which needs full precision
-    masters = Masters(policy.trainable(), policy.dtype)  # before the cast, or they would start rounded to bfloat16
+    masters = Masters(
+        policy.trainable(), policy.dtype, own=policy.sharded
+    )  # before the cast, or they would start rounded to bfloat16
     model.cast_for_compute(policy)
     beside = _reference(ready, scorer, shown, log, steps, end) if ready.loss.needs("reference") else None
     if config.engine.gradient_checkpointing:
@@ -83,23 +93,38 @@ def build(ready: Prepared, log: RunLog, shown: Progress, steps: int, end: int | 
     return Trainer(ready, scorer, masters, optimizer, beside, log, shown, steps, end, running=ready.loss.start())
 
 
-def _policy(ready: Prepared, shown: Progress) -> model.Policy:
+def _policy(ready: Prepared, world: World, shown: Progress) -> model.Policy:
     """The model to train: a language model, or one with a scalar head where the objective asks for it."""
     config = ready.run
+    loading.refuse_undividable(world, {"adapter.kind = 'qlora'": config.adapter.kind == "qlora"})
     if not ready.loss.needs("scalar"):
-        return model.load_policy(config.model, config.adapter, tokenizer_size=len(ready.tokenizer))
-    policy, lines = rewardmodel.load_reward_model(
-        config.model, config.adapter, ready.tokenizer, set(ready.terminal), head_only=config.reward.train == "head",
-        seed=config.seed,
-    )  # fmt: skip
-    for line in lines:
+        return loading.load(
+            world,
+            lambda place: model.load_policy(
+                config.model, config.adapter, tokenizer_size=len(ready.tokenizer), place=place
+            ),
+            config.seed,
+            straight=not config.adapter.dora,  # its magnitudes are made from the weights
+        )
+    told: list[str] = []
+
+    def make(place: model.Place) -> model.Policy:
+        policy, told[:] = rewardmodel.load_reward_model(
+            config.model, config.adapter, ready.tokenizer, set(ready.terminal),
+            head_only=config.reward.train == "head", seed=config.seed, place=place,
+        )  # fmt: skip
+        return policy
+
+    policy = loading.load(world, make, config.seed, straight=False)
+    for line in told:
         shown.note(line)
     return policy
 
 
-def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
+def make_engine(policy: model.Policy, config: Run, world: World = ALONE) -> tuple[Engine, str]:
     """An engine in the layout the canary allows (proved before any cast), and the line that says why."""
     verdict = canary.decide(policy, config.engine.layout)
+    policy = loading.for_compute(policy, verdict, world)
     pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
     scorer = Engine(
         policy,
@@ -109,6 +134,7 @@ def make_engine(policy: model.Policy, config: Run) -> tuple[Engine, str]:
         pruned=verdict.pruned,
         pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
         router_aux_coef=config.model.router_aux_coef,
+        world=world,
     )
     return scorer, f"layout: {verdict.line}"
 
@@ -125,6 +151,12 @@ def _reference(
     return reference.Stored(_stored(ready, scorer, shown, log, steps, end))
 
 
+def _frozen(source: ModelConfig, ready: Prepared, world: World) -> model.Policy:
+    """A model that is not trained, divided as the policy is."""
+    size = len(ready.tokenizer)
+    return loading.load(world, lambda place: model.load_policy(source, tokenizer_size=size, place=place), 0)
+
+
 def _live(ready: Prepared, scorer: Engine, shown: Progress) -> reference.Live:
     """The adapter switched off, or a model of its own beside the policy."""
     config = ready.run
@@ -133,7 +165,7 @@ def _live(ready: Prepared, scorer: Engine, shown: Progress) -> reference.Live:
         return reference.Live(scorer, config.reference, {})
     path = config.reference.path if config.reference.kind == "path" else config.model.path
     other = config.model.model_copy(update={"path": path})
-    own = make_engine(model.load_policy(other, tokenizer_size=len(ready.tokenizer)), config)[0]
+    own = make_engine(_frozen(other, ready, scorer.world), config, scorer.world)[0]
     own.router_aux_coef = 0.0
     found = reference.Live.of(own, config.reference)  # before the cast, or its weights would start rounded
     model.cast_for_compute(own.policy)
@@ -157,18 +189,22 @@ def _stored(
     path = config.reference.path if config.reference.kind == "path" else config.model.path
     if config.reference.kind == "path":
         model.require_model_dir(path)
-    weights = model.weights_hash(path)
+    world = scorer.world
+    weights = world.lead(lambda: model.weights_hash(path))
     quantized = "/nf4" if config.adapter.kind == "qlora" and config.reference.kind == "initial" else ""
     computed_in = f"{config.model.dtype}/{config.engine.products}{quantized}"
-    store = ReferenceStore(Path(config.reference.store), weights, computed_in, engine.VERSION)
+    root = Path(config.reference.store)
+    store = ReferenceStore(root, weights, computed_in, engine.VERSION, on_disk=world.leads)
     for name in store.rejected:
         shown.note(f"reference: stored block {name} was damaged; it is computed again")
     chunks = reference_chunks(ready, steps, end)
     groups = [group for chunk in chunks for group in chunk]
+    if world.size > 1:
+        store.take(world.lead(lambda: store.held(groups)))
     if config.reference.kind == "path" or (config.run.resume and store.missing(groups)):
         other = config.model.model_copy(update={"path": path})
         if store.missing(groups):
-            scorer = make_engine(model.load_policy(other, tokenizer_size=len(ready.tokenizer)), config)[0]
+            scorer = make_engine(_frozen(other, ready, world), config, world)[0]
             model.cast_for_compute(scorer.policy)
     began = time.perf_counter()
     computed = reference.fill(store, chunks, scorer, shown.stage("reference log-probs"))

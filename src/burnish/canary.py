@@ -54,6 +54,16 @@ def decide(policy: Policy, layout: str) -> Verdict:
     raise ModelError(f"{policy.path}: log-probs differ from the model's own forward by {error:.2g} nats; not trained")
 
 
+def adopt(policy: Policy, verdict: Verdict) -> None:
+    """Prepare the same model, made anew, for the layout that was decided."""
+    if verdict.shared:
+        attention.register()
+        policy.base.set_attn_implementation(attention.NAME)
+    layer = prune.last_layer(policy.decoder) if verdict.pruned else None
+    if layer is not None:
+        prune.install(layer)
+
+
 def tolerance(policy: Policy) -> float:
     """A quantised base computes in bfloat16 from the start, and two kernels then differ by its rounding."""
     half = policy.base.get_input_embeddings().weight.dtype in (torch.bfloat16, torch.float16)

@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load as load_dcp
 from torch.distributed.checkpoint.state_dict_saver import save as save_dcp
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
+from burnish.distributed import ALONE, World
 from burnish.errors import StoreError
 
 MANIFEST = "manifest.json"
@@ -32,7 +34,7 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
 
     Raises StoreError (disk full, no permission) with the old folder untouched.
     """
-    temporary = target.with_name(target.name + ".part")
+    temporary = part_of(target)
     old = target.with_name(target.name + ".old")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -52,8 +54,8 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
 class Writer:
     """Writes `checkpoints/step-N` of a run in the background, one at a time, and drops all but the newest `keep`."""
 
-    def __init__(self, run_dir: Path, keep: int) -> None:
-        self.run_dir, self.keep = run_dir, keep
+    def __init__(self, run_dir: Path, keep: int, world: World = ALONE) -> None:
+        self.run_dir, self.keep, self.world = run_dir, keep, world
         self._thread: threading.Thread | None = None
         self._failed: StoreError | None = None
 
@@ -66,7 +68,7 @@ class Writer:
         target = self.run_dir / "checkpoints" / f"step-{step}"
         if (target / MANIFEST).exists():  # a run resumed from here and stopped again has nothing new to say
             return target
-        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        copies = {name: on_host(tensor.detach()) for name, tensor in tensors.items()}
         self._thread = threading.Thread(target=self._write, args=(target, copies, dict(facts)), name="checkpoint")
         self._thread.start()
         if wait:
@@ -84,12 +86,13 @@ class Writer:
 
     def _write(self, target: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         def fill(folder: Path) -> None:
-            with warnings.catch_warnings():  # of one process, that it is one
-                warnings.simplefilter("ignore")
-                save_dcp(tensors, checkpoint_id=folder, no_dist=True)
+            self._save_tensors(tensors, folder)
             (folder / MANIFEST).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
         try:
+            if not self.world.leads:  # every process writes its slices; the first one makes it a checkpoint
+                self._save_tensors(tensors, part_of(target))
+                return
             write_folder(target, fill, "checkpoint")
             for folder in found(self.run_dir)[: -self.keep]:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -97,6 +100,26 @@ class Writer:
             self._failed = error
         except (Exception, CheckpointException) as error:  # a thread has nobody to raise to
             self._failed = StoreError(f"the checkpoint could not be written to {target}: {error}")
+
+    def _save_tensors(self, tensors: dict[str, Tensor], folder: Path) -> None:
+        alone = self.world.size == 1
+        with warnings.catch_warnings():  # of one process, that it is one
+            warnings.simplefilter("ignore")
+            save_dcp(tensors, checkpoint_id=folder, process_group=self.world.disk, no_dist=alone)
+
+
+def part_of(target: Path) -> Path:
+    """The name a folder has until it is whole."""
+    return target.with_name(target.name + ".part")
+
+
+def on_host(tensor: Tensor) -> Tensor:
+    """A copy on the CPU; of a divided tensor, a copy of this process's slice."""
+    if not isinstance(tensor, DTensor):
+        return tensor.to("cpu", copy=True)
+    own = tensor.to_local().to("cpu", copy=True)
+    mesh = DeviceMesh("cpu", tensor.device_mesh.mesh, mesh_dim_names=tensor.device_mesh.mesh_dim_names)
+    return DTensor.from_local(own, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride())
 
 
 def found(run_dir: Path) -> list[Path]:
@@ -114,12 +137,12 @@ def facts_of(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def load(folder: Path, into: dict[str, Tensor]) -> None:
+def load(folder: Path, into: dict[str, Tensor], world: World = ALONE) -> None:
     """Fill the tensors of `into`, by name and in place. Raises StoreError where they are not all there."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            load_dcp(into, checkpoint_id=folder, no_dist=True)
+            load_dcp(into, checkpoint_id=folder, process_group=world.disk, no_dist=world.size == 1)
     except (Exception, CheckpointException) as error:  # the latter gathers what happened on all ranks
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise StoreError(f"{folder} cannot be read as a checkpoint of this run: {reason}") from error
@@ -133,6 +156,6 @@ def names(folder: Path) -> frozenset[str]:
         raise StoreError(f"{folder} cannot be read as a checkpoint: {error}") from error
 
 
-def empty_like(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Room for each tensor, on the CPU."""
-    return {name: torch.empty_like(tensor, device="cpu") for name, tensor in tensors.items()}
+def room_for(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A copy of each tensor on the CPU, to be read into."""
+    return {name: on_host(tensor) for name, tensor in tensors.items()}

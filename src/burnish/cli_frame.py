@@ -11,7 +11,7 @@ from pathlib import Path
 
 import typer
 
-from burnish.errors import BurnishError
+from burnish.errors import BurnishError, out_of_memory
 
 
 def quiet() -> None:
@@ -44,8 +44,7 @@ def explained(run_dir: Path | None = None) -> Iterator[None]:
 
 def report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
     """Say what happened in one line, keep the traceback in the run's folder or here; returns the exit code."""
-    kinds = isinstance(error, MemoryError), type(error).__name__ == "OutOfMemoryError", "allocate memory" in str(error)
-    if any(kinds):  # Python's, torch's on a GPU, torch's on the CPU
+    if out_of_memory(error):
         advice = (
             "lower engine.token_budget or set engine.gradient_checkpointing=true, which change no result; "
             "or drop the longest groups with data.max_length"

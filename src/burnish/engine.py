@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from burnish import attention
+from burnish.distributed import ALONE, World
 from burnish.divergence import HeadInput, kl_from_reference
-from burnish.group import EncodedGroup
+from burnish.group import EncodedGroup, Unjudged
 from burnish.logprob import log_square_sums, token_logprobs
 from burnish.model import Policy
-from burnish.pack import pack
+from burnish.pack import pack, rows_needed
 from burnish.prune import kept_rows
 from burnish.tensors import PackedBatch, ScalarScores, TokenScores
 
@@ -50,17 +51,46 @@ class Engine:
     pruned: bool = False
     pad_id: int = 0
     router_aux_coef: float = 0.0
+    world: World = ALONE
     last_layout: attention.Layout | None = field(default=None, init=False)  # the canary reads its call count
 
     def plan(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
+        """This process's microbatches of a step's groups, `group_index` counting in all of them; as many as any other
+        process has, with idle ones where it has fewer, since every pass needs the weights of all."""
+        chosen = self.share(groups)
+        own = [
+            replace(batch, group_index=tuple(chosen[i] for i in batch.group_index))
+            for batch in self._pack([groups[i] for i in chosen])
+        ]
+        most = max(self.world.gather(len(own)))
+        return own + [self._idle(groups[0])] * (most - len(own))
+
+    def share(self, groups: Sequence[EncodedGroup]) -> list[int]:
+        """Indices of the groups that fall to this process, by their tokens."""
+        return self.world.share([rows_needed(group, shared=self.shared) for group in groups])
+
+    def smallest(self, groups: Sequence[EncodedGroup]) -> bool:
+        """Whether a smaller token budget would divide these groups no further."""
+        return len(self._pack(groups)) == len(groups)
+
+    def _pack(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
         skip = frozenset(self.policy.pooled_over) if self.policy.scalar else None
         return pack(groups, self.token_budget, shared=self.shared, pad_id=self.pad_id, pooled_over=skip)
+
+    def _idle(self, group: EncodedGroup) -> PackedBatch:
+        few = group.prompt_ids[:1] or (0,)
+        (batch,) = self._pack([EncodedGroup("", few, (few * 2,), (True,), Unjudged())])
+        return replace(batch, group_index=())
 
     def score(self, batch: PackedBatch, *, square: bool = False, reference: HeadInput | None = None) -> Scored:
         """Log-probs of every completion token, in nats, float32; `reference` is what the KL is taken from."""
         batch = to_device(batch, self.policy.device)
         if self.plain_head:
             return self._plain(batch, square, reference)
+        found: Scored = self.policy.within(self._fused, batch, square, reference)
+        return found
+
+    def _fused(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
         head, aux = self.head_input(batch)
         logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
         squares = log_square_sums(head.hidden, head.weight, head.bias, head.transform) if square else None
@@ -74,11 +104,15 @@ class Engine:
     def reference_head(self, batch: PackedBatch) -> HeadInput:
         """What the initial policy's head turns into distributions over this batch, without gradient."""
         with torch.no_grad(), self.policy.as_reference():
-            return self.head_input(to_device(batch, self.policy.device))[0]
+            found: HeadInput = self.policy.within(self.head_input, to_device(batch, self.policy.device))[0]
+        return found
 
     def reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
         """The scalar head's number for every completion [completions], float32; and the router loss."""
-        batch = to_device(batch, self.policy.device)
+        rewards, aux = self.policy.within(self._reward, to_device(batch, self.policy.device))
+        return rewards, aux
+
+    def _reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
         hidden, aux = self._hidden(batch)
         head = self.policy.scalar_head
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32

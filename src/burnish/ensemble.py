@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from burnish import train
+from burnish import distributed, train
 from burnish.config import Run
+from burnish.distributed import World
 from burnish.prepare import recipe_of
 
 
@@ -17,12 +18,16 @@ def run(config: Run) -> list[Path]:
 
     With `run.resume` members that are finished are left as they are. Raises as `train.run` does.
     """
-    members = config.reward.members
-    if members == 1:
-        return [train.run(config)]
+    with distributed.joined(config) as world:
+        return members(config, world)
+
+
+def members(config: Run, world: World) -> list[Path]:
+    if config.reward.members == 1:
+        return [train.run(config, world=world)]
     recipe_of(config)  # refuses members of what is no reward model
     folders = []
-    for number in range(members):
+    for number in range(config.reward.members):
         folder = Path(config.run.dir) / f"member-{number}"
         folders.append(folder)
         if config.run.resume and (folder / "model").exists():
@@ -33,5 +38,5 @@ def run(config: Run) -> list[Path]:
             "run": config.run.model_copy(update={"dir": str(folder), "resume": started}),
             "reward": config.reward.model_copy(update={"members": 1}),
         }
-        train.run(config.model_copy(update=own))
+        train.run(config.model_copy(update=own), world=world)
     return folders

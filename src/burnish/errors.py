@@ -35,6 +35,12 @@ class StoreError(BurnishError):
     """A folder or disk that cannot be written, or already holds something else."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what Python, torch on a GPU or torch on a CPU raises when memory runs out."""
+    kinds = isinstance(error, MemoryError), type(error).__name__ == "OutOfMemoryError", "allocate memory" in str(error)
+    return any(kinds)
+
+
 class TrainingError(BurnishError):
     """The run itself went wrong: a loss that is not finite, or a self-check that failed."""
 

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 class Masters:
     """The tensors the optimiser steps. For float32 or float64 modules these are the parameters themselves."""
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], dtype: torch.dtype) -> None:
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], dtype: torch.dtype, *, own: bool = False) -> None:
+        """`own`: the module keeps float32 weights and casts them itself, as a divided one does."""
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.working: list[nn.Parameter] = []
         for name, parameter in named:
             self.names.append(name)
             self.working.append(parameter)
-            self.parameters.append(self._master(parameter) if dtype == torch.bfloat16 else parameter)
+            half = dtype == torch.bfloat16 and not own
+            self.parameters.append(self._master(parameter) if half else parameter)
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         """A float32 copy, and a hook that moves each microbatch's bfloat16 gradient into its float32 sum."""

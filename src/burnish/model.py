@@ -11,22 +11,23 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from burnish import adapters, norms
+from burnish import adapters, norms, sharding
 from burnish.checkpoint import write_folder
 from burnish.config import AdapterConfig, ModelConfig
 from burnish.errors import ConfigError, ModelError
 from burnish.logprob import HeadTransform
 
 NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes through which families add noise
+Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes alone
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -48,6 +49,8 @@ class Policy:
     dtype: torch.dtype
     stock_attention: str  # the implementation transformers chose at load
     scalar: bool = False  # a reward model: a scalar head in place of the one over the vocabulary
+    sharded: bool = False  # its weights are divided over processes, in float32 (float64)
+    anew: Callable[[], Policy] | None = None  # where sharded: the same model without numbers
 
     @property
     def decoder(self) -> nn.Module:
@@ -88,6 +91,15 @@ class Policy:
 
     def trainable(self) -> list[tuple[str, nn.Parameter]]:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def within(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Do some work with embedding and head in one piece, as they always are in a single process."""
+        return sharding.run_within(self.base, work, *args) if self.sharded else work(*args)
+
+    def settle(self) -> None:
+        """After a pass without gradient whose weights are about to change, or to be read by name."""
+        if self.sharded:
+            sharding.settle(self.base)
 
     @contextmanager
     def stock(self) -> Iterator[None]:
@@ -138,13 +150,17 @@ def require_model_dir(path: str) -> None:
 
 
 def load_policy(
-    model: ModelConfig, adapter: AdapterConfig | None = None, *, tokenizer_size: int | None = None
+    model: ModelConfig,
+    adapter: AdapterConfig | None = None,
+    *,
+    tokenizer_size: int | None = None,
+    place: Place = "device",
 ) -> Policy:
     """Load the weights as float32 (float64 on request), add the adapter if one is asked for, cast for computing.
 
     Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
     """
-    base = load_base(model, quantize=adapter is not None and adapter.kind == "qlora")
+    base = load_base(model, quantize=adapter is not None and adapter.kind == "qlora", place=place)
     refuse_foreign_tokenizer(base, model.path, tokenizer_size)
     silence_dropout(base)
     norms.fuse(base)
@@ -162,9 +178,9 @@ def refuse_foreign_tokenizer(base: Any, path: str, tokenizer_size: int | None) -
         )
 
 
-def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False) -> Any:
-    """The PreTrainedModel in float32 (float64 on request), on the device; `scalar`: with one number in place of the
-    vocabulary. Raises ModelError where transformers cannot build it."""
+def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place: Place = "device") -> Any:
+    """The PreTrainedModel in float32 (float64 on request); `scalar`: with one number in place of the vocabulary.
+    Raises ModelError where transformers cannot build it."""
     import transformers
 
     require_model_dir(model.path)
@@ -180,7 +196,11 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False) -> An
     else:
         options["dtype"] = torch.float64 if model.dtype == "float64" else torch.float32
     try:
-        base: Any = kind.from_pretrained(model.path, **options)
+        base: Any = (
+            _weightless(kind, model.path, options)
+            if place == "nowhere"
+            else kind.from_pretrained(model.path, **options)
+        )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         reason = str(error).strip().split("\n")[0]
         wanted = "reward model" if scalar else "causal language model"
@@ -188,9 +208,20 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False) -> An
     base.config.use_cache = False
     if model.dtype == "float64" and hasattr(base, "set_experts_implementation"):
         base.set_experts_implementation("eager")  # the grouped product knows no float64
-    if torch.cuda.is_available() and not quantize:
+    if torch.cuda.is_available() and not quantize and place == "device":
         base = base.to(torch.device("cuda"))
     return base
+
+
+def _weightless(kind: Any, path: str, options: dict[str, Any]) -> Any:
+    """The model that `from_pretrained` makes, without reading a weight."""
+    from transformers import AutoConfig
+
+    given = {name: value for name, value in options.items() if name != "dtype"}
+    config = AutoConfig.from_pretrained(path, **given)
+    with sharding.weightless():
+        base = kind.from_config(config, dtype=options["dtype"], trust_remote_code=given["trust_remote_code"])
+    return base.eval()
 
 
 def silence_dropout(module: nn.Module) -> None:
@@ -242,7 +273,7 @@ def open_adapter(base: Any, folder: Path) -> Any:
 
 def cast_for_compute(policy: Policy) -> None:
     """Cast parameters, never buffers: rotary frequencies in bfloat16 would be off by a whole position at 256."""
-    if policy.dtype == torch.bfloat16:
+    if policy.dtype == torch.bfloat16 and not policy.sharded:  # divided weights are cast when they are put together
         for parameter in policy.module.parameters():
             if parameter.is_floating_point() and parameter.dtype == torch.float32:
                 parameter.data = parameter.data.to(torch.bfloat16)
@@ -264,15 +295,18 @@ def weights_hash(path: str) -> str:
     return digest.hexdigest()
 
 
-def save_model(policy: Policy, folder: Path, tokenizer: Any) -> None:
-    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in."""
+def save_model(policy: Policy, folder: Path, tokenizer: Any, weights: dict[str, Any] | None = None) -> None:
+    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `weights`: of a
+    divided model, gathered."""
     folder.mkdir(parents=True)
     if policy.adapted and Path(policy.path).is_dir():  # so that the adapter finds its base from any folder
         policy.module.active_peft_config.base_model_name_or_path = str(Path(policy.path).resolve())
-    policy.module.save_pretrained(folder)
+    policy.module.save_pretrained(folder, state_dict=weights)
     file = folder / "config.json"
     if file.exists():
         config = json.loads(file.read_text())
+        if weights is not None:
+            config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model's own is its masters'
         config.pop("attn_implementation", None)
         config["use_cache"] = True
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

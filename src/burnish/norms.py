@@ -34,17 +34,18 @@ def fuse(module: nn.Module) -> int:
 
 def _is_plain(part: nn.Module, weight: nn.Parameter, eps: float) -> bool:
     draw = torch.Generator().manual_seed(0)
-    rows = torch.randn(1, 3, weight.shape[0], generator=draw).to(weight)
-    kept = weight.data
+    device = "cpu" if weight.is_meta else weight.device  # a weight without numbers has the same norm
+    rows = torch.randn(1, 3, weight.shape[0], generator=draw).to(device, weight.dtype)
+    # A trial weight, since a fresh norm's ones would hide whether it is used as w or as 1 + w.
+    trial = nn.Parameter(torch.rand(weight.shape, generator=draw).to(rows) + 0.5)
+    part._parameters["weight"] = trial
     try:
-        # A trial weight, since a fresh norm's ones would hide whether it is used as w or as 1 + w.
-        weight.data = torch.rand(weight.shape, generator=draw).to(weight) + 0.5
         with torch.no_grad():
-            own, ours = part(rows), _RMSNorm.apply(rows, weight, eps)
+            own, ours = part(rows), _RMSNorm.apply(rows, trial, eps)
     except (TypeError, ValueError, RuntimeError):
         return False  # it takes other arguments, so it is another kind of norm
     finally:
-        weight.data = kept
+        part._parameters["weight"] = weight
     return (
         isinstance(own, Tensor) and own.shape == ours.shape and bool(torch.allclose(own, ours, rtol=PROOF, atol=PROOF))
     )

@@ -34,10 +34,10 @@ class _Lines(Console):
 class Progress:
     """`update` once a step, `note` for a sentence, `stage` for work before the first step."""
 
-    def __init__(self, total: int, *, live: bool | None = None) -> None:
+    def __init__(self, total: int, *, live: bool | None = None, silent: bool = False) -> None:
         self.total = total
-        self.console = _Lines(highlight=False, soft_wrap=True)
-        wanted = sys.stdout.isatty() if live is None else live
+        self.console = _Lines(highlight=False, soft_wrap=True, quiet=silent)
+        wanted = not silent and (sys.stdout.isatty() if live is None else live)
         self._live = Live(console=self.console, refresh_per_second=4, transient=True) if wanted else None
         self._began = time.perf_counter()
         self._first: int | None = None

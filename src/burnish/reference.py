@@ -42,16 +42,19 @@ def fill(
     done = unflushed = 0
     for chunk in chunks:
         wanted = {id(group) for group in store.missing(chunk)}
+        mine: dict[bytes, np.ndarray] = {}
         for batch in engine.plan(chunk) if wanted else []:
-            if not any(id(chunk[i]) in wanted for i in batch.group_index):
-                continue
             values = engine.score_reference(batch).cpu().numpy()
+            if batch.idle:
+                continue
             pieces = np.split(values, np.cumsum(batch.lengths.numpy())[:-1])
             owners = [chunk[i] for i in batch.group_index for _ in chunk[i].completion_ids]
             keys = [key for i in batch.group_index for key in row_keys(chunk[i])]
             for owner, key, piece in zip(owners, keys, pieces, strict=True):
                 if id(owner) in wanted:
-                    store.put(key, piece)
+                    mine[key] = piece
+        for rows in engine.world.gather(mine):
+            store.take(rows)
         done += len(wanted)
         unflushed += len(wanted)
         if unflushed >= FLUSH_GROUPS:
@@ -65,6 +68,8 @@ def fill(
 
 def lookup(store: ReferenceStore, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> Tensor:
     """[tokens] reference log-probs of a microbatch, in its order."""
+    if batch.idle:
+        return torch.zeros(len(batch.targets))
     rows = [values for i in batch.group_index for values in store.of(groups[i])]
     return torch.from_numpy(np.concatenate(rows)) if rows else torch.zeros(0)
 
@@ -117,6 +122,7 @@ class Live:
         """After optimiser step `step` (from 1): move towards the policy's weights where the configuration says so."""
         if self.moving.update == "never" or step % self.moving.interval:
             return
+        self.engine.policy.settle()
         kind: Literal["hard", "soft"] = "hard" if self.moving.update == "hard" else "soft"
         parameters = dict(self.engine.policy.module.named_parameters())
         for name, own in self.weights.items():
@@ -128,11 +134,12 @@ class Live:
         return self.weights
 
     @torch.no_grad()
-    def load(self, state: Mapping[str, Tensor]) -> None:
+    def publish(self) -> None:
+        """After `weights` were read from a checkpoint: into the module that computes."""
+        self.engine.policy.settle()
         parameters = dict(self.engine.policy.module.named_parameters())
-        for name in self.weights:
-            self.weights[name] = state[name].to(self.weights[name].device)
-            parameters[name].copy_(self.weights[name])
+        for name, own in self.weights.items():
+            parameters[name].copy_(own)
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from burnish.config import AdapterConfig, ModelConfig
 from burnish.errors import ModelError
 from burnish.model import (
     DTYPES,
+    Place,
     Policy,
     add_adapter,
     load_base,
@@ -33,7 +34,14 @@ PAD = "<|pad|>"
 
 
 def load_reward_model(
-    model: ModelConfig, adapter: AdapterConfig, tokenizer: Any, terminal: set[int], *, head_only: bool, seed: int
+    model: ModelConfig,
+    adapter: AdapterConfig,
+    tokenizer: Any,
+    terminal: set[int],
+    *,
+    head_only: bool,
+    seed: int,
+    place: Place = "device",
 ) -> tuple[Policy, list[str]]:
     """A reward model to train, and what to tell the user: a fresh head on a language model, or one that has its head.
 
@@ -41,14 +49,13 @@ def load_reward_model(
     classifier of several labels.
     """
     fresh = _is_fresh(model)
-    base = load_base(model, quantize=adapter.kind == "qlora", scalar=True)
+    base = load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
     _require_head(base, model.path)
     refuse_foreign_tokenizer(base, model.path, len(tokenizer))
     lines = [f"reward model: the scalar head of {model.path} is trained further"]
     if fresh:
-        torch.nn.init.normal_(
-            base.score.weight, std=1 / base.score.in_features**0.5, generator=torch.Generator().manual_seed(seed)
-        )
+        draw = torch.randn(1, base.score.in_features, generator=torch.Generator().manual_seed(seed))
+        base.score.weight.data.copy_(draw / base.score.in_features**0.5)
         lines = [
             f"reward model: a fresh scalar head of {base.score.in_features} weights",
             _choose_pad(base, tokenizer, terminal, may_grow=adapter.kind == "none" and not head_only),

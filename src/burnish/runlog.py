@@ -71,7 +71,7 @@ def _spare_inputs(run: Run, folder: Path) -> None:
                 )
 
 
-HARMLESS = ("run", "save", "eval", "log", "engine")  # tables that may change when a run goes on, but for:
+HARMLESS = ("run", "save", "eval", "log", "engine", "scale")  # tables that may change when a run goes on, but for:
 HARMFUL = ("engine.products",)  # it changes results
 
 
@@ -113,11 +113,13 @@ class RunLog:
     Text that is no Unicode (half of a surrogate pair in somebody's data) is written as the JSON escape that it is.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "log.jsonl"
+    def __init__(self, folder: Path, *, silent: bool = False) -> None:
+        self.silent = silent  # one of several processes, of which another writes
+        self.path = Path(os.devnull) if silent else folder / "log.jsonl"
         self.listeners: list[Listener] = []
         try:
-            _drop_cut_line(self.path)
+            if not silent:
+                _drop_cut_line(self.path)
             self._stream = self._open()
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
@@ -148,6 +150,8 @@ class RunLog:
 
     def cut_after(self, step: int) -> None:
         """Drop what was recorded after `step`, so that a resumed run repeats no record."""
+        if self.silent:
+            return
         self._stream.close()
         kept = [r for r in read(self.path.parent) if int(r.get("step", 0)) <= step and r["record"] != "end"]
         temporary = self.path.with_suffix(".part")

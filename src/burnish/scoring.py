@@ -42,8 +42,12 @@ def _by_group(
     starts = offsets(groups)
     found = torch.zeros(sum(counts), dtype=torch.float64)
     for batch in engine.plan(groups):
+        values = number(batch).double().cpu()
+        if batch.idle:
+            continue
         place = torch.tensor([starts[i] + k for i in batch.group_index for k in range(counts[i])], dtype=torch.long)
-        found[place] = number(batch).double().cpu()
+        found[place] = values
         tick(len(batch.group_index))
+    engine.world.add_up(found)
     engine.policy.module.train(training)
     return [tuple(row) for row in (piece.tolist() for piece in found.split(counts))]

@@ -34,11 +34,16 @@ def at_start(
     if ready.run.reference.kind == "path":
         engine.policy.module.train()
         return ["start: the reference is another model, so margins do not start at 0"]
+    if batch.idle and isinstance(beside, Live):
+        engine.policy.module.train()
+        return []
     live = engine.score_reference(batch) if isinstance(beside, Stored) else stored
     engine.policy.module.train()
     gap = float((policy.logps - live).abs().max())
     if gap != 0.0:
         raise TrainingError(f"policy and reference differ by {gap:.3g} nats before the first update; not trained")
+    if batch.idle:
+        return []
     lines = ["start: policy = reference exactly in one pass (all margins 0)"]
     here = [groups[i] for i in batch.group_index]
     expected = ready.loss.closed_form(here)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from burnish import __version__, checkpoint
 from burnish.build import Trainer
@@ -22,14 +23,13 @@ from burnish.reference import Live
 
 
 def tensors(trainer: Trainer) -> dict[str, Tensor]:
-    """Float32 weights, AdamW's moments, a reference that moves, and torch's random state, each under its own name."""
+    """Float32 weights, AdamW's moments, and a reference that moves, each under its own name."""
     found = {f"weights/{name}": tensor for name, tensor in trainer.masters.state().items()}
     for name, parameter in zip(trainer.masters.names, trainer.masters.parameters, strict=True):
         for moment, value in trainer.optimizer.state.get(parameter, {}).items():
             found[f"optimizer/{name}/{moment}"] = value
     if isinstance(trainer.reference, Live):
         found |= {f"reference/{name}": tensor for name, tensor in trainer.reference.state().items()}
-    found["random"] = torch.get_rng_state()  # an adapter's dropout draws from it
     return found
 
 
@@ -40,7 +40,7 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
         "seed": trainer.run.seed,
         "running": trainer.running,
         "moved": trainer.moved,
-        "world_size": 1,
+        "world_size": trainer.world.size,
         "data": fingerprint(trainer.ready.train),
         "versions": {"burnish": __version__, "torch": torch.__version__},
         "config": to_toml(trainer.run),
@@ -54,7 +54,7 @@ def save(trainer: Trainer, done: int, *, wait: bool = False) -> Path:
 
 def resume(trainer: Trainer) -> int:
     """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0."""
-    folders = checkpoint.found(Path(trainer.run.run.dir))
+    folders = trainer.world.lead(lambda: checkpoint.found(Path(trainer.run.run.dir)))
     if not folders:
         trainer.log.cut_after(0)
         trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
@@ -82,17 +82,21 @@ def _restore(trainer: Trainer, folder: Path) -> None:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
     own = tensors(trainer)
-    read = checkpoint.empty_like(own)
-    checkpoint.load(folder, read)
+    read = checkpoint.room_for(own)
+    checkpoint.load(folder, read, trainer.world)
     for name, tensor in own.items():
-        if name != "random":
-            tensor.copy_(read[name])
+        put(tensor, read[name])
     trainer.masters.publish()
     if isinstance(trainer.reference, Live):
-        trainer.reference.load(
-            {name.removeprefix("reference/"): t for name, t in read.items() if name.startswith("reference/")}
-        )
-    torch.set_rng_state(read["random"])
+        trainer.reference.publish()
+
+
+def put(into: Tensor, value: Tensor) -> None:
+    """Copy a tensor, or a process's slice of one, from the CPU."""
+    if isinstance(into, DTensor) and isinstance(value, DTensor):
+        into.to_local().copy_(value.to_local())
+    else:
+        into.copy_(value)
 
 
 def fingerprint(groups: Sequence[EncodedGroup]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +40,16 @@ class ReferenceStore:
     Raises StoreError when the folder cannot be made or written.
     """
 
-    def __init__(self, root: Path, weights: str, dtype: str, engine_version: int) -> None:
+    def __init__(self, root: Path, weights: str, dtype: str, engine_version: int, *, on_disk: bool = True) -> None:
+        self.on_disk = on_disk  # of several processes one reads and writes, the others are told
         name = hashlib.sha256(f"{weights}/{dtype}/{engine_version}".encode()).hexdigest()[:24]
         self.folder = root / name
         self.number = np.dtype("<f8" if dtype.startswith("float64") else "<f4")
         self.rejected: list[str] = []
         self._rows: dict[bytes, np.ndarray] = {}
         self._fresh: dict[bytes, np.ndarray] = {}
+        if not on_disk:
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -82,9 +85,19 @@ class ReferenceStore:
     def put(self, key: bytes, values: np.ndarray) -> None:
         self._rows[key] = self._fresh[key] = np.ascontiguousarray(values, dtype=self.number)
 
+    def take(self, rows: Mapping[bytes, np.ndarray]) -> None:
+        for key, values in rows.items():
+            self.put(key, values)
+
+    def held(self, groups: Iterable[EncodedGroup]) -> dict[bytes, np.ndarray]:
+        """What is stored of these groups, for processes that have no disk of their own."""
+        wanted = {key for group in groups for key in row_keys(group)}
+        return {key: values for key, values in self._rows.items() if key in wanted}
+
     def flush(self) -> None:
         """Write what is new as one block, under a temporary name until it is whole."""
-        if not self._fresh:
+        if not self._fresh or not self.on_disk:
+            self._fresh.clear()
             return
         keys = b"".join(self._fresh)
         lengths = np.asarray([len(v) for v in self._fresh.values()], dtype="<i8").tobytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -66,6 +66,11 @@ class PackedBatch:
     def shared(self) -> bool:
         return self.attention_mask is None
 
+    @property
+    def idle(self) -> bool:
+        """Of none of the step's groups: a few tokens for a process that has none left while others still compute."""
+        return not self.group_index
+
 
 @dataclass(frozen=True)
 class TokenScores:
@@ -84,6 +89,10 @@ class TokenScores:
     group_of: Int[Tensor, " completions"]
     square: Float[Tensor, " tokens"] | None = None
     kl: Float[Tensor, " tokens"] | None = None
+
+    def nothing(self) -> Tensor:
+        """0 that has been through the model: its gradient is 0 everywhere."""
+        return 0.0 * self.policy.sum()
 
     def sum_by_completion(self, values: Float[Tensor, " tokens"]) -> Float[Tensor, " completions"]:
         """Segment sum over each completion's tokens; an empty completion sums to exactly 0.
@@ -138,6 +147,10 @@ class ScalarScores:
     rewards: Float[Tensor, " completions"]
     lengths: Int[Tensor, " completions"]
     group_of: Int[Tensor, " completions"]
+
+    def nothing(self) -> Tensor:
+        """0 that has been through the model: its gradient is 0 everywhere."""
+        return 0.0 * self.rewards.sum()
 
 
 @dataclass(frozen=True)
@@ -251,6 +264,11 @@ class Metric:
     def mean(self) -> float:
         count = float(self.count)
         return float(self.total) / count if count else float("nan")
+
+    def on_host(self) -> Metric:
+        """The same numbers on the CPU, where they are added up and sent to other processes."""
+        total, count = (v.detach().cpu() if isinstance(v, Tensor) else v for v in (self.total, self.count))
+        return replace(self, total=total, count=count)
 
     @staticmethod
     def of(values: Tensor) -> Metric:

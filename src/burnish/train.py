@@ -13,23 +13,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish import checkpoint, model, rewardmodel, selfcheck, state
+from burnish import checkpoint, feedback, model, rewardmodel, selfcheck, sharding, state
 from burnish.build import Trainer, build
 from burnish.config import Run
+from burnish.distributed import ALONE, World
 from burnish.engine import scalar_scores, token_scores
-from burnish.errors import TrainingError
+from burnish.errors import DataError, TrainingError, out_of_memory
 from burnish.feedback import StepSums, mismatched
 from burnish.group import EncodedGroup
 from burnish.loss import State
 from burnish.pack import offsets
-from burnish.prepare import prepare, total_steps
+from burnish.prepare import Prepared, prepare, total_steps
 from burnish.progress import Progress
 from burnish.reference import Stored
 from burnish.runlog import RunLog, claim_run_dir, refuse_resume
 from burnish.schedule import learning_rate
 from burnish.scoring import rewards
+from burnish.sharding import whole
 from burnish.summary import model_card, write_summary
-from burnish.tensors import Losses, Metric, PackedBatch, ScalarScores, TokenScores
+from burnish.tally import Tally, finite, records
+from burnish.tensors import PackedBatch, ScalarScores, TokenScores
 
 ABOUT_GROUPS = 512  # groups whose answers say where a reward model's rewards lie
 
@@ -45,19 +48,21 @@ class Interrupted(KeyboardInterrupt):
         self.exit_code = 130 if asked == signal.SIGINT else PREEMPTED
 
 
-def run(config: Run, *, progress: bool | None = None) -> Path:
+def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
-    refuse_resume(config)
+    world.lead(lambda: refuse_resume(config))
     ready = prepare(config)
-    claim_run_dir(config)
+    refuse_different_data(world, ready)
+    world.lead(lambda: claim_run_dir(config))
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
     steps, end = total_steps(config, len(ready.train))
     folder = Path(config.run.dir)
-    with RunLog(folder) as log, Progress(steps, live=progress) as shown:
+    silent = not world.leads
+    with RunLog(folder, silent=silent) as log, Progress(steps, live=progress, silent=silent) as shown:
         for line in ready.lines:
             shown.note(line)
-        trainer = build(ready, log, shown, steps, end)
+        trainer = build(ready, world, log, shown, steps, end)
         first = state.resume(trainer) if config.run.resume else 0
         log.append("run", objective=ready.loss.name, steps=steps, first_step=first, notes=ready.lines)
         if first == 0:
@@ -68,20 +73,29 @@ def run(config: Run, *, progress: bool | None = None) -> Path:
     return folder
 
 
+def refuse_different_data(world: World, ready: Prepared) -> None:
+    """Every process reads the data for itself; raises DataError where they did not read the same."""
+    prints = world.gather(state.fingerprint([*ready.train, *ready.evaluation]) if world.size > 1 else "")
+    if len(set(prints)) > 1:
+        raise DataError("the processes read different training data: data.train must be the same files for all of them")
+
+
 def loop(trainer: Trainer, first: int) -> None:
     config = trainer.run
-    with _finish_step_on_interrupt(trainer.stop):
+    with _finish_step_on_interrupt(trainer.stop, patient=trainer.world.size > 1):
         for step in range(first, trainer.steps):
             began = time.perf_counter()
             groups = trainer.groups(step)
             lr = learning_rate(
                 step, trainer.steps, peak=config.optim.peak_lr, kind=config.optim.schedule, warmup=config.optim.warmup
             )
-            loss, metrics, tokens, running = accumulate(trainer, groups, step)
+            tally, running = accumulate(trainer, groups, step)
+            for what, names in tally.spoiled:
+                refuse_step(trainer, step, names, what)
             limit = config.optim.max_grad_norm or float("inf")
-            norm = float(torch.nn.utils.clip_grad_norm_(trainer.masters.parameters, limit))
-            if not _finite(norm):
-                refuse_step(trainer, step, groups, f"the gradient's norm is {norm}")
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(trainer.masters.parameters, limit)))
+            if not finite(norm):
+                refuse_step(trainer, step, [g.where or g.id for g in groups], f"the gradient's norm is {norm}")
             for group in trainer.optimizer.param_groups:
                 group["lr"] = lr
             trainer.optimizer.step()
@@ -90,45 +104,64 @@ def loop(trainer: Trainer, first: int) -> None:
             trainer.masters.publish()
             if trainer.reference is not None:
                 trainer.reference.follow(step + 1, trainer.masters.state())
-            shown = {name: metric.mean for name, metric in metrics.items()}
             seconds = time.perf_counter() - began
-            trainer.log.append(
-                "step", step=step + 1, loss=loss, lr=lr, grad_norm=norm, tokens=tokens, seconds=seconds, **shown
-            )
-            trainer.progress.update(step + 1, {"loss": loss, "lr": lr, "tokens": tokens, "seconds": seconds, **shown})
+            shown = {"loss": tally.loss, "lr": lr, "grad_norm": norm, "tokens": tally.tokens, "seconds": seconds}
+            shown |= ({"imbalance": tally.imbalance} if trainer.world.size > 1 else {}) | tally.means()
+            for completion in tally.completions:
+                trainer.log.append("completion", step=step + 1, **completion)
+            trainer.log.append("step", step=step + 1, **shown)
+            trainer.progress.update(step + 1, shown)
             trainer.moved |= step > first and _moved(shown)
             if step - first == 9 and not trainer.moved and isinstance(trainer.reference, Stored):
                 raise TrainingError("after ten steps every log-ratio is still exactly 0: nothing is being trained")
             after_step(trainer, step + 1)
 
 
-def accumulate(
-    trainer: Trainer, groups: Sequence[EncodedGroup], step: int
-) -> tuple[float, dict[str, Metric], int, State]:
-    """Gradients of one step's mean loss, over as many microbatches as the token budget asks for; returns the loss, the
-    metrics, the tokens computed, and the running averages after this step."""
-    total, tokens = 0.0, 0
-    metrics: dict[str, Metric] = {}
+def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tuple[Tally, State]:
+    """Gradients of one step's mean loss, over as many microbatches as the token budget asks for; returns the step's
+    sums over all processes, and the running averages after it.
+
+    Where a microbatch does not fit into memory the step is done again with half the budget, which changes no result.
+    """
+    seed = feedback.generator(trainer.run.seed, step, f"dropout/{trainer.world.rank}").initial_seed()
+    budget = trainer.engine.token_budget
+    try:
+        while True:
+            torch.manual_seed(seed)  # an adapter's dropout: a function of the step, so that a resumed run repeats it
+            try:
+                return gradients(trainer, groups, step)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error) or trainer.world.size > 1 or trainer.engine.smallest(groups):
+                    raise
+            trainer.optimizer.zero_grad(set_to_none=True)  # outside the handler, whose traceback holds the tensors
+            trainer.engine.token_budget //= 2
+            trainer.progress.note(
+                f"step {step + 1}: out of memory; done again with engine.token_budget = {trainer.engine.token_budget}, "
+                "which changes no result"
+            )
+            trainer.log.append("note", step=step + 1, text="out of memory", token_budget=trainer.engine.token_budget)
+    finally:
+        trainer.engine.token_budget = budget
+
+
+def gradients(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tuple[Tally, State]:
+    own = Tally()
     sums = first_pass(trainer, groups)
     moment = (trainer.run.seed, step)
     running, recipe = trainer.ready.loss.advance(trainer.running, groups, sums, moment)
     loss = recipe.at(groups, sums, moment)
     for batch in trainer.engine.plan(groups):
         scores, aux = scored(trainer, batch, groups)
+        if batch.idle:
+            scores.nothing().backward()  # type: ignore[no-untyped-call]
+            continue
         losses = loss(scores, batch)
         value = loss.total(losses)
-        if not _finite(float(value.detach())):
-            refuse_step(trainer, step, [groups[i] for i in batch.group_index], f"the loss is {float(value.detach())}")
         (value if aux is None else value + aux / len(groups)).backward()  # type: ignore[no-untyped-call]
-        total += float(value.detach())
-        tokens += int(
-            (batch.attention_mask if batch.attention_mask is not None else batch.input_ids + 1).count_nonzero()
-        )
-        for name, metric in loss.metrics(losses).items():
-            metrics[name] = metrics[name] + metric if name in metrics else metric
+        own.take(batch, float(value.detach()), loss.metrics(losses), groups)
         if trainer.run.log.completions:
-            record_completions(trainer.log, step + 1, batch, scores, losses, groups)
-    return total, metrics, tokens, running
+            own.completions += records(batch, scores, losses, groups)
+    return own.joined(trainer.world), running
 
 
 @torch.no_grad()
@@ -154,9 +187,12 @@ def summed(trainer: Trainer, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor
     for batch in trainer.engine.plan(groups) if groups else []:
         theirs = None if trainer.reference is None else trainer.reference.scores(batch, groups)[0]
         scores = token_scores(trainer.engine.score(batch), theirs, batch)
+        if batch.idle:
+            continue
         place = torch.tensor([starts[i] + k for i in batch.group_index for k in range(len(groups[i].completion_ids))])
         own = scores.logps
         sums[0][place], sums[1][place] = own, own - scores.logratios
+    trainer.world.add_up(sums)
     return sums[0], sums[1]
 
 
@@ -177,44 +213,22 @@ def scored(
 def evaluate(trainer: Trainer, step: int) -> None:
     """The objective's loss and metrics on the held-out groups, as one record."""
     groups = trainer.ready.evaluation
-    total = 0.0
-    metrics: dict[str, Metric] = {}
+    own = Tally()
     trainer.engine.policy.module.eval()
     sums = first_pass(trainer, groups)
     loss = trainer.ready.loss.holding(trainer.running).at(groups, sums, (trainer.run.seed, step))
     for batch in trainer.engine.plan(groups):
-        losses = loss(scored(trainer, batch, groups)[0], batch)
-        total += float(loss.total(losses))
-        for name, metric in loss.metrics(losses).items():
-            metrics[name] = metrics[name] + metric if name in metrics else metric
+        scores, _ = scored(trainer, batch, groups)
+        if not batch.idle:
+            losses = loss(scores, batch)
+            own.take(batch, float(loss.total(losses)), loss.metrics(losses), groups)
     trainer.engine.policy.module.train()
-    shown = {name: metric.mean for name, metric in metrics.items()}
+    trainer.engine.policy.settle()
+    found = own.joined(trainer.world)
+    total, shown = found.loss, found.means()
     trainer.log.append("eval", step=step, loss=total, groups=len(groups), **shown)
     accuracy = f", accuracy {shown['rewards/accuracies']:.3f}" if "rewards/accuracies" in shown else ""
     trainer.progress.note(f"held out, after step {step}: loss {total:.4f}{accuracy}")
-
-
-def record_completions(
-    log: RunLog,
-    step: int,
-    batch: PackedBatch,
-    scores: TokenScores | ScalarScores,
-    losses: Sequence[Losses],
-    groups: Sequence[EncodedGroup],
-) -> None:
-    """Per-completion numbers: what every later diagnostic is drawn from."""
-    columns: dict[str, list[float]] = {"length": batch.lengths.tolist()}
-    if isinstance(scores, TokenScores):
-        columns["logp"] = scores.logps.detach().tolist()
-        if scores.reference is not None:
-            columns["reference_logp"] = scores.sum_by_completion(scores.reference).tolist()
-    rewards = next((found.rewards for found in losses if found.rewards is not None), None)
-    if rewards is not None:
-        columns["reward"] = rewards.detach().tolist()
-    places = [(i, k) for i in batch.group_index for k in range(len(groups[i].completion_ids))]
-    for number, (i, k) in enumerate(places):
-        own = {name: values[number] for name, values in columns.items()}
-        log.append("completion", step=step, group=groups[i].id, index=k, **own)
 
 
 def after_step(trainer: Trainer, done: int) -> None:
@@ -223,21 +237,22 @@ def after_step(trainer: Trainer, done: int) -> None:
     last = done == trainer.steps
     if trainer.ready.evaluation and (last or (config.eval.every and done % config.eval.every == 0)):
         evaluate(trainer, done)
-    if trainer.stop and not last:
+    asked = next((number for numbers in trainer.world.gather(trainer.stop) for number in numbers), None)
+    if asked is not None and not last:
         where = state.save(trainer, done, wait=True)
         raise Interrupted(
             f"stopped after step {done} of {trainer.steps}, as asked; saved in {where}. "
             f"Go on with: burnish train {config.run.dir}/config.toml run.resume=true",
-            trainer.stop[0],
+            asked,
         )
     if config.save.every and done % config.save.every == 0 and not last:
         state.save(trainer, done)
 
 
-def refuse_step(trainer: Trainer, step: int, groups: Sequence[EncodedGroup], what: str) -> None:
+def refuse_step(trainer: Trainer, step: int, groups: Sequence[str], what: str) -> None:
     """A number that is not finite: nothing is updated, what was done is kept, and the groups are named."""
     trainer.optimizer.zero_grad(set_to_none=True)
-    names = ", ".join((g.where or g.id) for g in groups[:8]) + (", ..." if len(groups) > 8 else "")
+    names = ", ".join(groups[:8]) + (", ..." if len(groups) > 8 else "")
     where = f" The weights after step {step} are in {state.save(trainer, step, wait=True)}." if step else ""
     raise TrainingError(
         f"step {step + 1}: {what}, in a microbatch with the groups {names}. Nothing was updated.{where} "
@@ -250,22 +265,23 @@ def finish(trainer: Trainer) -> None:
     folder = Path(trainer.run.run.dir)
 
     def fill(target: Path) -> None:
-        model.save_model(trainer.engine.policy, target, trainer.ready.tokenizer)
+        model.save_model(policy, target, trainer.ready.tokenizer, weights)
         (target / "README.md").write_text(model_card(trainer.run, trainer.ready.lines), encoding="utf-8")
-        if trainer.engine.policy.scalar:
-            rewardmodel.write_about(trainer.engine.policy, target, found, trainer.ready.loss.name)
+        if policy.scalar:
+            rewardmodel.write_about(policy, target, found, trainer.ready.loss.name)
 
+    policy = trainer.engine.policy
     sample = (trainer.ready.evaluation or trainer.ready.train)[:ABOUT_GROUPS]
-    found = rewards(trainer.engine, sample) if trainer.engine.policy.scalar else []
+    found = rewards(trainer.engine, sample) if policy.scalar else []
     last = state.save(trainer, trainer.steps, wait=True)  # a full disk or an impatient user must not cost the run
-    checkpoint.write_folder(folder / "model", fill, "model")
-    shutil.rmtree(last, ignore_errors=True)
-    trainer.log.append("end", step=trainer.steps)
-    trainer.progress.note(write_summary(folder))
-
-
-def _finite(value: float) -> bool:
-    return value == value and abs(value) != float("inf")
+    policy.settle()
+    weights = sharding.gathered(policy.module, policy.dtype, trained_only=policy.adapted) if policy.sharded else None
+    if trainer.world.leads:
+        checkpoint.write_folder(folder / "model", fill, "model")
+        shutil.rmtree(last, ignore_errors=True)
+        trainer.log.append("end", step=trainer.steps)
+        trainer.progress.note(write_summary(folder))
+    trainer.world.lead(lambda: None)  # nobody leaves before the model is written
 
 
 def _moved(metrics: dict[str, float]) -> bool:
@@ -273,12 +289,16 @@ def _moved(metrics: dict[str, float]) -> bool:
 
 
 @contextmanager
-def _finish_step_on_interrupt(stop: list[int]) -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGUSR1 asks the loop to stop after the step; a second one interrupts at once."""
+def _finish_step_on_interrupt(stop: list[int], *, patient: bool) -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or SIGUSR1 asks the loop to stop after the step; a second one interrupts at once.
+    `patient`: but for the one that torchrun passes on of the same Ctrl-C, which arrives with it."""
+    asked = time.monotonic()
 
     def ask(number: int, frame: Any) -> None:
-        if stop:
+        nonlocal asked
+        if stop and not (patient and time.monotonic() - asked < 1):
             raise KeyboardInterrupt
+        asked = time.monotonic()
         stop.append(number)
 
     try:

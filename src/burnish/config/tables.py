@@ -157,6 +157,14 @@ class EngineConfig(Table):
     threads: int | None = key(None, "CPU threads; unset: torch's choice", ge=1)
 
 
+class ScaleConfig(Table):
+    shard: int | None = key(
+        None, "processes that one copy of the weights is divided over; unset: all of a replica", "processes", ge=1
+    )
+    replicate: int = key(1, "such copies, each with groups of its own", "copies", ge=1)
+    tensor: int = key(1, "processes that share each matrix product (tensor parallelism); only 1 for now", ge=1)
+
+
 class EvalConfig(Table):
     every: int | None = key(None, "evaluate on data.eval after so many steps; unset: at the end", "steps", ge=1)
 
@@ -189,6 +197,7 @@ class Run(Table):
     adapter: AdapterConfig = AdapterConfig()
     optim: OptimConfig = OptimConfig()
     engine: EngineConfig = EngineConfig()
+    scale: ScaleConfig = ScaleConfig()
     eval: EvalConfig = EvalConfig()
     save: SaveConfig = SaveConfig()
     run: RunConfig = RunConfig()

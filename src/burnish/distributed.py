@@ -1,0 +1,206 @@
+"""Several processes, one run: who they are, what they tell each other, which groups each takes, and what happens when
+one of them fails.
+
+`torchrun` starts the processes; each is a `World`. A run of one process is the world `ALONE`, and everything below is
+then the identity: the loop has one path.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.rendezvous import rendezvous
+
+from burnish.config import Run
+from burnish.errors import BurnishError, ConfigError, TrainingError
+
+T = TypeVar("T")
+
+FAILED = "burnish/failed"  # key in the store: one process has failed, and has said so
+GRACE = 5.0  # seconds that the others then have to leave by themselves
+START = timedelta(minutes=10)  # longest wait of one process for another: they read and compile at different speeds
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`. `mesh` is how weights are divided: (replicate, shard), by the names of its axes."""
+
+    rank: int = 0
+    size: int = 1
+    mesh: Any = None  # DeviceMesh
+    words: Any = field(default=None, repr=False)  # process group for small objects
+    disk: Any = field(default=None, repr=False)  # and one for the thread that writes checkpoints
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes the log and speaks."""
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """What every process gave, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value, group=self.words)
+        return found
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """Let the first process do it, and all have the result. What it raises, all raise."""
+        if self.size == 1:
+            return work()
+        told: list[Any] = [None, None]
+        if self.leads:
+            try:
+                told[0] = work()
+            except BurnishError as error:
+                told[1] = error
+        dist.broadcast_object_list(told, src=0, group=self.words)
+        if told[1] is not None:
+            raise told[1]
+        result: T = told[0]
+        return result
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def share(self, sizes: Sequence[int]) -> list[int]:
+        """Indices of the items that fall to this process."""
+        return balance(sizes, self.size)[self.rank]
+
+
+ALONE = World()
+
+
+def balance(sizes: Sequence[int], parts: int) -> list[list[int]]:
+    """Indices of `sizes` in `parts` lists of nearly equal sums: the longest first, each to whoever has least so far
+    (longest processing time, Graham 1969: at most 4/3 of the best). Each list keeps the items' order."""
+    loads, shares = [0] * parts, [[] for _ in range(parts)]  # type: tuple[list[int], list[list[int]]]
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        least = min(range(parts), key=lambda part: (loads[part], part))
+        loads[least] += sizes[index]
+        shares[least].append(index)
+    return [sorted(share) for share in shares]
+
+
+def shape(run: Run, size: int) -> tuple[int, int]:
+    """(replicas, shards of each) for so many processes. Raises ConfigError where they do not come out even."""
+    replicate = run.scale.replicate
+    shard = run.scale.shard or max(1, size // replicate)
+    if replicate * shard != size:
+        wanted = f"scale.replicate x scale.shard = {replicate} x {run.scale.shard or 'all'}"
+        start = f"torchrun --nproc-per-node {replicate * shard} -m burnish train ..."
+        raise ConfigError(f"{wanted}, but there {'is 1 process' if size == 1 else f'are {size} processes'}: {start}")
+    return replicate, shard
+
+
+@contextmanager
+def joined(run: Run) -> Iterator[World]:
+    """The world that torchrun started this process in; `ALONE` where it did not.
+
+    Around the work of a verb: the process that fails first says why and the others leave without a word, at once or
+    within `GRACE` seconds. Raises ConfigError where `scale` does not fit the number of processes.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    replicate, shard = shape(run, size)
+    if size == 1:
+        yield ALONE
+        return
+    store, rank, size = next(iter(rendezvous("env://", timeout=START)))
+    watch = Watch(store.clone())
+    try:
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        dist.init_process_group(
+            backend, store=PrefixStore("burnish", store), rank=rank, world_size=size, timeout=START
+        )
+        mesh = init_device_mesh(
+            "cuda" if cuda else "cpu", (replicate, shard), mesh_dim_names=("replicate", "shard")
+        )
+        groups = [dist.new_group(backend="gloo", timeout=START) for _ in range(2)]
+        yield World(rank, size, mesh if replicate > 1 else mesh["shard"], *groups)
+    except KeyboardInterrupt as stopped:  # all stop together, and one says so
+        if rank == 0:
+            raise
+        raise SystemExit(getattr(stopped, "exit_code", 130)) from None
+    except Exception as error:
+        first = watch.first_to_fail()
+        if os.environ.get("BURNISH_DEBUG"):
+            raise
+        if not first:
+            raise SystemExit(1) from None
+        if _lost_the_others(error):
+            raise TrainingError(
+                f"process {rank} of {size} lost the others: one of them was killed (out of memory?) or cannot be "
+                "reached. What was saved is in the run's folder; go on with run.resume=true"
+            ) from error
+        raise
+    finally:
+        watch.stop()
+    dist.destroy_process_group()
+
+
+def _lost_the_others(error: Exception) -> bool:
+    """Whether this is what a collective raises when a peer has gone, and no failure of our own."""
+    told = str(error).lower()
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError)
+        and any(word in told for word in ("connection reset", "connection closed", "broken pipe"))
+    )
+
+
+class Watch:
+    """Ends this process when another one has failed: what it waits for will never come, and waiting is silent."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._thread.start()
+
+    def first_to_fail(self) -> bool:
+        """Whether nobody has failed before; the first one speaks."""
+        self._done.set()
+        try:
+            return bool(self._store.add(FAILED, 1) == 1)
+        except RuntimeError:  # the store went with the process that held it
+            return False
+
+    def stop(self) -> None:
+        self._done.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(0.5):
+            try:
+                failed = self._store.check([FAILED])
+            except RuntimeError:
+                return
+            if failed:
+                if not self._done.wait(GRACE):
+                    os._exit(1)
+                return
+
+
+def advise() -> list[str]:
+    """What to tell the user of a machine with several GPUs who started one process."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count < 2 or "WORLD_SIZE" in os.environ:
+        return []
+    return [f"this machine has {count} GPUs and one is used; for all: torchrun --nproc-per-node {count} -m burnish ..."]
