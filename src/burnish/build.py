@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,18 +105,21 @@ def _policy(ready: Prepared, world: World, shown: Progress) -> model.Policy:
                 config.model, config.adapter, tokenizer_size=len(ready.tokenizer), place=place
             ),
             config.seed,
+            tell=shown.note,
             straight=not config.adapter.dora,  # its magnitudes are made from the weights
         )
     told: list[str] = []
+    untouched = copy.deepcopy(ready.tokenizer)  # loading may give the tokenizer a padding token, once
 
     def make(place: model.Place) -> model.Policy:
+        tokenizer = copy.deepcopy(untouched) if place == "nowhere" else ready.tokenizer
         policy, told[:] = rewardmodel.load_reward_model(
-            config.model, config.adapter, ready.tokenizer, set(ready.terminal),
+            config.model, config.adapter, tokenizer, set(ready.terminal),
             head_only=config.reward.train == "head", seed=config.seed, place=place,
         )  # fmt: skip
         return policy
 
-    policy = loading.load(world, make, config.seed, straight=False)
+    policy = loading.load(world, make, config.seed, straight=False, tell=shown.note)
     for line in told:
         shown.note(line)
     return policy

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from burnish import __version__, cli_data, cli_objectives, cli_report
 from burnish import config as configuration
-from burnish.cli_frame import explained, quiet, report_unforeseen
+from burnish.cli_frame import explained, quiet, report_unforeseen, said_once
 from burnish.errors import BurnishError
 
 app = typer.Typer(
@@ -63,7 +63,8 @@ def train(
                 table.add_row(f"objective.{name}", repr(default), values, meaning)
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         return
-    run = _load(settings)
+    with said_once():
+        run = _load(settings)
     with explained(Path(run.run.dir)):
         quiet()
         from burnish import ensemble

@@ -26,6 +26,17 @@ def quiet() -> None:
 
 
 @contextmanager
+def said_once() -> Iterator[None]:
+    """Around what every process of torchrun's finds in the same words: the first one says it."""
+    try:
+        yield
+    except BurnishError as error:
+        if os.environ.get("RANK", "0") != "0":
+            raise typer.Exit(error.exit_code) from None
+        raise
+
+
+@contextmanager
 def explained(run_dir: Path | None = None) -> Iterator[None]:
     """Around a verb: an interruption is a sentence and 130 (75: a cluster asked), the unforeseen is saved and 1."""
     try:

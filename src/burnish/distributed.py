@@ -98,6 +98,11 @@ def balance(sizes: Sequence[int], parts: int) -> list[list[int]]:
 
 def shape(run: Run, size: int) -> tuple[int, int]:
     """(replicas, shards of each) for so many processes. Raises ConfigError where they do not come out even."""
+    if run.scale.tensor > 1:
+        raise ConfigError(
+            "scale.tensor: tensor parallelism is not supported: log-probs come from a head that must see the whole "
+            "vocabulary. Divide the weights instead (scale.shard), which needs less memory of each process too"
+        )
     replicate = run.scale.replicate
     shard = run.scale.shard or max(1, size // replicate)
     if replicate * shard != size:
@@ -114,24 +119,20 @@ def joined(run: Run) -> Iterator[World]:
     Around the work of a verb: the process that fails first says why and the others leave without a word, at once or
     within `GRACE` seconds. Raises ConfigError where `scale` does not fit the number of processes.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    replicate, shard = shape(run, size)
-    if size == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        shape(run, 1)
         yield ALONE
         return
     store, rank, size = next(iter(rendezvous("env://", timeout=START)))
     watch = Watch(store.clone())
     try:
+        replicate, shard = shape(run, size)
         cuda = torch.cuda.is_available()
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        dist.init_process_group(
-            backend, store=PrefixStore("burnish", store), rank=rank, world_size=size, timeout=START
-        )
-        mesh = init_device_mesh(
-            "cuda" if cuda else "cpu", (replicate, shard), mesh_dim_names=("replicate", "shard")
-        )
+        dist.init_process_group(backend, store=PrefixStore("burnish", store), rank=rank, world_size=size, timeout=START)
+        mesh = init_device_mesh("cuda" if cuda else "cpu", (replicate, shard), mesh_dim_names=("replicate", "shard"))
         groups = [dist.new_group(backend="gloo", timeout=START) for _ in range(2)]
         yield World(rank, size, mesh if replicate > 1 else mesh["shard"], *groups)
     except KeyboardInterrupt as stopped:  # all stop together, and one says so

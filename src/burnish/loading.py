@@ -20,8 +20,11 @@ from burnish.model import Place, Policy
 Load = Callable[[Place], Policy]
 
 
-def load(world: World, make: Load, seed: int, *, straight: bool = True) -> Policy:
-    """The policy with its weights; `straight`: they may come from the files as they lie there, row by row.
+def load(
+    world: World, make: Load, seed: int, *, straight: bool = True, tell: Callable[[str], None] = lambda line: None
+) -> Policy:
+    """The policy with its weights; `straight`: they may come from the files as they lie there, row by row. `tell`
+    hears how they were divided.
 
     Raises ModelError for what cannot be divided.
     """
@@ -44,6 +47,8 @@ def load(world: World, make: Load, seed: int, *, straight: bool = True) -> Polic
     sharding.shard(policy.base, policy.decoder, world, half=False)
     policy = replace(policy, sharded=True, anew=lambda: make("nowhere"))
     named = dict(policy.module.named_parameters())
+    if len(set(world.gather(tuple(named)))) > 1:
+        raise ModelError(f"{policy.path} is not the same model for all processes")
     if as_they_lie:
         for name, parameter in named.items():
             if not _adapter(name):
@@ -51,6 +56,13 @@ def load(world: World, make: Load, seed: int, *, straight: bool = True) -> Polic
     else:
         sharding.hand_out(named, full)
     adapters.initialise(policy.module, seed)
+    copies = world.mesh.size(0) if world.mesh.ndim > 1 else 1
+    count = sum(parameter.numel() for parameter in named.values())
+    how = "read by rows" if as_they_lie else "loaded by the first process and handed out"
+    tell(
+        f"processes: {world.size}, each with {count * copies / world.size / 1e6:.2f}M of the {count / 1e6:.2f}M "
+        f"weights ({how})" + (f"; {copies} copies of them" if copies > 1 else "")
+    )
     return policy
 
 

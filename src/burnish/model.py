@@ -114,7 +114,10 @@ class Policy:
     @contextmanager
     def as_reference(self) -> Iterator[None]:
         """The initial policy: for an adapter, the same module with the adapter switched off."""
+        trained = [parameter for _, parameter in self.trainable()]
         with self.module.disable_adapter() if self.adapted else nullcontext():
+            for parameter in trained:  # peft also freezes it, and FSDP reads on its first pass what is to be trained
+                parameter.requires_grad_(True)
             yield
 
 

@@ -34,7 +34,9 @@ def weightless() -> Iterator[None]:
     register = nn.Module.register_parameter
 
     def without(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        register(module, name, None if parameter is None else _on_meta(parameter))
+        if parameter is not None and not parameter.is_meta:  # one that is tied to another must stay the same object
+            parameter = _on_meta(parameter)
+        register(module, name, parameter)
 
     nn.Module.register_parameter = without  # type: ignore[method-assign, assignment]
     try:
@@ -162,7 +164,10 @@ def gathered(module: nn.Module, kind: torch.dtype, *, trained_only: bool) -> dic
     """The whole weights, on the first process alone, on the CPU, in the type they are saved in."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     found: dict[str, Any] = get_model_state_dict(module, options=options)
-    return {name: v.to(kind) if v.is_floating_point() else v for name, v in found.items()}
+    twins = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    twins -= {name for name, _ in module.named_parameters()}  # of a tied pair the file holds one
+    kept = {name: value for name, value in found.items() if name not in twins}
+    return {name: value.to(kind) if value.is_floating_point() else value for name, value in kept.items()}
 
 
 def run_within(base: Any, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
