@@ -158,7 +158,7 @@ def test_an_interruption_is_a_sentence_and_130(
 def test_a_defect_of_ours_is_one_line_and_its_traceback_lies_in_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(run: config.Run) -> None:
+    def broken(run: config.Run, **_: Any) -> None:
         if "early" not in run.model.path:
             runlog.claim_run_dir(run)
         raise ZeroDivisionError("nobody foresaw this")
@@ -176,7 +176,7 @@ def test_a_defect_of_ours_is_one_line_and_its_traceback_lies_in_the_run(
 
 
 def test_out_of_memory_is_no_defect(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(run: config.Run) -> None:
+    def full(run: config.Run, **_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("burnish.train.run", full)

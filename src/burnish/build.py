@@ -24,6 +24,8 @@ from burnish.progress import Progress
 from burnish.runlog import RunLog
 from burnish.store import ReferenceStore
 
+USUAL_BUDGET = 8192  # where "auto" was asked of a verb that trains nothing
+
 
 @dataclass
 class Trainer:
@@ -132,7 +134,7 @@ def make_engine(policy: model.Policy, config: Run, world: World = ALONE) -> tupl
     pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
     scorer = Engine(
         policy,
-        config.engine.token_budget,
+        config.engine.token_budget if isinstance(config.engine.token_budget, int) else USUAL_BUDGET,
         shared=verdict.shared,
         plain_head=verdict.plain_head,
         pruned=verdict.pruned,

@@ -38,7 +38,7 @@ def decide(policy: Policy, layout: str) -> Verdict:
     Raises ModelError when the user demands the shared layout of a model that cannot have it, or when not even the
     padded path reproduces the stock forward.
     """
-    reason = "asked for" if layout == "padded" else _static_screen(policy)
+    reason = "asked for" if layout == "padded" else static_screen(policy)
     if reason is None:
         reason = _try_shared(policy)
         if reason is None:
@@ -70,7 +70,8 @@ def tolerance(policy: Policy) -> float:
     return 0.1 if half else TOLERANCE
 
 
-def _static_screen(policy: Policy) -> str | None:
+def static_screen(policy: Policy) -> str | None:
+    """Why this model cannot share prompts, as far as its configuration tells; None: it may."""
     config = policy.base.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or [])
     if kinds - ATTENTION_KINDS:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from burnish import __version__, cli_data, cli_objectives, cli_report
+from burnish import __version__, cli_data, cli_objectives, cli_plan, cli_report
 from burnish import config as configuration
 from burnish.cli_frame import explained, quiet, report_unforeseen, said_once
 from burnish.errors import BurnishError
@@ -25,6 +25,7 @@ app.add_typer(lab_app, name="lab")
 cli_data.register(app)
 cli_report.register(app)
 cli_objectives.register(app)
+cli_plan.register(app)
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
 
@@ -95,9 +96,9 @@ def merge(
     """Fold a LoRA into its base model."""
     with explained():
         quiet()
-        from burnish import model
+        from burnish import merging
 
-        model.merge(adapter, out)
+        merging.merge(adapter, out)
     typer.echo(f"merged model written to {out}")
 
 

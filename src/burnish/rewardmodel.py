@@ -50,7 +50,7 @@ def load_reward_model(
     """
     fresh = _is_fresh(model)
     base = load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
-    _require_head(base, model.path)
+    require_head(base, model.path)
     refuse_foreign_tokenizer(base, model.path, len(tokenizer))
     lines = [f"reward model: the scalar head of {model.path} is trained further"]
     if fresh:
@@ -64,10 +64,14 @@ def load_reward_model(
     norms.fuse(base)
     module = base if adapter.kind == "none" else add_adapter(base, adapter, scalar=True)
     if head_only:
-        for name, parameter in module.named_parameters():
-            parameter.requires_grad_("score" in name.split("."))
+        train_head_only(module)
     policy = Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True)
     return policy, lines
+
+
+def train_head_only(module: Any) -> None:
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_("score" in name.split("."))
 
 
 def open_reward_model(model: ModelConfig) -> Policy:
@@ -85,7 +89,7 @@ def open_reward_model(model: ModelConfig) -> Policy:
     if not adapter.exists() and _is_fresh(source):
         raise ModelError(f"{model.path} is a language model without a scalar head, not a reward model")
     base = load_base(source, quantize=False, scalar=True)
-    _require_head(base, path)
+    require_head(base, path)
     module: Any = base
     if adapter.exists():
         module = open_adapter(base, folder)
@@ -127,7 +131,8 @@ def _is_fresh(model: ModelConfig) -> bool:
     return not classifier
 
 
-def _require_head(base: Any, path: str) -> None:
+def require_head(base: Any, path: str) -> None:
+    """Raises ModelError for an architecture whose scalar head is not one linear layer."""
     head = getattr(base, "score", None)
     if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
         raise ModelError(f"{path}: a {type(base).__name__} has no linear layer `score` with one output")

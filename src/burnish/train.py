@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish import checkpoint, feedback, model, rewardmodel, selfcheck, sharding, state
+from burnish import checkpoint, feedback, fit, model, rewardmodel, selfcheck, sharding, state
 from burnish.build import Trainer, build
 from burnish.config import Run
 from burnish.distributed import ALONE, World
@@ -23,6 +23,7 @@ from burnish.feedback import StepSums, mismatched
 from burnish.group import EncodedGroup
 from burnish.loss import State
 from burnish.pack import offsets
+from burnish.planning import settled
 from burnish.prepare import Prepared, prepare, total_steps
 from burnish.progress import Progress
 from burnish.reference import Stored
@@ -51,7 +52,7 @@ class Interrupted(KeyboardInterrupt):
 def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
     world.lead(lambda: refuse_resume(config))
-    ready = prepare(config)
+    ready = settled(prepare(config), world)
     refuse_different_data(world, ready)
     world.lead(lambda: claim_run_dir(config))
     if config.engine.threads:
@@ -68,9 +69,17 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
         if first == 0:
             for line in selfcheck.at_start(trainer.engine, trainer.reference, ready, trainer.groups(0)):
                 shown.note(line)
+        if config.engine.token_budget == "auto" and world.size == 1 and trainer.engine.policy.device.type == "cuda":
+            trainer.engine.token_budget = fit.measured(trainer, lambda batch: there_and_back(trainer, batch))
+            shown.note(f"engine.token_budget = auto: {trainer.engine.token_budget} tokens, measured on this GPU")
         loop(trainer, first)
         finish(trainer)
     return folder
+
+
+def there_and_back(trainer: Trainer, batch: PackedBatch) -> None:
+    """The passes of a microbatch of the first step, for what memory they take."""
+    scored(trainer, batch, trainer.groups(0))[0].nothing().backward()  # type: ignore[no-untyped-call]
 
 
 def refuse_different_data(world: World, ready: Prepared) -> None:

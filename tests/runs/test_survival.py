@@ -152,7 +152,7 @@ def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Pa
     (folder,) = checkpoint.found(kept)
     names = checkpoint.names(folder)
     weights = {name.removeprefix("weights/") for name in names if name.startswith("weights/")}
-    assert weights and "random" in names
+    assert weights
     for name in weights:
         assert {f"optimizer/{name}/{m}" for m in ("step", "exp_avg", "exp_avg_sq")} | {f"reference/{name}"} <= names
     facts = checkpoint.facts_of(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -148,7 +148,9 @@ class OptimConfig(Table):
 
 
 class EngineConfig(Table):
-    token_budget: int = key(8192, "most input tokens in one forward pass; never changes a result", "tokens", ge=1)
+    token_budget: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
+        8192, "most input tokens in one forward pass; never changes a result; auto: the most that fits", "tokens"
+    )
     layout: Literal["auto", "shared", "padded"] = key("auto", "share prompts where the model allows it; or force")
     gradient_checkpointing: bool = key(False, "recompute activations in backward: less memory, a third more time")
     products: Literal["highest", "high", "medium"] = key(
