@@ -4,6 +4,7 @@ where it does not fit. No weights are loaded: shapes come from the model's confi
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -183,9 +184,9 @@ def reference_bytes(found: Survey, shard: int = 1) -> float:
     run = found.run
     recipe = prepare.recipe_of(run)
     if not recipe.needs("reference") or not (_live(run) or recipe.needs("kl")):
-        return 0
+        return 0.0
     if run.adapter.kind != "none" and run.reference.kind == "initial":
-        return 0
+        return 0.0
     count = found.trained + found.frozen if run.adapter.kind == "none" else found.frozen
     moving = found.wide if run.reference.update != "never" else 0  # kept in float32, or small steps would be lost
     return count * ((found.wide if shard > 1 else found.width) + moving) / shard
@@ -202,19 +203,15 @@ def largest_budget(found: Survey, memory: int, *, shard: int = 1) -> int:
     Raises ConfigError where not even the longest group fits.
     """
     room = memory - sum(fixed_bytes(found, shard).values())
-    useful = _up(max(found.longest, int(found.step_tokens)))
-    low, high = found.longest, max(useful, found.longest)
-    if activation_bytes(found, low) > room:
-        lacking = (activation_bytes(found, low) - room) / GIB
+    lacking = activation_bytes(found, found.longest) - room
+    if lacking > 0:
         raise ConfigError(
-            f"engine.token_budget = 'auto': {lacking:.1f} GiB are missing for the longest group alone ({low} tokens). "
-            "`burnish plan` with the same settings says what to change"
+            f"engine.token_budget = 'auto': {lacking / GIB:.2f} GiB are missing for the longest group alone "
+            f"({found.longest} tokens). `burnish plan` with the same settings says what to change"
         )
-    while high - low >= GRAIN:
-        middle = low + (high - low) // 2
-        low, high = (middle, high) if activation_bytes(found, middle) <= room else (low, middle)
-    best = useful if activation_bytes(found, useful) <= room else low // GRAIN * GRAIN
-    return max(best, found.longest)
+    grains = range(1, -(-max(found.longest, int(found.step_tokens)) // GRAIN) + 1)
+    fitting = bisect.bisect_right(grains, room, key=lambda n: activation_bytes(found, n * GRAIN))
+    return max(fitting * GRAIN, found.longest)
 
 
 def settled(ready: Prepared, world: World) -> Prepared:
@@ -231,10 +228,6 @@ def settled(ready: Prepared, world: World) -> Prepared:
     budget = min(world.gather(largest_budget(found, memory, shard=shards)))
     line = f"engine.token_budget = auto: {budget} tokens, by the plan for {memory / GIB:.1f} GiB of free memory"
     return replace(ready, run=_engine(run, token_budget=budget), lines=[*ready.lines, line])
-
-
-def _up(tokens: int) -> int:
-    return -(-tokens // GRAIN) * GRAIN
 
 
 def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, int]]:
@@ -276,7 +269,7 @@ def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, 
         changes.append((f"divide the weights over {parts} processes (torchrun --nproc-per-node {parts})", found, parts))
     now = plan(found, device, shard=shard).total
     results = [(words, plan(other, device, shard=n).total) for words, other, n in changes]
-    return [(words, total) for words, total in results if total < 0.99 * now]
+    return [(words, total) for words, total in results if total < now]
 
 
 def _engine(run: Run, **changed: object) -> Run:
