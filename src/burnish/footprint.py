@@ -51,6 +51,11 @@ class Footprint:
         again = self.layers_forward if checkpointing else 0
         return self.forward * (1 + passes) + self.backward + again
 
+    def in_type(self, times: int) -> Footprint:
+        """The same in numbers that are so many times as wide."""
+        wider = {name: getattr(self, name) * times for name in ("kept", "layer", "inputs", "in_layers")}
+        return replace(self, passing=self.slices + (self.passing - self.slices) * times, **wider)
+
     def at(self, tokens: int) -> Footprint:
         """The same for another number of tokens in groups of the same kind: all in proportion, but for what passes,
         which has a part that does not depend on them."""
@@ -71,8 +76,11 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
     engine = Engine(policy, 1 << 40, shared=shared)
     (batch,) = engine.plan(groups)
     text = policy.base.config.get_text_config()
-    layers = blocks(policy.decoder, int(text.num_hidden_layers))
-    keeping = _Keeping(policy, layers)
+    try:
+        layers = blocks(policy.decoder, int(text.num_hidden_layers))
+    except AttributeError as error:
+        raise ModelError(f"{policy.path}: this family's parts do not stand where others' do: {error}") from error
+    keeping = _Keeping(policy, layers, shared)
     counted = FlopCounterMode(display=False)
     try:
         with attention_on_shapes(fused_attention), counted, keeping.hooks():
@@ -104,7 +112,7 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
 class _Keeping:
     """Counts the storages that autograd keeps, and the operations done, inside and outside the layers."""
 
-    def __init__(self, policy: Policy, layers: Sequence[Any]) -> None:
+    def __init__(self, policy: Policy, layers: Sequence[Any], shared: bool) -> None:
         self.total = 0
         self.by_layer = [0] * len(layers)
         self._weights = {p.untyped_storage()._cdata for p in policy.module.parameters()}
@@ -119,6 +127,9 @@ class _Keeping:
                 layer.register_forward_hook(lambda *_: self._at(None)),
             )
         ]
+        if not shared:  # families ask whether a mask has gaps, which is a number; without it all rows are whole
+            hook = policy.decoder.register_forward_pre_hook(_without_mask, with_kwargs=True)
+            self._handles.append(hook)
 
     def _at(self, layer: int | None) -> None:
         self._now = layer
@@ -149,6 +160,10 @@ class _Keeping:
     def done(self) -> None:
         for handle in self._handles:
             handle.remove()
+
+
+def _without_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, {name: value for name, value in kwargs.items() if name != "attention_mask"}
 
 
 @contextmanager

@@ -80,6 +80,7 @@ def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
     longest = max(sizes)
     budget = max(longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 8192)
     foot = footprint(policy, list(_filling(groups, sizes, budget)), shared=shared, fused_attention=fused)
+    foot = foot.in_type(model.DTYPES[run.model.dtype].itemsize // policy.dtype.itemsize)
     layers = sharding.blocks(policy.decoder, int(policy.base.config.get_text_config().num_hidden_layers))
     inside = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     trained = sum(p.numel() for _, p in policy.trainable())
@@ -132,6 +133,8 @@ def _shapes(run: Run, *, scalar: bool) -> model.Policy:
     else:
         policy = model.load_policy(run.model, adapter, place="nowhere")
     policy.module.to("meta")
+    if getattr(policy.base.config.get_text_config(), "num_experts_per_tok", None):
+        policy.dtype = torch.bfloat16  # on shapes the experts' grouped product knows no other type
     model.cast_for_compute(policy)
     policy.module.train()
     return policy
