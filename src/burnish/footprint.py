@@ -7,7 +7,7 @@ family's formula, so any architecture that runs there is counted, adapters and m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,27 +75,27 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
     """
     engine = Engine(policy, 1 << 40, shared=shared)
     (batch,) = engine.plan(groups)
-    text = policy.base.config.get_text_config()
-    try:
-        layers = blocks(policy.decoder, int(text.num_hidden_layers))
-    except AttributeError as error:
-        raise ModelError(f"{policy.path}: this family's parts do not stand where others' do: {error}") from error
-    keeping = _Keeping(policy, layers, shared)
-    counted = FlopCounterMode(display=False)
-    try:
-        with attention_on_shapes(fused_attention), counted, keeping.hooks():
-            found = engine.reward(batch)[0] if policy.scalar else engine.score(batch).logps
-            forward = counted.get_total_flops()
-            in_layers = keeping.operations(counted)
-            found.sum().backward()  # type: ignore[no-untyped-call]
-    except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error) else repr(error)
+    layers = blocks(policy.decoder, int(policy.base.config.get_text_config().num_hidden_layers))
+    reason: Exception | None = None
+    for change in [None] if shared else [_whole_mask, _without_mask]:
+        keeping, counted = _Keeping(policy, layers, change), FlopCounterMode(display=False)
+        try:
+            with attention_on_shapes(fused_attention), counted, keeping.hooks():
+                found = engine.reward(batch)[0] if policy.scalar else engine.score(batch).logps
+                forward = counted.get_total_flops()
+                in_layers = keeping.operations(counted)
+                found.sum().backward()  # type: ignore[no-untyped-call]
+            break
+        except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
+            reason = error
+        finally:
+            keeping.done()
+            policy.module.zero_grad(set_to_none=True)
+    else:
+        told = str(reason).strip().splitlines()[0] if str(reason) else repr(reason)
         raise ModelError(
-            f"{policy.path}: this family cannot be run on shapes alone ({reason}); burnish cannot plan it"
-        ) from error
-    finally:
-        keeping.done()
-        policy.module.zero_grad(set_to_none=True)
+            f"{policy.path}: this family cannot be run on shapes alone ({told}); burnish cannot plan it"
+        ) from reason
     width = policy.base.get_input_embeddings().weight.shape[1]
     size = policy.base.get_input_embeddings().weight.element_size()
     rows = batch.input_ids.numel()
@@ -112,7 +112,8 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
 class _Keeping:
     """Counts the storages that autograd keeps, and the operations done, inside and outside the layers."""
 
-    def __init__(self, policy: Policy, layers: Sequence[Any], shared: bool) -> None:
+    def __init__(self, policy: Policy, layers: Sequence[Any], change: Callable[..., Any] | None) -> None:
+        """`change`: of what the decoder is called with."""
         self.total = 0
         self.by_layer = [0] * len(layers)
         self._weights = {p.untyped_storage()._cdata for p in policy.module.parameters()}
@@ -127,9 +128,8 @@ class _Keeping:
                 layer.register_forward_hook(lambda *_: self._at(None)),
             )
         ]
-        if not shared:  # families ask whether a mask has gaps, which is a number; without it all rows are whole
-            hook = policy.decoder.register_forward_pre_hook(_without_mask, with_kwargs=True)
-            self._handles.append(hook)
+        if change is not None:
+            self._handles.append(policy.decoder.register_forward_pre_hook(change, with_kwargs=True))
 
     def _at(self, layer: int | None) -> None:
         self._now = layer
@@ -162,7 +162,14 @@ class _Keeping:
             handle.remove()
 
 
+def _whole_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """transformers asks whether a mask has gaps, which is a number; a mask that is made, it takes."""
+    rows, width = kwargs["attention_mask"].shape
+    return args, {**kwargs, "attention_mask": torch.ones(rows, 1, width, width, dtype=torch.bool, device="meta")}
+
+
 def _without_mask(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """And for families in which nothing attends."""
     return args, {name: value for name, value in kwargs.items() if name != "attention_mask"}
 
 

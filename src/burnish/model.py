@@ -52,9 +52,12 @@ class Policy:
 
     @property
     def decoder(self) -> nn.Module:
-        decoder: nn.Module | None = self.base.get_decoder() if hasattr(self.base, "get_decoder") else None
+        try:
+            decoder: nn.Module | None = self.base.get_decoder()
+        except AttributeError:  # some families name a part of a larger model that they are not in
+            decoder = None
         if decoder is None or decoder is self.base:
-            decoder = getattr(self.base, self.base.base_model_prefix)
+            decoder = getattr(self.base, self.base.base_model_prefix, None) or self.base.model
         return decoder
 
     @property

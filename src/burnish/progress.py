@@ -19,6 +19,7 @@ SHOWN = {
     "logratio/rejected": "rejected log-ratio",
     "length/chosen": "chosen length",
     "length/rejected": "rejected length",
+    "imbalance": "imbalance",
 }
 PLAIN_SECONDS = 5.0
 

@@ -216,10 +216,23 @@ def test_refusals(
     assert told in err and "Traceback" not in err
 
 
-def test_a_family_that_asks_for_numbers_is_refused(tmp_path: Path) -> None:
-    folder = save_model_dir(tmp_path / "m", "lfm2", "plain")
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_next", "lfm2", "mamba", "llama4", "gpt_oss"])
+def test_families_that_run_otherwise(tmp_path: Path, family: str) -> None:
+    """Experts, recurrence, convolution, padded rows: all on shapes, in any type."""
+    folder = save_model_dir(tmp_path / "m", family, "plain")
+    wide, half = (
+        planning.survey(run_of(folder, f"model.dtype={kind}"), fused=True).foot for kind in ("float32", "bfloat16")
+    )
+    assert wide.forward == half.forward > 0 and half.kept < wide.kept <= 2 * half.kept
+
+
+def test_a_family_that_asks_for_numbers_is_refused(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def asks(*_: Any, **__: Any) -> None:
+        torch.zeros(1, device="meta").item()
+
+    monkeypatch.setattr(Engine, "score", asks)
     with pytest.raises(ModelError, match="cannot be run on shapes alone"):
-        planning.survey(run_of(folder), fused=False)
+        planning.survey(run_of(folders["llama"]), fused=False)
 
 
 def test_a_measured_budget_lies_within_memory() -> None:
