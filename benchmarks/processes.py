@@ -29,7 +29,8 @@ SIDES = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 proce
 
 def command(work: Path, data: Path, folder: Path, processes: int, threads: int, steps: int, groups: int) -> list[str]:
     given = {
-        "model.path": work / "model", "model.dtype": "float32", "data.train": data, "data.template": "plain",
+        "model.path": work / "model", "model.dtype": "float32", "data.train": data,
+        "data.template": "plain" if data.parent == work else "hh", "data.limit": 400,
         "data.max_length": 512, "engine.threads": threads, "engine.token_budget": 4096,
         "optim.groups_per_step": groups, "optim.steps": steps, "run.dir": folder,
         "reference.store": work / f"store-{processes}",

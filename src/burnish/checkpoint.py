@@ -20,7 +20,6 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load as load_dcp
 from torch.distributed.checkpoint.state_dict_saver import save as save_dcp
-from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from burnish.distributed import ALONE, World
@@ -68,7 +67,7 @@ class Writer:
         target = self.run_dir / "checkpoints" / f"step-{step}"
         if (target / MANIFEST).exists():  # a run resumed from here and stopped again has nothing new to say
             return target
-        copies = {name: on_host(tensor.detach()) for name, tensor in tensors.items()}
+        copies = {name: on_host(tensor.detach(), self.world) for name, tensor in tensors.items()}
         self._thread = threading.Thread(target=self._write, args=(target, copies, dict(facts)), name="checkpoint")
         self._thread.start()
         if wait:
@@ -113,13 +112,14 @@ def part_of(target: Path) -> Path:
     return target.with_name(target.name + ".part")
 
 
-def on_host(tensor: Tensor) -> Tensor:
+def on_host(tensor: Tensor, world: World) -> Tensor:
     """A copy on the CPU; of a divided tensor, a copy of this process's slice."""
     if not isinstance(tensor, DTensor):
         return tensor.to("cpu", copy=True)
     own = tensor.to_local().to("cpu", copy=True)
-    mesh = DeviceMesh("cpu", tensor.device_mesh.mesh, mesh_dim_names=tensor.device_mesh.mesh_dim_names)
-    return DTensor.from_local(own, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride())
+    return DTensor.from_local(
+        own, world.host, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+    )
 
 
 def found(run_dir: Path) -> list[Path]:
@@ -156,6 +156,6 @@ def names(folder: Path) -> frozenset[str]:
         raise StoreError(f"{folder} cannot be read as a checkpoint: {error}") from error
 
 
-def room_for(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def room_for(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
     """A copy of each tensor on the CPU, to be read into."""
-    return {name: on_host(tensor) for name, tensor in tensors.items()}
+    return {name: on_host(tensor, world) for name, tensor in tensors.items()}

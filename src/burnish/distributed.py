@@ -28,6 +28,7 @@ from burnish.errors import BurnishError, ConfigError, TrainingError
 T = TypeVar("T")
 
 FAILED = "burnish/failed"  # key in the store: one process has failed, and has said so
+AXES = ("replicate", "shard")
 GRACE = 5.0  # seconds that the others then have to leave by themselves
 START = timedelta(minutes=10)  # longest wait of one process for another: they read and compile at different speeds
 
@@ -39,6 +40,7 @@ class World:
     rank: int = 0
     size: int = 1
     mesh: Any = None  # DeviceMesh
+    host: Any = None  # the same of their CPUs, for copies of slices
     words: Any = field(default=None, repr=False)  # process group for small objects
     disk: Any = field(default=None, repr=False)  # and one for the thread that writes checkpoints
 
@@ -132,9 +134,12 @@ def joined(run: Run) -> Iterator[World]:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=PrefixStore("burnish", store), rank=rank, world_size=size, timeout=START)
-        mesh = init_device_mesh("cuda" if cuda else "cpu", (replicate, shard), mesh_dim_names=("replicate", "shard"))
+        mesh = init_device_mesh("cuda" if cuda else "cpu", (replicate, shard), mesh_dim_names=AXES)
         groups = [dist.new_group(backend="gloo", timeout=START) for _ in range(2)]
-        yield World(rank, size, mesh if replicate > 1 else mesh["shard"], *groups)
+        host = init_device_mesh("cpu", (replicate, shard), mesh_dim_names=AXES) if cuda else mesh
+        if replicate == 1:
+            mesh, host = mesh["shard"], host["shard"]
+        yield World(rank, size, mesh, host, *groups)
     except KeyboardInterrupt as stopped:  # all stop together, and one says so
         if rank == 0:
             raise

@@ -82,7 +82,7 @@ def _restore(trainer: Trainer, folder: Path) -> None:
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
     own = tensors(trainer)
-    read = checkpoint.room_for(own)
+    read = checkpoint.room_for(own, trainer.world)
     checkpoint.load(folder, read, trainer.world)
     for name, tensor in own.items():
         put(tensor, read[name])

@@ -160,7 +160,7 @@ def test_another_number_of_processes_goes_on(folders: dict[str, Path], tmp_path:
 
 
 def test_copies_of_divided_weights(folders: dict[str, Path], tmp_path: Path) -> None:
-    for count, settings in ((1, []), (4, ["scale.replicate=2", "scale.shard=2"])):
+    for count, settings in ((1, []), (4, ["scale.replicate=2", "scale.shard=2", "save.every=2"])):
         wanted = command(folders["gpt2"], folders["data"], tmp_path / str(count), tmp_path / f"s{count}", *settings)
         assert ended(start(count, tmp_path / "out", *wanted)) == [0] * count
     assert "2 copies of them" in (tmp_path / "out-0").read_text()
