@@ -12,7 +12,8 @@ from burnish.group import EncodedGroup
 from burnish.prepare import Prepared
 from burnish.reference import Live, Stored
 
-STORED_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 0.3}  # nats per token
+# nats per token; some families compute parts in float32 whatever they are asked for
+STORED_TOLERANCE = {torch.float64: 1e-6, torch.float32: 2e-3, torch.bfloat16: 0.3}
 
 
 def at_start(
