@@ -20,6 +20,8 @@ FLOORS = [
     ["config"],
     ["readers.values"],
     ["runlog", "readers.files", "stats", "tokens", "control", "alike", "lengths"],
+    ["judges.answers", "judges.ifeval"],
+    ["judges"],
     ["progress", "summary", "trackers", "readers.shapes"],
     ["readers.columns", "readers.prompts"],
     ["readers.factory", "readers.votes"],
@@ -83,6 +85,8 @@ FLOORS = [
 ]
 TORCHLESS = [
     "errors",
+    "judges.answers",
+    "judges.ifeval",
     "group",
     "config",
     "runlog",
