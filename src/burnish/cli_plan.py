@@ -28,7 +28,10 @@ def plan(
     tflops: Annotated[
         float | None, typer.Option(min=0.001, help="its TFLOP/s of dense products", show_default=False)
     ] = None,
-    devices: Annotated[int, typer.Option(min=1, help="processes, one a device")] = 1,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes, one a device; unset: as `scale` says, or 1", show_default=False),
+    ] = None,
     mfu: Annotated[float, typer.Option(min=0.01, max=1, help="share of that speed that training reaches")] = 0.4,
     as_json: Annotated[bool, typer.Option("--json", help="The numbers alone, in bytes and seconds.")] = False,
 ) -> None:
@@ -50,6 +53,7 @@ def plan(
         if not run.model.path:
             raise ConfigError("model.path: name the folder of the model to plan for (its config.json is enough)")
         one = known.find(device, memory, tflops)
+        devices = devices or run.scale.replicate * (run.scale.shard or 1)
         replicate, shard = distributed.shape(run, devices)
         found = planning.survey(run, fused=one.fused)
         outcome = planning.plan(found, one, shard=shard, replicate=replicate, mfu=mfu)
