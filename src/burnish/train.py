@@ -154,6 +154,7 @@ def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> t
 
 
 def gradients(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tuple[Tally, State]:
+    """Forward and backward over this process's microbatches, and the sums of all processes."""
     own = Tally()
     sums = first_pass(trainer, groups)
     moment = (trainer.run.seed, step)
