@@ -36,9 +36,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One number per completion, higher is better."""
+    """One number per completion, higher is better. `parts` are the numbers that a mixture of judges added up, by judge:
+    `{"ifeval": (1.0, 0.0), "length": (0.2, 0.9)}`."""
 
     values: tuple[float, ...]
+    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

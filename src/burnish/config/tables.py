@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-
-class Table(BaseModel):
-    """A TOML table: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, value: Any, info: Any) -> Any:  # ValidationInfo, which no isinstance can check
-        """pydantic would read `optim.lr=true` as 1.0."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError("true and false are no values for this key")
-        return value
-
-
-def key(default: Any, meaning: str, unit: str = "", **limits: Any) -> Any:
-    return Field(default, description=meaning, json_schema_extra={"unit": unit}, **limits)
-
+from burnish.config.base import Table, key
+from burnish.config.fresh import JudgeConfig, SourceConfig, StopConfig
 
 class ModelConfig(Table):
     path: str = key("", "folder of a Hugging Face causal LM, or its hub name")
@@ -196,6 +180,10 @@ class Run(Table):
     objective: tuple[ObjectiveConfig, ...] = (ObjectiveConfig(),)
     reference: ReferenceConfig = ReferenceConfig()
     reward: RewardConfig = RewardConfig()
+    source: SourceConfig = SourceConfig()
+    judge: tuple[JudgeConfig, ...] = ()
+    gold: tuple[JudgeConfig, ...] = ()
+    stop: StopConfig = StopConfig()
     adapter: AdapterConfig = AdapterConfig()
     optim: OptimConfig = OptimConfig()
     engine: EngineConfig = EngineConfig()
@@ -219,3 +207,9 @@ class Run(Table):
             params = {k: flat.pop(k) for k in list(flat) if k not in ("name", "weight")}
             gathered.append({**flat, "params": params})
         return {**values, "objective": tuple(gathered)}
+
+    @field_validator("judge", "gold", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """`[judge]` is one; `[[judge]]` lists several, in the order in which they judge."""
+        return (value,) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
