@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,9 @@ class Layout:
                 segments[branch.start : branch.stop] = number
         return Layout(batch.spans, batch.position_ids[0], segments)
 
+    def see(self, key: Tensor, value: Tensor) -> None:
+        """Called with a layer's keys and values [key heads, T, width]; a sampler's layout keeps them."""
+
     def tiles(self) -> Iterator[Tile]:
         for group in self.spans:
             rows = Span(group.start, group.stop - group.start)
@@ -95,6 +98,18 @@ class Layout:
         return self.masks[key]
 
 
+class Newest(Protocol):
+    """A decoding step in place of a layout: rows are the newest tokens of many answers, whose past is kept elsewhere.
+
+    `attend(q [H, B, D], k [H_kv, B, D], v, scale, window, softcap, sinks)` gives [B, H, D_v].
+    """
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None,
+        sinks: Tensor | None,
+    ) -> Tensor: ...  # fmt: skip
+
+
 def _needed_scores(group: GroupSpans) -> int:
     return group.prompt.length**2 + sum(b.length * (group.prompt.length + b.length) for b in group.branches)
 
@@ -110,7 +125,7 @@ def attend(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    shared_layout: Layout | None = None,
+    shared_layout: Layout | Newest | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The function registered with transformers: query [1, H, T, D], key and value [1, H_kv, T, D] -> [1, T, H, D_v].
@@ -121,10 +136,13 @@ def attend(
         raise ModelError(f"{type(module).__name__} does not pass keyword arguments on to its attention")
     if dropout:
         raise ModelError("attention dropout is not supported in the shared-prompt layout; set it to 0")
-    shared_layout.calls += 1
-    shared_layout.windows.add(sliding_window)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     q, k, v = query[0], key[0], value[0]
+    if not isinstance(shared_layout, Layout):
+        return shared_layout.attend(q, k, v, scale, sliding_window, softcap, s_aux)[None], None
+    shared_layout.calls += 1
+    shared_layout.windows.add(sliding_window)
+    shared_layout.see(k, v)
     plain_only = softcap is not None or s_aux is not None
     if q.is_cuda and not plain_only and q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] == v.shape[-1]:
         out = _varlen(q, k, v, shared_layout, scale, sliding_window)
