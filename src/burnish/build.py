@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
-from burnish import canary, checkpoint, distributed, engine, loading, model, reference, rewardmodel, trackers
+from burnish import canary, checkpoint, dial, distributed, engine, loading, model, reference, rewardmodel, trackers
+from burnish.answering import Answerer
 from burnish.config import ModelConfig, Run
+from burnish.dial import Watch
 from burnish.distributed import ALONE, World
 from burnish.engine import Engine
 from burnish.errors import ConfigError, ModelError
@@ -22,7 +24,10 @@ from burnish.masters import Masters, adamw
 from burnish.prepare import Prepared, step_indices
 from burnish.progress import Progress
 from burnish.runlog import RunLog
+from burnish.sources import Source
+from burnish.stopping import Best
 from burnish.store import ReferenceStore
+from burnish.values import ValueHead
 
 USUAL_BUDGET = 8192  # where "auto" was asked of a verb that trains nothing
 
@@ -36,11 +41,16 @@ class Trainer:
     masters: Masters
     optimizer: Any
     reference: reference.Stored | reference.Live | None
+    source: Source
+    watch: Watch
+    answerer: Answerer | None
     log: RunLog
     progress: Progress
     steps: int
     end: int | None
     moved: bool = False
+    best: Best | None = None  # kept aside where an alarm may end the run
+    looked: int = 0  # refreshes heard when the best was last looked for
     running: State = field(default_factory=dict)  # running averages of objectives that keep some
     stop: list[int] = field(default_factory=list)
 
@@ -55,12 +65,11 @@ class Trainer:
     def world(self) -> World:
         return self.engine.world
 
-    def groups(self, step: int) -> list[EncodedGroup]:
-        chosen = step_indices(step, len(self.ready.train), self.run.optim.groups_per_step, self.run.seed, self.end)
-        return [self.ready.train[i] for i in chosen]
 
-
-def build(ready: Prepared, world: World, log: RunLog, shown: Progress, steps: int, end: int | None) -> Trainer:
+def build(
+    ready: Prepared, world: World, log: RunLog, shown: Progress, steps: int, end: int | None,
+    judges: dial.Judges | None = None,
+) -> Trainer:  # fmt: skip
     """Load the weights, prove the layout, fetch the reference log-probs, make the optimiser."""
     config = ready.run
     if world.leads:
@@ -75,11 +84,24 @@ def build(ready: Prepared, world: World, log: RunLog, shown: Progress, steps: in
         raise ConfigError(f"model.router_aux_coef is set, but {policy.path} is not a mixture of experts")
     shown.note(line)
     torch.set_float32_matmul_precision(config.engine.products)  # after the canary, which needs full precision
+    values = _value_head(ready, scorer, shown) if ready.loss.needs("value") else None
+    head, trunk = ([], []) if values is None else values.trainable()
     masters = Masters(
-        policy.trainable(), policy.dtype, own=policy.sharded
+        [*policy.trainable(), *trunk], policy.dtype, own=policy.sharded, wide=head
     )  # before the cast, or they would start rounded to bfloat16
     model.cast_for_compute(policy)
-    beside = _reference(ready, scorer, shown, log, steps, end) if ready.loss.needs("reference") else None
+    watch = Watch(config, log, shown)
+    answers, live = _answers(ready, scorer, shown, judges)
+    if answers is not None and config.once:
+        ready = dial.answered_once(ready, answers, watch)
+        end = None if end is None else round((config.optim.epochs or 1.0) * len(ready.train))
+        steps = min(steps, -(-end // config.optim.groups_per_step)) if end is not None else steps
+    beside: reference.Stored | reference.Live | None = live
+    if not ready.loss.needs("reference"):
+        beside = None
+    elif live is None:
+        beside = _reference(ready, scorer, shown, log, steps, end)
+    source = dial.source_of(ready, answers, watch, steps, end)
     if config.engine.gradient_checkpointing:
         policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy.module.train()
@@ -88,12 +110,50 @@ def build(ready: Prepared, world: World, log: RunLog, shown: Progress, steps: in
         masters.parameters, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
     )
     trained = sum(p.numel() for p in masters.parameters)
-    passes = (end or steps * optim.groups_per_step) / len(ready.train)
+    passes = (end or steps * optim.groups_per_step) / (len(ready.asked) or len(ready.train))
     shown.note(
         f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups: "
-        f"{passes:.3g} passes over the data"
+        f"{passes:.3g} passes over the {'prompts' if ready.asked else 'data'}"
     )
-    return Trainer(ready, scorer, masters, optimizer, beside, log, shown, steps, end, running=ready.loss.start())
+    return Trainer(ready, scorer, masters, optimizer, beside, source, watch, answers, log, shown, steps, end, running=ready.loss.start())
+
+
+def _answers(
+    ready: Prepared, scorer: Engine, shown: Progress, judges: dial.Judges | None
+) -> tuple[Answerer | None, reference.Live | None]:
+    """(who answers prompts, the reference that the answers are measured against); neither where nothing is fresh."""
+    if judges is None:
+        return None, None
+    run = ready.run
+    live = None
+    if run.reference.kind != "none" and not run.once:
+        live = _live(ready, scorer, shown)
+        live.carried = run.reference.update == "never" and not ready.loss.needs("kl")
+    if "rollouts" in ready.loss.views and run.source.temperature != 1.0:
+        if scorer.plain_head or scorer.policy.transform.softcap is not None:
+            raise ConfigError("source.temperature must be 1 for this model, whose logits are capped before it")
+        for one in (scorer, *([live.engine] if live else [])):
+            one.temperature = run.source.temperature
+    return dial.answerer(ready, scorer, live, judges), live
+
+
+def _value_head(ready: Prepared, scorer: Engine, shown: Progress) -> ValueHead:
+    """A value head on the policy's hidden states, or on those of a model beside it."""
+    config = ready.run
+    if scorer.world.size > 1:
+        raise ConfigError(f"{ready.loss.name} trains a value head, which one process does; not several")
+    if scorer.plain_head:
+        raise ModelError(f"{ready.loss.name} needs hidden states, and what this model's head does is not known")
+    trunk = None
+    if config.value.trunk == "own":
+        trunk = make_engine(_frozen(config.model, ready, scorer.world), config)[0]
+        trunk.router_aux_coef = 0.0
+        trunk.policy.module.train()
+    shown.note(
+        "value head: " + ("on a model of its own, a copy of the policy" if trunk else "on the policy's hidden states")
+    )
+    scorer.critic = found = ValueHead.on(scorer, trunk)
+    return found
 
 
 def _policy(ready: Prepared, world: World, shown: Progress) -> model.Policy:

@@ -39,6 +39,28 @@ def kl_from_reference(policy: HeadInput, reference: HeadInput) -> Float[Tensor, 
     return out
 
 
+@torch.no_grad()
+def divergence_and_entropy(
+    policy: HeadInput, reference: HeadInput | None
+) -> tuple[Float[Tensor, " tokens"] | None, Float[Tensor, " tokens"]]:
+    """(KL(policy || reference) or None, entropy of the policy) of each row, in nats, over the whole vocabulary.
+
+    Summed over an answer that the policy sampled, the first has the KL between the two distributions over answers as
+    its mean (chain rule), with far less variance than what the sampled tokens' own log-ratios give.
+    """
+    wide = torch.float64 if policy.hidden.dtype == torch.float64 else torch.float32
+    entropy = torch.empty(policy.hidden.shape[0], dtype=wide, device=policy.hidden.device)
+    kl = None if reference is None else torch.empty_like(entropy)
+    for rows in slices(policy.hidden.shape[0], policy.weight.shape[0]):
+        p = policy.log_probs(rows)[0]
+        mass = p.exp()
+        entropy[rows] = -torch.where(mass == 0, 0.0, mass * p).sum(-1)
+        if kl is not None and reference is not None:
+            q = reference.log_probs(rows)[0]
+            kl[rows] = torch.where(mass == 0, 0.0, mass * (p - q)).sum(-1)
+    return kl, entropy
+
+
 class _Divergence(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -34,6 +34,13 @@ class Scored(NamedTuple):
     aux: Tensor | None = None
     square: Tensor | None = None
     kl: Tensor | None = None
+    values: Tensor | None = None
+
+
+class Critic(Protocol):
+    """A value head: a number for every row that predicts a completion token, float32, with gradient."""
+
+    def __call__(self, hidden: Tensor, batch: PackedBatch) -> Tensor: ...
 
 
 @dataclass
@@ -41,7 +48,8 @@ class Engine:
     """Scores packed batches with one model. `shared` says which layout; `plain_head` avoids the fused head;
     `pruned` says that the last layer may drop the rows that predict nothing.
 
-    `token_budget` is the largest number of input tokens in a forward pass.
+    `token_budget` is the largest number of input tokens in a forward pass. `temperature` divides the logits: the
+    policy is then what a sampler at that temperature draws from.
     """
 
     policy: Policy
@@ -52,6 +60,8 @@ class Engine:
     pad_id: int = 0
     router_aux_coef: float = 0.0
     world: World = ALONE
+    temperature: float = 1.0
+    critic: Critic | None = None
     last_layout: attention.Layout | None = field(default=None, init=False)  # the canary reads its call count
 
     def plan(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
@@ -94,7 +104,18 @@ class Engine:
         head, aux = self.head_input(batch)
         logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
         squares = log_square_sums(head.hidden, head.weight, head.bias, head.transform) if square else None
-        return Scored(logps, aux, squares, None if reference is None else kl_from_reference(head, reference))
+        kl = None if reference is None else kl_from_reference(head, reference)
+        return Scored(logps, aux, squares, kl, None if self.critic is None else self.critic(head.hidden, batch))
+
+    def score_with_head(self, batch: PackedBatch) -> tuple[Scored, HeadInput]:
+        """Log-probs, and what the head turns into whole distributions, of one pass."""
+        found: tuple[Scored, HeadInput] = self.policy.within(self._with_head, batch)
+        return found
+
+    def _with_head(self, batch: PackedBatch) -> tuple[Scored, HeadInput]:
+        head, aux = self.head_input(batch)
+        logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
+        return Scored(logps, aux, values=None if self.critic is None else self.critic(head.hidden, batch)), head
 
     def score_reference(self, batch: PackedBatch) -> Tensor:
         """Log-probs by the initial policy (adapter switched off), without gradient."""
@@ -124,7 +145,10 @@ class Engine:
         hidden, aux = self._hidden(batch)
         head = self.policy.head
         hidden = hidden.to(head.weight.dtype)  # some families end in a float32 norm
-        return HeadInput(hidden, head.weight, getattr(head, "bias", None), self.policy.transform), aux
+        transform = self.policy.transform
+        if self.temperature != 1.0:
+            transform = replace(transform, scale=transform.scale / self.temperature)
+        return HeadInput(hidden, head.weight, getattr(head, "bias", None), transform), aux
 
     def _hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
         """Hidden states of the rows that predict [tokens, width], and the router loss."""
@@ -224,6 +248,7 @@ def token_scores(scored: Scored, reference: Tensor | None, batch: PackedBatch) -
         batch.group_of.to(device),
         scored.square,
         scored.kl,
+        scored.values,
     )
 
 

@@ -4,6 +4,7 @@
     |-- ConfigError           a key, a value, or a combination that cannot be meant
     |-- DataError             a file or a row that cannot be trained on
     |-- ModelError            a model folder or architecture that cannot be used as asked
+    |-- JudgeError            judges or samplers that cannot be reached, or that judge nothing
     |-- StoreError            a folder that cannot be written, or holds something else
     `-- TrainingError         the run itself went wrong (non-finite loss, failed self-check); exit code 3
 
@@ -29,6 +30,10 @@ class DataError(BurnishError):
 
 class ModelError(BurnishError):
     """A model folder or an architecture that cannot be used as asked."""
+
+
+class JudgeError(BurnishError):
+    """A judge that judges nothing at all, or that cannot be reached."""
 
 
 class StoreError(BurnishError):

@@ -13,10 +13,10 @@ from torch import Tensor
 from burnish.group import EncodedGroup
 from burnish.objectives import Objective
 from burnish.pack import offsets
-from burnish.tensors import Drawn, Lists, PackedBatch, Pairs, PairSums, ScalarScores, Singles, SingleSums, TokenScores
+from burnish.tensors import Drawn, Lists, PackedBatch, Pairs, PairSums, Rollouts, ScalarScores, Singles, SingleSums, TokenScores
 from burnish.views import label_view, list_view, margins, pair_view, winner_view
 
-View = Pairs | Lists | Singles
+View = Pairs | Lists | Singles | Rollouts
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ def view_of(objective: Objective, batch: PackedBatch, scores: TokenScores | Scal
         return _lists(groups, device, kind)
     if objective.view == "labels":
         return _labels(groups, step, device, whole="step" in objective.needs)
+    if objective.view == "rollouts":
+        assert isinstance(scores, TokenScores)
+        return _rollouts(objective.name, groups, scores)
     return _winners(groups, device)
 
 
@@ -145,6 +148,30 @@ def _winners(groups: Sequence[EncodedGroup], device: torch.device) -> Singles:
     return Singles(
         torch.tensor(winners, dtype=torch.long, device=device),
         torch.ones(len(winners), dtype=torch.bool, device=device),
+    )
+
+
+def _rollouts(name: str, groups: Sequence[EncodedGroup], scores: TokenScores) -> Rollouts:
+    """What the answers were sampled with and what they are worth, token by token. The ratio's denominator is the
+    trainer's own log-prob at the moment of sampling: what separates it from the sampler's is in the advantage."""
+    known = [group.rollout for group in groups if group.rollout is not None]
+    if len(known) < len(groups):
+        raise ValueError(f"{name} learns from answers that the policy has just given, and one of these is not")
+
+    def row(pieces: Sequence[Sequence[Sequence[float]]]) -> Tensor:
+        flat = [value for answers in pieces for one in answers for value in one]
+        return torch.tensor(flat, dtype=scores.policy.dtype, device=scores.policy.device)
+
+    nothing = torch.zeros_like(scores.policy, requires_grad=False)
+    valued = bool(known) and bool(known[0].values)
+    return Rollouts(
+        row([one.policy for one in known]),
+        row([one.advantages[name] for one in known]) if known and name in known[0].advantages else nothing,
+        torch.ones_like(scores.policy, dtype=torch.bool),
+        scores.values,
+        row([one.values for one in known]) if valued else None,
+        row([next(iter(one.returns.values())) for one in known]) if known and known[0].returns else None,
+        max((one.limit for one in known), default=0),
     )
 
 

@@ -5,14 +5,14 @@ Everything that is left out is counted and said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from burnish import select
 from burnish.audit.findings import Tally, counted, places, printable
 from burnish.config import DataConfig, PairsConfig, Run
 from burnish.errors import ConfigError, DataError
 from burnish.group import Group, Labels, Preferences, Scores
-from burnish.pairing import Length, PairRule, gap_of, make_pairs, pairs_of
+from burnish.pairing import Length, PairRule, make_pairs, preferred
 from burnish.readers import SHOWN_FAULTS, ReadResult, read
 
 
@@ -111,12 +111,8 @@ def _many(group: Group) -> bool:
 
 
 def _preferred(group: Group, rule: PairRule, length: Length) -> Group:
-    if not _many(group) or (isinstance(group.feedback, Preferences) and rule.name != "strong_vs_weak"):
-        return group
-    lengths = [length(c.messages) for c in group.completions] if rule.needs_lengths else None
-    found = pairs_of(group, rule, lengths)
-    gaps = tuple(gap for gap in (gap_of(group, pair) for pair in found) if gap is not None)
-    return replace(group, feedback=Preferences(tuple((p.winner, p.loser, p.weight) for p in found), gaps))
+    lengths = [length(c.messages) for c in group.completions] if rule.needs_lengths and _many(group) else None
+    return preferred(group, rule, lengths)
 
 
 def _filtered(

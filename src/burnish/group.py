@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from burnish.errors import DataError
@@ -89,6 +89,26 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Rollout:
+    """What is known of a group's answers because the policy has just given them; by answer, nats a token.
+
+    `version` is the number of optimiser steps the policy had behind it; `behavior` the log-probs as sampled (after
+    temperature and truncation), `policy` the same tokens as the trainer computes them at that moment, `reference` the
+    reference's. `advantages` and `returns` are by objective, for those that take credit from rewards; `limit` is the
+    most tokens an answer could have had.
+    """
+
+    version: int
+    behavior: tuple[tuple[float, ...], ...]
+    policy: tuple[tuple[float, ...], ...] = ()
+    reference: tuple[tuple[float, ...], ...] = ()
+    values: tuple[tuple[float, ...], ...] = ()
+    advantages: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    returns: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedGroup:
     """A group in token space, as `render.Renderer.encode` makes it.
 
@@ -103,6 +123,7 @@ class EncodedGroup:
     feedback: Feedback
     source: str = ""
     where: str = ""
+    rollout: Rollout | None = field(default=None, repr=False)  # of fresh answers
 
 
 def to_json(group: Group) -> dict[str, Any]:
@@ -118,6 +139,8 @@ def to_json(group: Group) -> dict[str, Any]:
     ]
     if isinstance(group.feedback, Scores):
         row["scores"] = list(group.feedback.values)
+        if group.feedback.parts:
+            row["parts"] = {name: list(values) for name, values in group.feedback.parts.items()}
     elif isinstance(group.feedback, Labels):
         row["labels"] = list(group.feedback.values)
     elif isinstance(group.feedback, Preferences):
@@ -203,7 +226,10 @@ def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedb
             scores = tuple(float(x) for x in row["scores"])
             if len(scores) != count or not all(map(math.isfinite, scores)):
                 raise DataError(f"{where}: {len(scores)} scores for {count} completions, or one is not finite")
-            return Scores(scores)
+            parts = row.get("parts", {})
+            if not isinstance(parts, Mapping):
+                raise DataError(f"{where}: 'parts' must be an object")
+            return Scores(scores, {str(name): tuple(map(float, values)) for name, values in parts.items()})
         if given == ["labels"]:
             labels = tuple(row["labels"])
             if len(labels) != count or not all(isinstance(x, bool) for x in labels):
@@ -228,3 +254,26 @@ def content_hash(group: Group) -> str:
     """Hash of what the group says: everything but where it was read from."""
     text = json.dumps(to_json(group), ensure_ascii=True, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def encoded_to_json(group: EncodedGroup) -> dict[str, Any]:
+    """A group in token space with all that is known of it; `encoded_from_json` reads it back equal."""
+    row = asdict(replace(group, feedback=Unjudged()))
+    return {**row, "feedback": [type(group.feedback).__name__, asdict(group.feedback)]}
+
+
+def encoded_from_json(row: Mapping[str, Any]) -> EncodedGroup:
+    """What `encoded_to_json` wrote."""
+    kind, values = row["feedback"]
+    kinds: dict[str, Any] = {one.__name__: one for one in (Scores, Labels, Preferences, Unjudged)}
+    feedback = kinds[kind](**{name: _tuples(value) for name, value in values.items()})
+    rollout = None if row["rollout"] is None else Rollout(**{k: _tuples(v) for k, v in row["rollout"].items()})
+    rest = {k: _tuples(v) for k, v in row.items() if k not in ("feedback", "rollout")}
+    return EncodedGroup(**rest, feedback=feedback, rollout=rollout)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists are our tuples."""
+    if isinstance(value, list):
+        return tuple(map(_tuples, value))
+    return {key: _tuples(one) for key, one in value.items()} if isinstance(value, dict) else value

@@ -63,6 +63,16 @@ LENGTH_EFFECTS: dict[str, LengthEffects] = {
     "plackett_luce": LengthEffects("no", "no", "yes"),
     "reward_regression": LengthEffects("no", "no", "yes"),
     "pg": LengthEffects("no", "no with const, token_mean; 1/n a token with seq_mean_token_mean", "yes, by the reward"),
+    "rloo": LengthEffects("no", "yes, as the true gradient has it", "yes, by the reward"),
+    "grpo": LengthEffects(
+        "no", "1/n a token: wrong answers grow, right ones are pushed harder when short", "yes, by the reward"
+    ),
+    "dr_grpo": LengthEffects("no", "yes, as the true gradient has it", "yes, by the reward"),
+    "dapo": LengthEffects("no", "all tokens of a step weigh the same", "yes, by the reward (and its overlong penalty)"),
+    "gspo": LengthEffects("no", "no: 1/n a token", "yes, by the reward"),
+    "ppo": LengthEffects(
+        "yes: each token more costs its KL", "all tokens of a step weigh the same", "yes, by the reward"
+    ),
     "reinforce": LengthEffects("no", "yes, as the true gradient has it", "yes, by the reward"),
     "kl_loss": LengthEffects("no", "no", "no"),
     "value_loss": LengthEffects("no", "no", "no"),

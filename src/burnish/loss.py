@@ -35,6 +35,9 @@ class Part:
         if self.objective.unit == "pair":
             kept = self.params.get("keep")
             return sum(len(pair_view(group)) for group in groups) if kept is None else len(kept)
+        if self.objective.view == "rollouts":
+            by_token = self.objective.unit == "token" or self.params.get("agg") == "token_mean"
+            return sum(len(ids) if by_token else 1 for group in groups for ids in group.completion_ids)
         if self.objective.view == "labels":
             return sum(len(label_view(group)) for group in groups)
         trained = [(group, k) for group in groups for k in winner_view(group)]
@@ -146,7 +149,7 @@ class Recipe:
     ) -> StepLoss:
         """The loss of a step of these groups. `sums` are the first pass's, for an objective of the whole step; without
         them each microbatch is taken for the step."""
-        own = [part.objective.running_settings() for part in self.parts]
+        own = [part.objective.running_settings() | part.objective.credit_settings() for part in self.parts]
         parts = tuple(
             replace(part, params={k: v for k, v in part.params.items() if k not in hidden})
             for part, hidden in zip(self.parts, own, strict=True)

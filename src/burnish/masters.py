@@ -16,8 +16,12 @@ from torch import Tensor, nn
 class Masters:
     """The tensors the optimiser steps. For float32 or float64 modules these are the parameters themselves."""
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], dtype: torch.dtype, *, own: bool = False) -> None:
-        """`own`: the module keeps float32 weights and casts them itself, as a divided one does."""
+    def __init__(
+        self, named: Iterable[tuple[str, nn.Parameter]], dtype: torch.dtype, *, own: bool = False,
+        wide: Iterable[tuple[str, nn.Parameter]] = (),
+    ) -> None:  # fmt: skip
+        """`own`: the module keeps float32 weights and casts them itself, as a divided one does. `wide`: parameters that
+        are computed with in float32, whatever the module's type."""
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.working: list[nn.Parameter] = []
@@ -26,6 +30,10 @@ class Masters:
             self.working.append(parameter)
             half = dtype == torch.bfloat16 and not own
             self.parameters.append(self._master(parameter) if half else parameter)
+        for name, parameter in wide:
+            self.names.append(name)
+            self.working.append(parameter)
+            self.parameters.append(parameter)
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
         """A float32 copy, and a hook that moves each microbatch's bfloat16 gradient into its float32 sum."""

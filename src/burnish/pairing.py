@@ -244,6 +244,15 @@ def gap_of(group: Group, pair: Pair) -> float | None:
     return group.feedback.values[pair.winner] - group.feedback.values[pair.loser]
 
 
+def preferred(group: Group, rule: PairRule, lengths: Sequence[int] | None = None) -> Group:
+    """The group with the rule's preferences in place of its scores or labels; its answers stay together."""
+    if len(group.completions) < 2 or (isinstance(group.feedback, Preferences) and rule.name != "strong_vs_weak"):
+        return group
+    found = pairs_of(group, rule, lengths)
+    gaps = tuple(gap for gap in (gap_of(group, pair) for pair in found) if gap is not None)
+    return replace(group, feedback=Preferences(tuple((p.winner, p.loser, p.weight) for p in found), gaps))
+
+
 def make_pairs(groups: Iterable[Group], rule: PairRule, length: Length = characters) -> Iterator[Group]:
     """The pairs of each group, one after the other, as groups of two completions with the better one first.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from burnish import attention, canary, distributed, model, prepare, rewardmodel, sharding
+from burnish import asking, attention, canary, distributed, model, prepare, rewardmodel, sharding
 from burnish.config import Run
 from burnish.devices import GIB, Device, free_memory
 from burnish.distributed import World
@@ -94,13 +94,17 @@ def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
 
 
 def _live(run: Run) -> bool:
-    return run.reference.update != "never" or run.reference.scores == "live"
+    fresh = run.dialled and not run.once
+    return run.reference.update != "never" or run.reference.scores == "live" or fresh
 
 
 def _groups(run: Run, ready: Prepared | None) -> tuple[Sequence[EncodedGroup], str]:
     """The groups of the run's own data, or such as are assumed."""
-    if ready is None and run.data.train:
+    if ready is None and (run.data.train or run.source.prompts):
         ready = prepare.prepare(run)
+    if ready is not None and ready.asked:
+        line = f"data: {len(ready.asked)} prompts, {run.source.k} answers each of at most {run.source.max_new_tokens} tokens"
+        return [asking.longest_group(run, [one]) for one in ready.asked], line
     if ready is not None:
         return ready.train, f"data: {len(ready.train)} groups of {run.data.train}"
     prompt, answer, count = ASSUMED

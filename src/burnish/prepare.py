@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from burnish import asking, objectives, render, tokens, trackers, views
 from burnish import model as models
-from burnish import objectives, render, tokens, trackers, views
+from burnish.asking import Asked
 from burnish.audit import Auditor, audit
 from burnish.config import Run, lr_advice
 from burnish.errors import ConfigError, DataError, ModelError
@@ -30,6 +31,7 @@ class Prepared:
     loss: Recipe
     terminal: frozenset[int]  # tokens that end an answer
     lines: list[str] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)  # prompts that the policy answers itself
 
 
 def prepare(run: Run) -> Prepared:
@@ -44,7 +46,31 @@ def prepare(run: Run) -> Prepared:
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
-    found = gather(run, "pairs" if "pairs" in recipe.views else recipe.views[0], renderer.answer_length)
+    asked: list[Asked] = []
+    if run.dialled:
+        asked, said = asking.prompts_of(run, renderer)
+        lines += said
+        _refuse_beyond_context(run, [asking.longest_group(run, asked)])
+    train, evaluation = _static(run, renderer, recipe, lines)
+    if train or evaluation:
+        _refuse_beyond_context(run, [*train, *evaluation])
+    lines += [_objective_line(part, len(recipe.parts) > 1) for part in recipe.parts]
+    main = recipe.parts[0].objective
+    advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
+    if advice:
+        lines.append(advice)
+    return Prepared(run, tokenizer, train, evaluation, recipe, frozenset(renderer.terminal), lines, asked)
+
+
+def _static(
+    run: Run, renderer: render.Renderer, recipe: Recipe, lines: list[str]
+) -> tuple[list[EncodedGroup], list[EncodedGroup]]:
+    """Groups that stand in files, to train on and held out; none to train on where all answers are fresh."""
+    wanted = not run.dialled or run.source.fresh < 1
+    if not wanted and not run.data.eval:
+        return [], []
+    view = "pairs" if "pairs" in recipe.views else recipe.views[0]
+    found = gather(run if wanted else _eval_alone(run), view, renderer.answer_length)
     lines += found.lines
     look = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
     held = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=look.scan)
@@ -54,13 +80,12 @@ def prepare(run: Run) -> Prepared:
         evaluation = _encoded(run, renderer, found.evaluation, recipe, "eval", lines, held)
     seen = audit(look, held if evaluation else None, probe=False)
     lines += [f"warning: {finding.line()}" for finding in seen.findings if finding.severity == "warn"]
-    _refuse_beyond_context(run, [*train, *evaluation])
-    lines += [_objective_line(part, len(recipe.parts) > 1) for part in recipe.parts]
-    main = recipe.parts[0].objective
-    advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
-    if advice:
-        lines.append(advice)
-    return Prepared(run, tokenizer, train, evaluation, recipe, frozenset(renderer.terminal), lines)
+    return (train, evaluation) if wanted else ([], train)
+
+
+def _eval_alone(run: Run) -> Run:
+    """The run that reads nothing but what is held out."""
+    return run.model_copy(update={"data": run.data.model_copy(update={"train": run.data.eval, "eval": ""})})
 
 
 def recipe_of(run: Run) -> Recipe:
@@ -68,11 +93,6 @@ def recipe_of(run: Run) -> Recipe:
     parts = []
     for one in run.objective:
         objective = objectives.find(one.name)
-        if objective.view == "rollouts":
-            raise ConfigError(
-                f"{one.name} trains on answers that the policy samples as it goes, which `burnish train` does not do "
-                "yet; with judged answers at hand, online_dpo or dpo learn from those"
-            )
         parts.append(Part(objective, objective.validate(dict(one.params)), one.weight))
     names = [part.objective.name for part in parts]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -88,6 +108,7 @@ def recipe_of(run: Run) -> Recipe:
         raise ConfigError(f"{needing} needs a reference, and reference.kind = 'none' leaves it without one")
     _refuse_reference(run, recipe)
     _refuse_reward(run, recipe)
+    asking.refuse(run, recipe.views, recipe.needs("scalar"))
     return recipe
 
 

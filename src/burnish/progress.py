@@ -13,6 +13,10 @@ from rich.table import Table
 
 SHOWN = {
     "loss": "loss",
+    "reward": "reward",
+    "gold": "gold",
+    "kl/answer": "KL",
+    "length": "length",
     "rewards/margins": "margin",
     "rewards/accuracies": "accuracy",
     "logratio/chosen": "chosen log-ratio",

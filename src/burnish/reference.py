@@ -102,6 +102,7 @@ class Live:
     engine: Engine
     moving: ReferenceConfig
     weights: dict[str, Tensor]  # float32, by name; empty where it does not move
+    carried: bool = False  # fresh answers bring their reference log-probs with them
 
     @classmethod
     def of(cls, engine: Engine, moving: ReferenceConfig) -> Live:
@@ -110,6 +111,14 @@ class Live:
 
     def scores(self, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> tuple[Tensor, HeadInput | None]:
         """([tokens] log-probs, what its distributions are made of), without gradient."""
+        known = [groups[i].rollout for i in batch.group_index] if self.carried else []
+        if known and all(one is not None and one.reference for one in known):
+            rows = [value for one in known if one is not None for row in one.reference for value in row]
+            return torch.tensor(rows, dtype=torch.float64).to(wide_type(self.engine.policy.dtype)), None
+        return self.computed(batch)
+
+    def computed(self, batch: PackedBatch) -> tuple[Tensor, HeadInput | None]:
+        """The same by a pass of the model, whatever the groups bring with them."""
         if self.engine.plain_head:
             return self.engine.score_reference(batch), None
         head = self.engine.reference_head(batch)
@@ -140,6 +149,11 @@ class Live:
         parameters = dict(self.engine.policy.module.named_parameters())
         for name, own in self.weights.items():
             parameters[name].copy_(own)
+
+
+def wide_type(dtype: torch.dtype) -> torch.dtype:
+    """The type of log-probs of a model that computes in this one."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def wide(tensor: Tensor) -> Tensor:

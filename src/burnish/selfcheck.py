@@ -28,7 +28,7 @@ def at_start(
     engine.policy.module.train(not noisy)  # as in training, unless the user asked for noise
     batch = engine.plan(groups)[0]
     with torch.no_grad():
-        stored, head = beside.scores(batch, groups)
+        stored, head = beside.computed(batch) if isinstance(beside, Live) else beside.scores(batch, groups)
         policy = engine.score(
             batch, square=ready.loss.needs("square"), reference=head if ready.loss.needs("kl") else None
         )

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from burnish import __version__, checkpoint
+from burnish import __version__, checkpoint, dial
 from burnish.build import Trainer
 from burnish.config import to_toml
 from burnish.errors import StoreError
-from burnish.group import EncodedGroup
+from burnish.group import EncodedGroup, Unjudged
+from burnish.prepare import Prepared
 from burnish.reference import Live
+from burnish.stopping import Best
 
 
 def tensors(trainer: Trainer) -> dict[str, Tensor]:
@@ -30,6 +32,8 @@ def tensors(trainer: Trainer) -> dict[str, Tensor]:
             found[f"optimizer/{name}/{moment}"] = value
     if isinstance(trainer.reference, Live):
         found |= {f"reference/{name}": tensor for name, tensor in trainer.reference.state().items()}
+    if trainer.best is not None:
+        found |= {f"best/{name}": tensor for name, tensor in trainer.best.weights.items()}
     return found
 
 
@@ -41,7 +45,10 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
         "running": trainer.running,
         "moved": trainer.moved,
         "world_size": trainer.world.size,
-        "data": fingerprint(trainer.ready.train),
+        "data": data_of(trainer.ready),
+        "dial": dial.state_of(trainer.source, trainer.answerer, trainer.watch),
+        "best": None if trainer.best is None else [trainer.best.step, trainer.best.level],
+        "looked": trainer.looked,
         "versions": {"burnish": __version__, "torch": torch.__version__},
         "config": to_toml(trainer.run),
     }
@@ -57,15 +64,22 @@ def resume(trainer: Trainer) -> int:
     folders = trainer.world.lead(lambda: checkpoint.found(Path(trainer.run.run.dir)))
     if not folders:
         trainer.log.cut_after(0)
+        trainer.watch.cut_after(0)
         trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
         return 0
     told = checkpoint.facts_of(folders[-1])
-    if told["data"] != fingerprint(trainer.ready.train):
+    if told["data"] != data_of(trainer.ready):
         raise StoreError(
             f"run.resume: the training data is not what it was when {folders[-1]} was written (its groups, their order "
             "or their tokens changed); name another run.dir, or put the data back"
         )
+    if told["best"] is not None:
+        empty = {name: torch.empty_like(tensor) for name, tensor in trainer.masters.state().items()}
+        trainer.best = Best(int(told["best"][0]), float(told["best"][1]), empty)
     _restore(trainer, folders[-1])
+    trainer.looked = int(told["looked"])
+    dial.restore(told["dial"], trainer.source, trainer.answerer, trainer.watch)
+    trainer.watch.cut_after(int(told["step"]))
     trainer.running = told["running"]
     trainer.moved = told["moved"]
     trainer.log.cut_after(int(told["step"]))
@@ -97,6 +111,12 @@ def put(into: Tensor, value: Tensor) -> None:
         into.to_local().copy_(value.to_local())
     else:
         into.copy_(value)
+
+
+def data_of(ready: Prepared) -> str:
+    """Hash of what the run learns from: its groups, and the prompts that it answers itself."""
+    asked = [EncodedGroup(one.key, one.ids, (), (), Unjudged()) for one in ready.asked]
+    return fingerprint([*ready.train, *asked])
 
 
 def fingerprint(groups: Sequence[EncodedGroup]) -> str:

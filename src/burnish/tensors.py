@@ -79,7 +79,7 @@ class TokenScores:
     `completion_of` maps a token to its completion; tokens of one completion are contiguous and in order.
     Log-probs are in nats, float32 (float64 in exactness tests). The reference never carries gradient.
     `square` is log sum_v p(v)^2 of the policy at each position, without gradient; `kl` the KL over the vocabulary from
-    reference to policy there, with gradient. Both are there for the objectives that ask.
+    reference to policy there, with gradient. They are there for the objectives that ask.
     """
 
     policy: Float[Tensor, " tokens"]
@@ -89,6 +89,7 @@ class TokenScores:
     group_of: Int[Tensor, " completions"]
     square: Float[Tensor, " tokens"] | None = None
     kl: Float[Tensor, " tokens"] | None = None
+    values: Float[Tensor, " tokens"] | None = None  # a value head's, of the state each token is chosen in
 
     def nothing(self) -> Tensor:
         """0 that has been through the model: its gradient is 0 everywhere."""
@@ -231,6 +232,7 @@ class Rollouts:
     values: Float[Tensor, " tokens"] | None = None
     old_values: Float[Tensor, " tokens"] | None = None
     returns: Float[Tensor, " tokens"] | None = None
+    limit: int | None = None  # the most tokens that an answer could have had
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish import checkpoint, feedback, fit, model, rewardmodel, selfcheck, sharding, state
+from burnish import checkpoint, dial, feedback, fit, model, rewardmodel, selfcheck, sharding, state, stopping
 from burnish.build import Trainer, build
 from burnish.config import Run
 from burnish.distributed import ALONE, World
@@ -52,22 +52,24 @@ class Interrupted(KeyboardInterrupt):
 def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
     world.lead(lambda: refuse_resume(config))
+    judges = dial.judges_of(config)
     ready = settled(prepare(config), world)
     refuse_different_data(world, ready)
     world.lead(lambda: claim_run_dir(config))
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
-    steps, end = total_steps(config, len(ready.train))
+    steps, end = total_steps(config, len(ready.asked) or len(ready.train))
     folder = Path(config.run.dir)
     silent = not world.leads
     with RunLog(folder, silent=silent) as log, Progress(steps, live=progress, silent=silent) as shown:
         for line in ready.lines:
             shown.note(line)
-        trainer = build(ready, world, log, shown, steps, end)
+        trainer = build(ready, world, log, shown, steps, end, judges)
         first = state.resume(trainer) if config.run.resume else 0
         log.append("run", objective=ready.loss.name, steps=steps, first_step=first, notes=ready.lines)
-        if first == 0:
-            for line in selfcheck.at_start(trainer.engine, trainer.reference, ready, trainer.groups(0)):
+        groups = trainer.source.next(0) if first == 0 else []
+        if groups:
+            for line in selfcheck.at_start(trainer.engine, trainer.reference, trainer.ready, groups):
                 shown.note(line)
         if config.engine.token_budget == "auto" and world.size == 1 and trainer.engine.policy.device.type == "cuda":
             trainer.engine.token_budget = fit.measured(trainer, lambda batch: there_and_back(trainer, batch))
@@ -79,7 +81,7 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
 
 def there_and_back(trainer: Trainer, batch: PackedBatch) -> None:
     """The passes of a microbatch of the first step, for what memory they take."""
-    scored(trainer, batch, trainer.groups(0))[0].nothing().backward()  # type: ignore[no-untyped-call]
+    scored(trainer, batch, trainer.source.next(0))[0].nothing().backward()  # type: ignore[no-untyped-call]
 
 
 def refuse_different_data(world: World, ready: Prepared) -> None:
@@ -90,40 +92,46 @@ def refuse_different_data(world: World, ready: Prepared) -> None:
 
 
 def loop(trainer: Trainer, first: int) -> None:
-    config = trainer.run
     with _finish_step_on_interrupt(trainer.stop, patient=trainer.world.size > 1):
         for step in range(first, trainer.steps):
             began = time.perf_counter()
-            groups = trainer.groups(step)
-            lr = learning_rate(
-                step, trainer.steps, peak=config.optim.peak_lr, kind=config.optim.schedule, warmup=config.optim.warmup
-            )
-            tally, running = accumulate(trainer, groups, step)
-            for what, names in tally.spoiled:
-                refuse_step(trainer, step, names, what)
-            limit = config.optim.max_grad_norm or float("inf")
-            norm = float(whole(torch.nn.utils.clip_grad_norm_(trainer.masters.parameters, limit)))
-            if not finite(norm):
-                refuse_step(trainer, step, [g.where or g.id for g in groups], f"the gradient's norm is {norm}")
-            for group in trainer.optimizer.param_groups:
-                group["lr"] = lr
-            trainer.optimizer.step()
-            trainer.running = running  # not before: a refused step must leave no trace in the checkpoint
-            trainer.optimizer.zero_grad(set_to_none=True)
-            trainer.masters.publish()
-            if trainer.reference is not None:
-                trainer.reference.follow(step + 1, trainer.masters.state())
-            seconds = time.perf_counter() - began
-            shown = {"loss": tally.loss, "lr": lr, "grad_norm": norm, "tokens": tally.tokens, "seconds": seconds}
-            shown |= ({"imbalance": tally.imbalance} if trainer.world.size > 1 else {}) | tally.means()
-            for completion in tally.completions:
-                trainer.log.append("completion", step=step + 1, **completion)
+            groups = trainer.source.next(step)
+            shown = update(trainer, groups, step) if groups else {"loss": 0.0, "tokens": 0}
+            shown |= {"seconds": time.perf_counter() - began, "groups": len(groups)} | trainer.watch.figures
             trainer.log.append("step", step=step + 1, **shown)
             trainer.progress.update(step + 1, shown)
             trainer.moved |= step > first and _moved(shown)
             if step - first == 9 and not trainer.moved and isinstance(trainer.reference, Stored):
                 raise TrainingError("after ten steps every log-ratio is still exactly 0: nothing is being trained")
-            after_step(trainer, step + 1)
+            if after_step(trainer, step + 1):
+                return
+
+
+def update(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> dict[str, float]:
+    """One optimiser step on these groups; returns the step record's numbers."""
+    config = trainer.run
+    lr = learning_rate(
+        step, trainer.steps, peak=config.optim.peak_lr, kind=config.optim.schedule, warmup=config.optim.warmup
+    )
+    tally, running = accumulate(trainer, groups, step)
+    for what, names in tally.spoiled:
+        refuse_step(trainer, step, names, what)
+    limit = config.optim.max_grad_norm or float("inf")
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(trainer.masters.parameters, limit)))
+    if not finite(norm):
+        refuse_step(trainer, step, [g.where or g.id for g in groups], f"the gradient's norm is {norm}")
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = lr
+    trainer.optimizer.step()
+    trainer.running = running  # not before: a refused step must leave no trace in the checkpoint
+    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.masters.publish()
+    if trainer.reference is not None:
+        trainer.reference.follow(step + 1, trainer.masters.state())
+    for completion in tally.completions:
+        trainer.log.append("completion", step=step + 1, **completion)
+    shown = {"loss": tally.loss, "lr": lr, "grad_norm": norm, "tokens": tally.tokens}
+    return shown | ({"imbalance": tally.imbalance} if trainer.world.size > 1 else {}) | tally.means()
 
 
 def accumulate(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tuple[Tally, State]:
@@ -241,10 +249,12 @@ def evaluate(trainer: Trainer, step: int) -> None:
     trainer.progress.note(f"held out, after step {step}: loss {total:.4f}{accuracy}")
 
 
-def after_step(trainer: Trainer, done: int) -> None:
-    """Evaluate and save where the configuration says so; leave when the user asked to."""
+def after_step(trainer: Trainer, done: int) -> bool:
+    """Evaluate and save where the configuration says so; leave when the user asked to. True where an alarm ends the
+    run, with the best weights put back."""
     config = trainer.run
-    last = done == trainer.steps
+    ended = stopping.after(trainer, done)
+    last = done == trainer.steps or ended
     if trainer.ready.evaluation and (last or (config.eval.every and done % config.eval.every == 0)):
         evaluate(trainer, done)
     asked = next((number for numbers in trainer.world.gather(trainer.stop) for number in numbers), None)
@@ -257,6 +267,7 @@ def after_step(trainer: Trainer, done: int) -> None:
         )
     if config.save.every and done % config.save.every == 0 and not last:
         state.save(trainer, done)
+    return ended
 
 
 def refuse_step(trainer: Trainer, step: int, groups: Sequence[str], what: str) -> None:

@@ -108,13 +108,14 @@ def usable(group: EncodedGroup, wanted: Sequence[str]) -> bool:
     """Whether the group gives objectives of each of these views something to learn from."""
     views: dict[str, Callable[[EncodedGroup], Sequence[object]]] = {
         "pairs": pair_view, "lists": list_view, "labels": label_view, "winners": winner_view,
+        "rollouts": lambda one: () if one.rollout is None or isinstance(one.feedback, Unjudged) else (one.rollout,),
     }  # fmt: skip
     return all(views[view](group) for view in wanted)
 
 
 def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) -> str | None:
     """The sentence that refuses data whose groups lack the feedback an objective needs; None if all have it."""
-    if view == "winners":
+    if view in ("winners", "rollouts"):
         return None
     if view == "labels":
         unlabelled = next((g for g in groups if not isinstance(g.feedback, (Labels, Preferences))), None)

@@ -25,24 +25,40 @@ from burnish.config.tables import (
     PairsConfig,
     ReferenceConfig,
     Run,
+    SourceConfig,
+    StopConfig,
 )
+from burnish.config.fresh import HumanConfig, JudgeConfig, LLMConfig, RewardModelConfig, VerifierConfig
 from burnish.errors import ConfigError
 
 __all__ = [
     "AdapterConfig",
     "DataConfig",
+    "HumanConfig",
+    "JudgeConfig",
     "KeyRow",
+    "LLMConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "PairsConfig",
     "ReferenceConfig",
+    "RewardModelConfig",
     "Run",
+    "SourceConfig",
+    "StopConfig",
+    "VerifierConfig",
     "describe_keys",
     "load",
     "load_partly",
     "lr_advice",
     "to_toml",
 ]
+
+
+JUDGES: dict[str, type[BaseModel]] = {
+    "verifier": VerifierConfig, "reward_model": RewardModelConfig, "llm": LLMConfig, "human": HumanConfig,
+}  # fmt: skip
+JUDGING = ("judge", "gold")  # tables of judges
 
 
 def load(file: str | None, overrides: Sequence[str] = ()) -> Run:
@@ -98,8 +114,8 @@ def _value(name: str, text: str) -> Any:
 def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:
     for part in path[:-1]:
         inner = values.setdefault(part, {})
-        if part == "objective" and isinstance(inner, list):
-            raise ConfigError(f"{text}: the file lists several objectives; change them there, or give the whole list")
+        if isinstance(inner, list):
+            raise ConfigError(f"{text}: the file lists several of [[{part}]]; change them there, or give the whole list")
         if not isinstance(inner, dict):
             raise ConfigError(f"{text}: {part} is a value, not a table")
         values = inner
@@ -118,12 +134,28 @@ def _refuse_unknown(values: Mapping[str, Any]) -> None:
             if not inner or not all(isinstance(one, Mapping) and "name" in one for one in inner):
                 raise ConfigError('objective is a list: each entry is a table with a name, like {name = "dpo"}')
             continue
+        if table in JUDGING:
+            _refuse_unknown_of_judges(table, inner)
+            continue
         if not isinstance(inner, Mapping):
             first = next(iter(_fields(table)))
             raise ConfigError(f"{table} is a table; give one of its keys, for example {table}.{first}=...")
         for name in inner:
             if table != "objective" and name not in _fields(table):
                 raise ConfigError(f"there is no key '{table}.{name}'{_did_you_mean(f'{table}.{name}')}")
+
+
+def _refuse_unknown_of_judges(table: str, inner: Any) -> None:
+    """[judge] and [gold], of which there may be several, each with the keys of its kind."""
+    for one in inner if isinstance(inner, list) else [inner]:
+        if not isinstance(one, Mapping) or one.get("kind") not in JUDGES:
+            raise ConfigError(f"{table}.kind is missing or unknown: it is one of {', '.join(JUDGES)}")
+        known = JUDGES[one["kind"]].model_fields
+        for name in one:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f"; did you mean '{table}.{near[0]}'?" if near else f". Its keys: {', '.join(known)}"
+                raise ConfigError(f"there is no key '{table}.{name}' for the kind '{one['kind']}'{hint}")
 
 
 def _did_you_mean(name: str) -> str:
@@ -158,7 +190,7 @@ def _resolved(run: Run) -> Run:
     """Fill in the values that depend on others, and refuse what cannot be meant together."""
     if not run.model.path:
         raise ConfigError("model.path is missing: name the folder (or hub name) of the model to train")
-    if not run.data.train:
+    if not run.data.train and not (run.dialled and run.source.prompts):
         raise ConfigError("data.train is missing: name the file, folder or hub name of the training groups")
     if run.run.resume and run.run.overwrite:
         raise ConfigError("run.resume and run.overwrite contradict each other: go on with the run, or throw it away?")
@@ -183,7 +215,8 @@ def _resolved(run: Run) -> Run:
     if run.optim.steps is None and run.optim.epochs is None:
         optim["epochs"] = 1.0
     update: dict[str, Any] = {"optim": run.optim.model_copy(update=optim)}
-    if not run.reference.store and run.reference.update == "never":
+    fresh = run.dialled and not run.once
+    if not run.reference.store and run.reference.update == "never" and not fresh:
         beside = Path(run.run.dir).parent / "reference-store"
         update["reference"] = run.reference.model_copy(update={"store": str(beside)})
     return run.model_copy(update=update)
@@ -218,6 +251,10 @@ def to_toml(run: Run) -> str:
         {"name": one.name, **({"weight": one.weight} if one.weight != 1 else {}), **one.params} for one in run.objective
     ]
     values["objective"] = written[0] if len(written) == 1 else written
+    for table in JUDGING:
+        own = values.pop(table)
+        if own:
+            values[table] = own[0] if len(own) == 1 else list(own)
     seed = values.pop("seed")
     return tomli_w.dumps({"seed": seed, **values})
 
@@ -235,16 +272,21 @@ class KeyRow:
 def describe_keys() -> Iterator[KeyRow]:
     for table in Run.model_fields:
         for name, field in _fields(table).items():
-            if (table, name) == ("objective", "params"):
-                continue
+            if (table, name) == ("objective", "params") or (table == "gold" and name != "kind"):
+                continue  # [gold] has the keys of [judge]
             extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
             default = "unset" if field.default is None else repr(field.default)
             dotted = name if table == name else f"{table}.{name}"
+            if table in JUDGING:
+                kinds = [kind for kind, known in JUDGES.items() if name in known.model_fields]
+                extra = {**extra, "unit": extra.get("unit") or (kinds[0] if len(kinds) == 1 else "")}
             choices = [str(x) for x in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
             yield KeyRow(dotted, default, " | ".join(choices) or str(extra.get("unit", "")), field.description or "")
 
 
 def _fields(table: str) -> dict[str, Any]:
+    if table in JUDGING:  # the keys of every kind, each once
+        return {name: field for kind in JUDGES.values() for name, field in kind.model_fields.items()}
     annotation = ObjectiveConfig if table == "objective" else Run.model_fields[table].annotation
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return dict(annotation.model_fields)

@@ -11,6 +11,7 @@ from burnish.config.base import Table, key
 
 class SourceConfig(Table):
     prompts: str = key("", "file, folder or hub name of prompts to answer; empty: the prompts of data.train")
+    format: str = key("auto", "how to read them: auto, or prompts: a row's prompt, its other fields for the judge")
     refresh_every: Annotated[int, Field(ge=1)] | Literal["never"] = key(
         "never", "the dial: optimiser steps between fresh answers; never: one data set, offline", "steps"
     )
@@ -31,6 +32,7 @@ class SourceConfig(Table):
     temperature: float = key(1.0, "logits are divided by it before an answer's token is drawn", gt=0)
     top_p: float = key(1.0, "draw from the likeliest tokens that hold this share", gt=0, le=1)
     top_k: int = key(0, "draw from so many likeliest tokens; 0: from all", "tokens", ge=0)
+    unfinished_penalty: float = key(0.0, "taken off the score of an answer that was cut", "score", ge=0)
     is_cap: float = key(2.0, "truncated importance sampling: most that sampler and trainer may differ, as a ratio", ge=1)
 
 

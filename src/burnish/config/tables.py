@@ -131,6 +131,12 @@ class OptimConfig(Table):
         return self.lr
 
 
+class ValueConfig(Table):
+    trunk: Literal["shared", "own"] = key(
+        "shared", "what a value head reads: the policy's hidden states, or a model of its own beside it"
+    )
+
+
 class EngineConfig(Table):
     token_budget: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
         8192, "most input tokens in one forward pass; never changes a result; auto: the most that fits", "tokens"
@@ -167,6 +173,7 @@ class RunConfig(Table):
 
 
 class LogConfig(Table):
+    answers: bool = key(True, "keep the text of fresh answers, with what the judge said of them, in answers.jsonl")
     completions: bool = key(True, "record every completion's numbers, from which later diagnostics are drawn")
     to: str | list[str] = key([], "trackers told of steps and evaluations: tensorboard, wandb, trackio, mlflow")
 
@@ -184,6 +191,7 @@ class Run(Table):
     judge: tuple[JudgeConfig, ...] = ()
     gold: tuple[JudgeConfig, ...] = ()
     stop: StopConfig = StopConfig()
+    value: ValueConfig = ValueConfig()
     adapter: AdapterConfig = AdapterConfig()
     optim: OptimConfig = OptimConfig()
     engine: EngineConfig = EngineConfig()
@@ -193,6 +201,16 @@ class Run(Table):
     run: RunConfig = RunConfig()
     log: LogConfig = LogConfig()
     seed: int = key(0, "order of the data, initial adapter", ge=0, lt=2**63)
+
+    @property
+    def dialled(self) -> bool:
+        """Whether the policy gives answers of its own that are trained on."""
+        return self.source.refresh_every != "never" or bool(self.judge)
+
+    @property
+    def once(self) -> bool:
+        """Whether it does so once, before the first step: offline training on its own answers."""
+        return self.source.refresh_every == "never" and bool(self.judge)
 
     @model_validator(mode="before")
     @classmethod

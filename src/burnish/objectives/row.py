@@ -13,10 +13,11 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from burnish.errors import ConfigError
 from burnish.length_effects import LENGTH_EFFECTS, LengthEffects
+from burnish.objectives.credit import Credit
 from burnish.tensors import Losses, Unit
 
 View = Literal["pairs", "winners", "lists", "labels", "rollouts"]
-Need = Literal["reference", "step", "mismatched", "square", "kl", "draws", "scalar"]
+Need = Literal["reference", "step", "mismatched", "square", "kl", "draws", "scalar", "value"]
 """What an objective asks of the loop beside the policy's log-probs:
 
 reference   the reference's log-probs
@@ -26,6 +27,7 @@ square      log sum_v p(v)^2 at every position
 kl          the full-vocabulary KL from reference to policy at every position, so a reference that stands in memory
 draws       token positions drawn by (seed, step, pair)
 scalar      one number for each answer, from a scalar head, in place of log-probs
+value       a value head's number at every position
 """
 
 LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -50,6 +52,19 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
         lambda x: 0 < x < 1,
         "must lie between 0 and 1, both excluded: the target keeps a share for the other side",
     ),
+    "eps_low": (lambda x: 0 < x <= 1, "must lie between 0 and 1"),
+    "eps_high": (lambda x: x > 0, "must be positive"),
+    "dual_clip": (lambda x: x > 1, "must be above 1"),
+    "kl_coef": (lambda x: x >= 0, "must not be negative"),
+    "kl_in_reward": (lambda x: x >= 0, "must not be negative"),
+    "kl_target": (lambda x: x > 0, "must be positive"),
+    "kl_horizon": (lambda x: x > 0, "must be positive"),
+    "std_eps": (lambda x: x > 0, "must be positive"),
+    "l_max": (lambda x: x > 0, "must be positive"),
+    "value_coef": (lambda x: x >= 0, "must not be negative"),
+    "value_clip": (lambda x: x > 0, "must be positive"),
+    "discount": (lambda x: 0 < x <= 1, "must lie between 0 and 1"),
+    "overlong_buffer": (lambda x: x > 0, "must be positive"),
     "max_weight": (lambda x: x > 0, "must be positive"),
     "center": (lambda x: x >= 0, "must not be negative"),
     "momentum": (lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
@@ -94,6 +109,9 @@ class Objective:
     needs: AbstractSet[Need] = field(default_factory=frozenset)
     closed_form: Callable[..., float | None] | None = None
     running: Running | None = None
+    credit: Callable[..., Credit] | None = (
+        None  # how rewards become advantages; its keyword-only arguments are settings
+    )
 
     @property
     def length_effects(self) -> LengthEffects:
@@ -112,7 +130,13 @@ class Objective:
         if self.running is not None:
             found |= _keyword_only(self.running.update)
             found = {name: known for name, known in found.items() if name not in self.running.given}
+        if self.credit is not None:
+            found |= _keyword_only(self.credit)
         return found
+
+    def credit_settings(self) -> frozenset[str]:
+        """The settings that say how rewards become advantages."""
+        return frozenset() if self.credit is None else frozenset(_keyword_only(self.credit))
 
     def running_settings(self) -> frozenset[str]:
         """The settings that belong to the running averages, not to the function."""

@@ -32,12 +32,12 @@ IFEVAL_IDS = frozenset(f"{family}:{check}" for family, checks in IFEVAL.items() 
 
 
 def _prompts(row: Row, where: str) -> Group:
-    """`prompt` alone: for fresh answers."""
+    """`prompt`, for fresh answers; what else the row has is for a verifier to check against."""
     prompt = conversation(_field(row, "prompt", where), where, "prompt")
     text = prompt if isinstance(prompt, str) else "".join(m.content for m in prompt)
     if not VISIBLE.search(text):
         raise Useless("an empty prompt")
-    return Group(prompt, (), where=where)
+    return Group(prompt, (), where=where, meta={k: v for k, v in row.items() if k not in ("prompt", "id", "source")})
 
 
 def _gsm8k(row: Row, where: str) -> Group:

@@ -97,7 +97,9 @@ class Step:
         self.widest = int(self.prompts.max())
         self.newest = int(self.at.max()) + 1
         full = self.cache.slots * self.cache.k
-        self.everyone = len(self.rows) == full and bool((self.rows == torch.arange(full, device=self.rows.device)).all())
+        self.everyone = len(self.rows) == full and bool(
+            (self.rows == torch.arange(full, device=self.rows.device)).all()
+        )
 
     def bias(self, window: int | None) -> Tensor:
         """float32 [slots, 1, k, 1, prompt + answer tokens]: 0 where attended, -inf elsewhere."""

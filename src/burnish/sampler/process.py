@@ -54,7 +54,9 @@ class Sampler:
         try:
             with torch.no_grad():
                 if not self.engine.shared or self.engine.plain_head:
-                    return answer_padded(self.engine.policy, self.terminal, prompts, k, decoding, moment, self.rows, tell)
+                    return answer_padded(
+                        self.engine.policy, self.terminal, prompts, k, decoding, moment, self.rows, tell
+                    )
                 return _Session(self, prompts, k, decoding, moment, tell).run()
         finally:
             module.train(training)

@@ -76,4 +76,6 @@ def _cut(drawing: Drawing, row: int, terminal: frozenset[int]) -> Sampled:
     ids = [tokens[row] for tokens in drawing.tokens]
     end = next((place for place, token in enumerate(ids) if token in terminal), None)
     size = len(ids) if end is None else end + 1
-    return Sampled(tuple(ids[:size]), tuple(logps[row] for logps in drawing.logps[:size]), "length" if end is None else "stop")
+    return Sampled(
+        tuple(ids[:size]), tuple(logps[row] for logps in drawing.logps[:size]), "length" if end is None else "stop"
+    )
