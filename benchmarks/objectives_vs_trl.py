@@ -92,7 +92,7 @@ class Burnish:
 
     def __init__(self, policy: Path, reference: Path) -> None:
         from burnish import config, model
-        from burnish.build import make_engine
+        from burnish.loading import make_engine
         from burnish.masters import Masters
         from burnish.reference import Live
 

@@ -38,7 +38,7 @@ class Stepper:
 
     def __init__(self, job: Job, model: Path, layout: str, groups: list[Any]) -> None:
         from burnish import config, prepare
-        from burnish.build import make_engine
+        from burnish.loading import make_engine
         from burnish.model import load_policy
 
         keys = {

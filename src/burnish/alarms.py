@@ -70,7 +70,8 @@ class Alarms:
         if now is None or fmean(now) <= self.limits.kl:
             return None
         return Alarm(
-            "kl", f"the policy is {fmean(now):.3g} nats an answer from its reference, above stop.kl = {self.limits.kl:g}"
+            "kl",
+            f"the policy is {fmean(now):.3g} nats an answer from its reference, above stop.kl = {self.limits.kl:g}",
         )
 
     def _length(self) -> Alarm | None:
@@ -90,8 +91,8 @@ class Alarms:
         if now is None or fmean(now) >= self.limits.distinct * self._first("distinct"):
             return None
         return Alarm(
-            "distinct", f"only {fmean(now):.0%} of a prompt's answers differ from each other, {self._first('distinct'):.0%} "
-            "did at first: with nothing to compare, nothing is learnt",
+            "distinct", f"only {fmean(now):.0%} of a prompt's answers differ from each other, "
+            f"{self._first('distinct'):.0%} did at first: with nothing to compare, nothing is learnt",
         )  # fmt: skip
 
     def _gold(self) -> Alarm | None:

@@ -33,7 +33,7 @@ from burnish.group import (
     Scores,
     Unjudged,
 )
-from burnish.judges import Judge
+from burnish.judges import Judge, Reports
 from burnish.loss import Recipe
 from burnish.objectives.credit import Sample
 from burnish.pairing import PairRule, preferred
@@ -102,13 +102,16 @@ class Answerer:
         ]  # fmt: skip
         measured = measure(self.engine, self.reference, encoded)
         groups = [one.onto(group) for one, group in zip(measured, encoded, strict=True)]
+        watched: list[Feedback | None] = [*gold] if gold else [None] * len(groups)
         seen = [
             Seen(group, feedback, better, one.kl, one.entropy)
-            for group, feedback, better, one in zip(groups, judged, gold or [None] * len(groups), measured, strict=True)
+            for group, feedback, better, one in zip(groups, judged, watched, measured, strict=True)
         ]
         found = figures(seen)
-        flat = [[row for g in groups if g.rollout for row in getattr(g.rollout, name)] for name in ("behavior", "policy")]
-        found |= mismatch(*flat)
+        flat = [
+            [row for g in groups if g.rollout for row in getattr(g.rollout, name)] for name in ("behavior", "policy")
+        ]
+        found |= mismatch(*flat) | dict(self.judge.report() if isinstance(self.judge, Reports) else {})
         credited, state, more = credit(self.recipe, groups, self.source.is_cap, self.state)
         found |= more
         ready = [self._for_objective(group, text) for group, text in zip(credited, texts, strict=True)]
@@ -126,16 +129,17 @@ class Answerer:
         for one in asked:
             counts[one.key] = counts.get(one.key, 0) + 1  # a prompt that is asked twice gets other answers
             prompts.append(Prompt(f"{one.key}/{counts[one.key]}", one.ids))
+        self.sampler.publish(moment[1])
         return self.sampler(prompts, self.source.k, self.decoding, moment)
 
     def _text(self, name: str, one: Asked, answers: Sequence[Sampled]) -> Group:
         """The answers as text, without the token that ends them: what a judge reads."""
         completions = []
-        for answer in answers:
+        for number, answer in enumerate(answers):
             ids = answer.ids[:-1] if answer.finish == "stop" else answer.ids
             text = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
             turns = text if isinstance(one.group.prompt, str) else (Message("assistant", text),)
-            meta = {"finished": answer.finish == "stop", "tokens": len(answer.ids)}
+            meta = {"finished": answer.finish == "stop", "tokens": len(answer.ids), "id": f"{name}/{number}"}
             completions.append(Completion(turns, "policy", meta))
         return replace(one.group, id=name, completions=tuple(completions), feedback=Unjudged("not judged yet"))
 
@@ -155,7 +159,9 @@ class Answerer:
         pass mark (or by the group's own mean)."""
         if "pairs" in self.recipe.views:
             lengths = [len(ids) for ids in group.completion_ids]
-            return replace(group, feedback=preferred(replace(text, feedback=group.feedback), self.rule, lengths).feedback)
+            return replace(
+                group, feedback=preferred(replace(text, feedback=group.feedback), self.rule, lengths).feedback
+            )
         if "labels" in self.recipe.views and isinstance(group.feedback, Scores):
             values = group.feedback.values
             if min(values) == max(values) and self.rule.pass_mark is None:
@@ -236,10 +242,9 @@ def measure(engine: Engine, reference: Live | None, groups: Sequence[EncodedGrou
         for index in batch.group_index:
             stop = at + len(groups[index].completion_ids)
             rows = {name: found[at:stop] for name, found in pieces.items()}
-            own[index] = Measured(
-                **{name: tuple(map(tuple, rows.get(name, ()))) for name in ("policy", "reference", "values")},
-                **{name: tuple(map(sum, rows.get(name, ()))) for name in ("kl", "entropy")},
-            )
+            by_token = [tuple(map(tuple, rows.get(name, ()))) for name in ("policy", "reference", "values")]
+            by_answer = [tuple(map(sum, rows.get(name, ()))) for name in ("kl", "entropy")]
+            own[index] = Measured(by_token[0], by_token[1], by_token[2], by_answer[0], by_answer[1])
             at = stop
     module.train()
     engine.policy.settle()

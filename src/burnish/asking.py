@@ -37,8 +37,8 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Asked], list[str]]:
     total = 0
     for name in [names] if isinstance(names, str) else names:
         found = read(
-            name, format=run.source.format if run.source.prompts else run.data.format, split=run.data.split, limit=run.data.limit,
-            keep_faults=run.data.bad_rows == "skip",
+            name, format=run.source.format if run.source.prompts else run.data.format, split=run.data.split,
+            limit=run.data.limit, keep_faults=run.data.bad_rows == "skip",
         )  # fmt: skip
         total += len(found.groups)
         bare = [replace(_with_reference(group), completions=(), feedback=Unjudged("to be answered"))
@@ -87,11 +87,18 @@ def refuse(run: Run, views: Sequence[str], scalar: bool) -> None:
     source, dialled = run.source, run.dialled
     name = " + ".join(one.name for one in run.objective)
     if not dialled:
-        changed = [key for key in type(source).model_fields if getattr(source, key) != getattr(type(source)(), key)]
+        dial = ("refresh_every", "epochs", "fresh", "replay", "curriculum", "is_cap") if run.watched else ()
+        changed = [
+            key for key in dial or type(source).model_fields if getattr(source, key) != getattr(type(source)(), key)
+        ]
         if changed:
             raise ConfigError(
                 f"source.{changed[0]} is about fresh answers, and source.refresh_every = 'never' asks for none: set it "
                 "to a number of steps"
+            )
+        if run.stop.when and not run.watched:
+            raise ConfigError(
+                "stop.when listens to fresh answers, and there are none: set source.refresh_every or [gold]"
             )
         if "rollouts" in views:
             raise ConfigError(
@@ -120,7 +127,9 @@ def refuse(run: Run, views: Sequence[str], scalar: bool) -> None:
 def _refuse_arithmetic(run: Run) -> None:
     source = run.source
     if source.curriculum == "adaptive" and any(one.kind in ("reward_model", "llm") for one in run.judge):
-        raise ConfigError("source.curriculum = 'adaptive' reads rewards as success, from 0 to 1: only verifiers do that")
+        raise ConfigError(
+            "source.curriculum = 'adaptive' reads rewards as success, from 0 to 1: only verifiers do that"
+        )
     if source.refresh_every != "never" and source.epochs > source.refresh_every:
         raise ConfigError(
             f"source.epochs = {source.epochs} steps for each group, and source.refresh_every = {source.refresh_every} "

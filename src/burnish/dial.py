@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from burnish import model, reference_models
 from burnish.alarms import Alarms
 from burnish.answering import Answerer, Fresh
+from burnish.asking import Asked
 from burnish.config import Run
 from burnish.distributed import World
 from burnish.engine import Engine
@@ -19,9 +23,9 @@ from burnish.group import to_json
 from burnish.judges import Judge, panel
 from burnish.prepare import Prepared
 from burnish.progress import Progress
-from burnish.reference import Live
+from burnish.reference import Live, Stored
 from burnish.runlog import RunLog
-from burnish.sampler import Sampler, process
+from burnish.sampler import Decoding, Sampler, process
 from burnish.sources import Fixed, Mixed, Refreshed, Source, shares
 
 ANSWERS = "answers.jsonl"
@@ -31,19 +35,16 @@ ANSWERS = "answers.jsonl"
 class Judges:
     """Who judges a run's fresh answers: `judge` for training, `gold` only to watch it."""
 
-    judge: Judge
+    judge: Judge | None
     gold: Judge | None
 
 
 def judges_of(run: Run) -> Judges | None:
     """The judges that the configuration names; None where nothing is fresh. Raises before any weight loads."""
-    if not run.dialled:
+    if not run.dialled and not run.gold:
         return None
     cache = Path(run.run.dir).parent / "judge-cache"
-    judge = panel.make(run.judge, cache)
-    if judge is None:
-        raise ConfigError("source.refresh_every asks for fresh answers, and nobody judges them: add a [judge]")
-    return Judges(judge, panel.make(run.gold, cache))
+    return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache))
 
 
 @dataclass
@@ -94,21 +95,75 @@ class Watch:
 def answerer(ready: Prepared, engine: Engine, reference: Live | None, judges: Judges) -> Answerer:
     """Who gives and judges the answers of this run."""
     run = ready.run
+    assert judges.judge is not None
     return Answerer(
         sampler_of(ready, engine), judges.judge, engine, reference, ready.loss, rule_of(run.pairs), ready.tokenizer,
         run.source, ready.terminal, judges.gold,
     )  # fmt: skip
 
 
+def answers_of(
+    ready: Prepared, scorer: Engine, shown: Progress, judges: Judges | None
+) -> tuple[Answerer | None, Live | None]:
+    """(who answers prompts, the reference that the answers are measured against); neither where nothing is fresh."""
+    run = ready.run
+    if judges is None or not run.dialled:
+        return None, None
+    live = None
+    if run.reference.kind != "none" and not run.once:
+        live = reference_models.live(ready, scorer, shown)
+        live.carried = run.reference.update == "never" and not ready.loss.needs("kl")
+    if "rollouts" in ready.loss.views and run.source.temperature != 1.0:
+        if scorer.plain_head or scorer.policy.transform.softcap is not None:
+            raise ConfigError("source.temperature must be 1 for this model, whose logits are capped before it")
+        for one in (scorer, *([live.engine] if live else [])):
+            one.temperature = run.source.temperature
+    return answerer(ready, scorer, live, judges), live
+
+
+def watcher_of(
+    ready: Prepared, scorer: Engine, beside: Stored | Live | None, shown: Progress,
+    judges: Judges | None,
+) -> Answerer:  # fmt: skip
+    """Who answers at an offline run's evaluations; measured against a reference in memory, beside any stored one."""
+    assert judges is not None and judges.gold is not None
+    live = beside if isinstance(beside, Live) else None
+    if live is None and ready.run.reference.kind != "none":
+        live = reference_models.live(ready, scorer, shown)
+    return answerer(ready, scorer, live, Judges(judges.gold, None))
+
+
 def sampler_of(ready: Prepared, engine: Engine) -> Sampler:
     """In this process, or a server. Raises ConfigError where the policy does not stand whole in this process."""
     run = ready.run
     if run.source.sampler == "server":
-        from burnish.sampler import remote
-
-        return remote.of(run, engine)
+        return _server(ready, engine)
     refuse_divided(engine.world)
     return process.Sampler(engine, ready.terminal)
+
+
+def _server(ready: Prepared, engine: Engine) -> Sampler:
+    """A server that answers, and is given the weights through a folder that both can see."""
+    from burnish.sampler import remote
+
+    run, policy = ready.run, engine.policy
+    if policy.sharded:
+        raise ConfigError("source.sampler = 'server' needs the weights whole in one process to hand them over")
+    if run.source.update == "lora" and not policy.adapted:
+        raise ConfigError("source.update = 'lora' hands over an adapter, and adapter.kind = 'none' trains none")
+    if run.source.update == "reload" and policy.adapted:
+        raise ConfigError("source.update = 'reload' hands over a whole model, and an adapter is trained: use 'lora'")
+
+    def write(folder: Path) -> None:
+        model.save_model(policy, folder, ready.tokenizer)
+
+    server = remote.Sampler(
+        run.source.url, key=os.environ.get(run.source.key_env, ""), write=write,
+        folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=ready.terminal,
+    )  # fmt: skip
+    own = run.source
+    server.check(Decoding(own.max_new_tokens, own.temperature, own.top_p, own.top_k))
+    return server
 
 
 def refuse_divided(world: World) -> None:
@@ -120,12 +175,10 @@ def refuse_divided(world: World) -> None:
         )
 
 
-def source_of(
-    ready: Prepared, answer: Answerer | None, watch: Watch, steps: int, end: int | None
-) -> Source:
+def source_of(ready: Prepared, answer: Answerer | None, watch: Watch, steps: int, end: int | None) -> Source:
     """The source of groups at this turn of the dial."""
     run = ready.run
-    if answer is None or run.once:
+    if answer is None or run.once or not run.dialled:
         return Fixed(ready.train, run.optim.groups_per_step, run.seed, end)
     source = run.source
     assert isinstance(source.refresh_every, int)
@@ -150,6 +203,17 @@ def answered_once(ready: Prepared, answer: Answerer, watch: Watch) -> Prepared:
     )
     watch.shown.note(line)
     return replace(ready, train=groups, lines=[*ready.lines, line])
+
+
+def look(watcher: Answerer, watch: Watch, asked: Sequence[Asked], done: int) -> None:
+    """An offline run's policy answers prompts after `done` steps, for [gold] to look at; nothing is trained on them."""
+    run = watch.run
+    fresh = watcher(asked[: run.eval.prompts], (run.seed, done))
+    figures = {("gold" if name == "reward" else name): value for name, value in fresh.figures.items()}
+    watch(done, replace(fresh, figures=figures))
+    kl = f", {figures['kl/answer']:.3g} nats from the reference" if "kl/answer" in figures else ""
+    gold = figures.get("gold", float("nan"))
+    watch.shown.note(f"own answers, after step {done}: gold {gold:.4g}, {figures['length']:.1f} tokens{kl}")
 
 
 def state_of(source: Source, answer: Answerer | None, watch: Watch) -> dict[str, Any]:

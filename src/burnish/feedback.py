@@ -13,7 +13,18 @@ from torch import Tensor
 from burnish.group import EncodedGroup
 from burnish.objectives import Objective
 from burnish.pack import offsets
-from burnish.tensors import Drawn, Lists, PackedBatch, Pairs, PairSums, Rollouts, ScalarScores, Singles, SingleSums, TokenScores
+from burnish.tensors import (
+    Drawn,
+    Lists,
+    PackedBatch,
+    Pairs,
+    PairSums,
+    Rollouts,
+    ScalarScores,
+    Singles,
+    SingleSums,
+    TokenScores,
+)
 from burnish.views import label_view, list_view, margins, pair_view, winner_view
 
 View = Pairs | Lists | Singles | Rollouts

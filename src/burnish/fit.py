@@ -16,7 +16,7 @@ MARGIN = 0.92  # of the free memory: lengths differ from step to step, and the a
 def measured(trainer: Trainer, there_and_back: Callable[[PackedBatch], None]) -> int:
     """The largest token budget whose microbatches fit, of this run's first step on this GPU. `there_and_back`: a
     forward and a backward pass."""
-    groups = trainer.groups(0)
+    groups = trainer.source.next(0)
     sizes = [len(g.prompt_ids) + sum(map(len, g.completion_ids)) for g in groups]
     later = 2 * sum(p.numel() * max(4, p.element_size()) for p in trainer.masters.parameters)  # AdamW's moments
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - later

@@ -13,10 +13,13 @@ import torch
 
 from burnish import adapters, canary, sharding
 from burnish.canary import Verdict
-from burnish.distributed import World
+from burnish.config import Run
+from burnish.distributed import ALONE, World
+from burnish.engine import Engine
 from burnish.errors import ModelError
 from burnish.model import Place, Policy
 
+USUAL_BUDGET = 8192  # where "auto" was asked of a verb that trains nothing
 Load = Callable[[Place], Policy]
 
 
@@ -110,3 +113,21 @@ def refuse_undividable(world: World, what: dict[str, bool]) -> None:
     asked = next((name for name, wanted in what.items() if wanted), None)
     if world.size > 1 and asked is not None:
         raise ModelError(f"{asked} in several processes is not supported; use one process")
+
+
+def make_engine(policy: Policy, config: Run, world: World = ALONE) -> tuple[Engine, str]:
+    """An engine in the layout the canary allows (proved before any cast), and the line that says why."""
+    verdict = canary.decide(policy, config.engine.layout)
+    policy = for_compute(policy, verdict, world)
+    pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
+    scorer = Engine(
+        policy,
+        config.engine.token_budget if isinstance(config.engine.token_budget, int) else USUAL_BUDGET,
+        shared=verdict.shared,
+        plain_head=verdict.plain_head,
+        pruned=verdict.pruned,
+        pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
+        router_aux_coef=config.model.router_aux_coef,
+        world=world,
+    )
+    return scorer, f"layout: {verdict.line}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from burnish import build, model
+from burnish import loading, model
 from burnish.config import Run
 from burnish.group import EncodedGroup
 from burnish.views import pair_view
@@ -28,7 +28,7 @@ def per_token_logps(run: Run, groups: Iterable[EncodedGroup], count: int) -> dic
     if not chosen:
         return None
     policy = model.load_policy(run.model)
-    scorer, line = build.make_engine(policy, run)
+    scorer, line = loading.make_engine(policy, run)
     model.cast_for_compute(policy)
     policy.module.eval()
     means: dict[tuple[int, int], float] = {}

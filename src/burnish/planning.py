@@ -103,7 +103,8 @@ def _groups(run: Run, ready: Prepared | None) -> tuple[Sequence[EncodedGroup], s
     if ready is None and (run.data.train or run.source.prompts):
         ready = prepare.prepare(run)
     if ready is not None and ready.asked:
-        line = f"data: {len(ready.asked)} prompts, {run.source.k} answers each of at most {run.source.max_new_tokens} tokens"
+        most = run.source.max_new_tokens
+        line = f"data: {len(ready.asked)} prompts, {run.source.k} answers each of at most {most} tokens"
         return [asking.longest_group(run, [one]) for one in ready.asked], line
     if ready is not None:
         return ready.train, f"data: {len(ready.train)} groups of {run.data.train}"

@@ -47,7 +47,7 @@ def prepare(run: Run) -> Prepared:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
     asked: list[Asked] = []
-    if run.dialled:
+    if run.dialled or run.watched:
         asked, said = asking.prompts_of(run, renderer)
         lines += said
         _refuse_beyond_context(run, [asking.longest_group(run, asked)])

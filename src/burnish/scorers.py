@@ -12,11 +12,11 @@ from pathlib import Path
 
 from burnish import config as configuration
 from burnish import model, objectives, render, rewardmodel, scoring, tokens
-from burnish.build import make_engine
 from burnish.config import ModelConfig, Run
 from burnish.engine import Engine
 from burnish.errors import ConfigError, DataError, ModelError
 from burnish.group import Completion, EncodedGroup, Group, Message, Scores
+from burnish.loading import make_engine
 from burnish.report.ensemble import How, combine, moments
 from burnish.report.probes import PROBES
 from burnish.report.records import Scored, ScoredGroup, Scorer

@@ -186,4 +186,3 @@ def shares(per_step: int, fresh: float) -> tuple[int, int]:
     if fresh < 1 and own == per_step:
         own = per_step - 1
     return own, per_step - own
-

@@ -32,8 +32,8 @@ def tensors(trainer: Trainer) -> dict[str, Tensor]:
             found[f"optimizer/{name}/{moment}"] = value
     if isinstance(trainer.reference, Live):
         found |= {f"reference/{name}": tensor for name, tensor in trainer.reference.state().items()}
-    if trainer.best is not None:
-        found |= {f"best/{name}": tensor for name, tensor in trainer.best.weights.items()}
+    if trainer.keeper.best is not None:
+        found |= {f"best/{name}": tensor for name, tensor in trainer.keeper.best.weights.items()}
     return found
 
 
@@ -47,8 +47,8 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
         "world_size": trainer.world.size,
         "data": data_of(trainer.ready),
         "dial": dial.state_of(trainer.source, trainer.answerer, trainer.watch),
-        "best": None if trainer.best is None else [trainer.best.step, trainer.best.level],
-        "looked": trainer.looked,
+        "best": None if trainer.keeper.best is None else [trainer.keeper.best.step, trainer.keeper.best.level],
+        "looked": trainer.keeper.looked,
         "versions": {"burnish": __version__, "torch": torch.__version__},
         "config": to_toml(trainer.run),
     }
@@ -75,9 +75,9 @@ def resume(trainer: Trainer) -> int:
         )
     if told["best"] is not None:
         empty = {name: torch.empty_like(tensor) for name, tensor in trainer.masters.state().items()}
-        trainer.best = Best(int(told["best"][0]), float(told["best"][1]), empty)
+        trainer.keeper.best = Best(int(told["best"][0]), float(told["best"][1]), empty)
     _restore(trainer, folders[-1])
-    trainer.looked = int(told["looked"])
+    trainer.keeper.looked = int(told["looked"])
     dial.restore(told["dial"], trainer.source, trainer.answerer, trainer.watch)
     trainer.watch.cut_after(int(told["step"]))
     trainer.running = told["running"]

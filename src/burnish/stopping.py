@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from burnish.build import Trainer
+from burnish.dial import Watch
+from burnish.masters import Masters
 
 
 @dataclass(frozen=True)
@@ -21,38 +20,46 @@ class Best:
     weights: dict[str, Tensor]
 
 
-def after(trainer: Trainer, done: int) -> bool:
-    """After a step: remember the weights if they are the best so far; True where an alarm has ended the run.
+@dataclass
+class Keeper:
+    """Looks at the weights once a window of refreshes: the level is the mean of the window that has just ended."""
 
-    Weights are looked at once a window of refreshes, before its answers are forgotten: the level is that window's mean.
-    """
-    watch = trainer.watch
-    if not trainer.run.stop.when or not watch.figures:
-        return False
-    heard = len(watch.alarms.history.get("length", ()))
-    level = watch.alarms.level()
-    due = heard and heard % trainer.run.stop.window == 0 and heard != trainer.looked
-    if due and level is not None and (trainer.best is None or level > trainer.best.level):
-        weights = {name: tensor.detach().clone() for name, tensor in trainer.masters.state().items()}
-        trainer.best = Best(done, level, weights)
-    trainer.looked = heard if due else trainer.looked
-    if not watch.ended:
-        return False
-    if trainer.best is not None:
-        put_back(trainer)
-    trainer.log.append("stopped", step=done, alarm=watch.ended, best=trainer.best.step if trainer.best else done)
-    trainer.progress.note(
-        f"stopped after step {done} by the alarm '{watch.ended}' (stop.when); "
-        + (f"the weights are those after step {trainer.best.step}, the best so far" if trainer.best else
-           "no window of refreshes was complete, so the weights are the newest")
-    )  # fmt: skip
-    return True
+    watch: Watch
+    masters: Masters
+    best: Best | None = None
+    looked: int = 0  # refreshes heard when the best was last looked for
 
+    def after(self, done: int) -> bool:
+        """After a step: remember the weights if they are the best so far; True where an alarm has ended the run."""
+        limits = self.watch.run.stop
+        if not limits.when or not self.watch.figures:
+            return False
+        heard = len(self.watch.alarms.history.get("length", ()))
+        if heard % limits.window == 0 and heard != self.looked:
+            self.looked = heard
+            self._compare(done)
+        if not self.watch.ended:
+            return False
+        if self.best is not None:
+            self._put_back(self.best)
+        kept = (
+            f"the weights are those after step {self.best.step}, the best so far"
+            if self.best
+            else "no window of refreshes was complete, so the weights are the newest"
+        )
+        best = self.best.step if self.best else done
+        self.watch.log.append("stopped", step=done, alarm=self.watch.ended, best=best)
+        self.watch.shown.note(f"stopped after step {done} by the alarm '{self.watch.ended}' (stop.when); {kept}")
+        return True
 
-@torch.no_grad()
-def put_back(trainer: Trainer) -> None:
-    """The best weights into the policy."""
-    assert trainer.best is not None
-    for name, parameter in zip(trainer.masters.names, trainer.masters.parameters, strict=True):
-        parameter.copy_(trainer.best.weights[name])
-    trainer.masters.publish()
+    def _compare(self, done: int) -> None:
+        level = self.watch.alarms.level()
+        if level is not None and (self.best is None or level > self.best.level):
+            weights = {name: tensor.detach().clone() for name, tensor in self.masters.state().items()}
+            self.best = Best(done, level, weights)
+
+    @torch.no_grad()
+    def _put_back(self, best: Best) -> None:
+        for name, parameter in zip(self.masters.names, self.masters.parameters, strict=True):
+            parameter.copy_(best.weights[name])
+        self.masters.publish()

@@ -31,6 +31,7 @@ from burnish.runlog import RunLog
 PROJECT = "burnish"  # where the tracker's own variable (WANDB_PROJECT, ...) names no other
 WAITING = 1000  # records a tracker may be behind
 PATIENCE = 10.0  # seconds that the end of a run waits for all trackers together
+PREFIXES = {"step": "", "eval": "eval/", "fresh": "fresh/"}  # records that trackers hear of, and their names there
 NOT_SCALARS = ("record", "time", "step")
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 IN_ADDRESS = re.compile(
@@ -194,8 +195,8 @@ class Feeds:
         if kind == "run":
             for feed in self.feeds:
                 feed.begin(replace(self.about, first_step=int(record["first_step"])))
-        elif kind in ("step", "eval"):
-            values = scalars(record, "eval/" if kind == "eval" else "")
+        elif kind in PREFIXES:
+            values = scalars(record, PREFIXES[kind])
             for feed in self.feeds:
                 feed.offer(int(record["step"]), values)
         elif kind == "end":

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish import checkpoint, dial, feedback, fit, model, rewardmodel, selfcheck, sharding, state, stopping
+from burnish import checkpoint, dial, feedback, fit, model, rewardmodel, selfcheck, sharding, state
 from burnish.build import Trainer, build
 from burnish.config import Run
 from burnish.distributed import ALONE, World
@@ -58,7 +58,7 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
     world.lead(lambda: claim_run_dir(config))
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
-    steps, end = total_steps(config, len(ready.asked) or len(ready.train))
+    steps, end = total_steps(config, len(ready.asked) if config.dialled else len(ready.train))
     folder = Path(config.run.dir)
     silent = not world.leads
     with RunLog(folder, silent=silent) as log, Progress(steps, live=progress, silent=silent) as shown:
@@ -71,6 +71,8 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
         if groups:
             for line in selfcheck.at_start(trainer.engine, trainer.reference, trainer.ready, groups):
                 shown.note(line)
+        if first == 0 and trainer.watcher is not None:
+            dial.look(trainer.watcher, trainer.watch, trainer.ready.asked, 0)
         if config.engine.token_budget == "auto" and world.size == 1 and trainer.engine.policy.device.type == "cuda":
             trainer.engine.token_budget = fit.measured(trainer, lambda batch: there_and_back(trainer, batch))
             shown.note(f"engine.token_budget = auto: {trainer.engine.token_budget} tokens, measured on this GPU")
@@ -97,9 +99,9 @@ def loop(trainer: Trainer, first: int) -> None:
             began = time.perf_counter()
             groups = trainer.source.next(step)
             shown = update(trainer, groups, step) if groups else {"loss": 0.0, "tokens": 0}
-            shown |= {"seconds": time.perf_counter() - began, "groups": len(groups)} | trainer.watch.figures
+            shown |= {"seconds": time.perf_counter() - began, "groups": len(groups)}
             trainer.log.append("step", step=step + 1, **shown)
-            trainer.progress.update(step + 1, shown)
+            trainer.progress.update(step + 1, trainer.watch.figures | shown)
             trainer.moved |= step > first and _moved(shown)
             if step - first == 9 and not trainer.moved and isinstance(trainer.reference, Stored):
                 raise TrainingError("after ten steps every log-ratio is still exactly 0: nothing is being trained")
@@ -253,10 +255,13 @@ def after_step(trainer: Trainer, done: int) -> bool:
     """Evaluate and save where the configuration says so; leave when the user asked to. True where an alarm ends the
     run, with the best weights put back."""
     config = trainer.run
-    ended = stopping.after(trainer, done)
+    ended = trainer.keeper.after(done)
     last = done == trainer.steps or ended
-    if trainer.ready.evaluation and (last or (config.eval.every and done % config.eval.every == 0)):
-        evaluate(trainer, done)
+    if last or (config.eval.every and done % config.eval.every == 0):
+        if trainer.ready.evaluation:
+            evaluate(trainer, done)
+        if trainer.watcher is not None:
+            dial.look(trainer.watcher, trainer.watch, trainer.ready.asked, done)
     asked = next((number for numbers in trainer.world.gather(trainer.stop) for number in numbers), None)
     if asked is not None and not last:
         where = state.save(trainer, done, wait=True)

@@ -17,6 +17,15 @@ from typing import Any, Literal, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
+from burnish.config.fresh import (
+    HumanConfig,
+    JudgeConfig,
+    LLMConfig,
+    RewardModelConfig,
+    SourceConfig,
+    StopConfig,
+    VerifierConfig,
+)
 from burnish.config.tables import (
     AdapterConfig,
     DataConfig,
@@ -25,10 +34,7 @@ from burnish.config.tables import (
     PairsConfig,
     ReferenceConfig,
     Run,
-    SourceConfig,
-    StopConfig,
 )
-from burnish.config.fresh import HumanConfig, JudgeConfig, LLMConfig, RewardModelConfig, VerifierConfig
 from burnish.errors import ConfigError
 
 __all__ = [
@@ -115,7 +121,9 @@ def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None
     for part in path[:-1]:
         inner = values.setdefault(part, {})
         if isinstance(inner, list):
-            raise ConfigError(f"{text}: the file lists several of [[{part}]]; change them there, or give the whole list")
+            raise ConfigError(
+                f"{text}: the file lists several of [[{part}]]; change them there, or give the whole list"
+            )
         if not isinstance(inner, dict):
             raise ConfigError(f"{text}: {part} is a value, not a table")
         values = inner

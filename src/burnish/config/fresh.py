@@ -18,13 +18,16 @@ class SourceConfig(Table):
     k: int = key(4, "answers to each prompt", "answers", ge=1)
     epochs: int = key(1, "optimiser steps that each fresh group takes part in", "steps", ge=1)
     fresh: float = key(1.0, "share of fresh groups in a step; the rest are those of data.train", gt=0, le=1)
-    replay: int = key(0, "fresh groups may come again while they are at most so many steps old; 0: never", "steps", ge=0)
+    replay: int = key(
+        0, "fresh groups may come again while they are at most so many steps old; 0: never", "steps", ge=0
+    )
     replay_share: float = key(0.5, "share of the fresh groups of a step that are taken from earlier ones", ge=0, lt=1)
     curriculum: Literal["uniform", "adaptive"] = key(
         "uniform", "which prompts: all alike, or those more often whose success is near one half"
     )
     sampler: Literal["process", "server"] = key("process", "who answers: the policy in this process, or a server")
     url: str = key("", "the server's address, for sampler = server, like http://127.0.0.1:8000")
+    key_env: str = key("", "environment variable with the server's key, where it wants one")
     update: Literal["reload", "lora", "none"] = key(
         "reload", "how a server gets the new weights: a folder to read again, an adapter's folder, or not at all"
     )
@@ -33,7 +36,9 @@ class SourceConfig(Table):
     top_p: float = key(1.0, "draw from the likeliest tokens that hold this share", gt=0, le=1)
     top_k: int = key(0, "draw from so many likeliest tokens; 0: from all", "tokens", ge=0)
     unfinished_penalty: float = key(0.0, "taken off the score of an answer that was cut", "score", ge=0)
-    is_cap: float = key(2.0, "truncated importance sampling: most that sampler and trainer may differ, as a ratio", ge=1)
+    is_cap: float = key(
+        2.0, "truncated importance sampling: most that sampler and trainer may differ, as a ratio", ge=1
+    )
 
 
 class JudgeTable(Table):
@@ -103,7 +108,9 @@ JudgeConfig = Annotated[
 
 
 class StopConfig(Table):
-    when: list[Literal["kl", "length", "gold", "distinct"]] = key([], "alarms that end the run, keeping the best weights")
+    when: list[Literal["kl", "length", "gold", "distinct"]] = key(
+        [], "alarms that end the run, keeping the best weights"
+    )
     kl: float = key(10.0, "alarm: KL to the reference above this", "nats an answer", gt=0)
     length: float = key(1.5, "alarm: mean length this many times that of the first answers, or one over it", gt=1)
     distinct: float = key(0.5, "alarm: distinct answers fallen to this share of the first", gt=0, lt=1)

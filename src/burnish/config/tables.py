@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from burnish.config.base import Table, key
 from burnish.config.fresh import JudgeConfig, SourceConfig, StopConfig
 
+
 class ModelConfig(Table):
     path: str = key("", "folder of a Hugging Face causal LM, or its hub name")
     dtype: Literal["bfloat16", "float32", "float64"] = key(
@@ -159,6 +160,7 @@ class ScaleConfig(Table):
 
 class EvalConfig(Table):
     every: int | None = key(None, "evaluate on data.eval after so many steps; unset: at the end", "steps", ge=1)
+    prompts: int = key(100, "offline, with [gold]: prompts that the policy answers at each evaluation", "prompts", ge=1)
 
 
 class SaveConfig(Table):
@@ -206,6 +208,11 @@ class Run(Table):
     def dialled(self) -> bool:
         """Whether the policy gives answers of its own that are trained on."""
         return self.source.refresh_every != "never" or bool(self.judge)
+
+    @property
+    def watched(self) -> bool:
+        """Whether the policy answers prompts at every evaluation, only to be looked at by [gold]."""
+        return bool(self.gold) and (not self.dialled or self.once)
 
     @property
     def once(self) -> bool:

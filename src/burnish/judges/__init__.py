@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from burnish.group import Completion, Feedback, Group, Message
 
-__all__ = ["Judge", "asked", "text_of"]
+__all__ = ["Judge", "Reports", "asked", "text_of"]
 
 
 class Judge(Protocol):
     """Judges whole groups. `name` stands in logs. A group that could not be judged gets `Unjudged(reason)`, never a
     zero, and never an exception for what an answer says."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in logs."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
         """One feedback a group, in order."""
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """A judge that has figures about itself: its bias, what it cost."""
+
+    def report(self) -> Mapping[str, float]:
+        """Figures for the log."""
 
 
 def text_of(completion: Completion) -> str:

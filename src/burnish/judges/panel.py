@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.config import JudgeConfig
 from burnish.errors import ConfigError
 from burnish.group import Feedback, Group, Preferences, Scores, Unjudged
-from burnish.judges import Judge, human, verifier
-
-Tell = Callable[[str], None]
+from burnish.judges import Judge, human, llm, verifier
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,10 @@ def as_scores(feedback: Feedback, count: int) -> Scores | Unjudged:
     return Scores(tuple(float(value) for value in feedback.values))
 
 
-def make(tables: Sequence[JudgeConfig], cache: Path, tell: Tell = lambda line: None) -> Judge | None:
+def make(tables: Sequence[JudgeConfig], cache: Path) -> Judge | None:
     """The judge of some tables; None where there is none. Raises ConfigError, DataError or ModelError before any weight
     loads and any request is sent."""
-    judges = [_one(table, cache, tell) for table in tables]
+    judges = [_one(table, cache) for table in tables]
     if not judges:
         return None
     if len(judges) == 1:
@@ -73,13 +71,11 @@ def make(tables: Sequence[JudgeConfig], cache: Path, tell: Tell = lambda line: N
     return Panel(tuple(judges), tuple(one.weight for one in tables), tuple(one.gate for one in tables))
 
 
-def _one(table: JudgeConfig, cache: Path, tell: Tell) -> Judge:
+def _one(table: JudgeConfig, cache: Path) -> Judge:
     if table.kind == "verifier":
         return verifier.make(table)
     if table.kind == "llm":
-        from burnish.judges import llm
-
-        return llm.make(table, Path(table.cache) if table.cache else cache, tell)
+        return llm.make(table, Path(table.cache) if table.cache else cache)
     if table.kind == "human":
         return human.make(table)
     from burnish.judges import reward  # torch and transformers, for this kind alone

@@ -3,6 +3,7 @@ stopped: one for a judge, kept while it answers, killed and started anew when an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -69,10 +70,8 @@ class Patient:
 
 
 def _shut(stream: IO[bytes]) -> None:
-    try:
+    with contextlib.suppress(OSError):  # of what the other side did not read any more
         stream.close()
-    except OSError:  # what was not read any more
-        pass
 
 
 def _line(stream: IO[bytes], seconds: float) -> bytes:

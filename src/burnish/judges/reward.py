@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from burnish import config as configuration
 from burnish import model, render, rewardmodel, scorers, scoring, tokens
-from burnish.build import make_engine
 from burnish.config import RewardModelConfig
 from burnish.engine import Engine
 from burnish.errors import ConfigError, ModelError
 from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Scores, Unjudged
+from burnish.loading import make_engine
 from burnish.report.ensemble import combine
 
 
@@ -58,7 +58,7 @@ class RewardModel:
         whole = [_beside(group) for group in groups]
         told = self._told(groups, [extended or group for group, extended in zip(groups, whole, strict=True)])
         return [
-            Unjudged("judge.bound = 'reference' needs an answer in the row's field 'reference'") if extended is None else one
+            Unjudged("judge.bound = 'reference' needs the row's field 'reference'") if extended is None else one
             for extended, one in zip(whole, told, strict=True)
         ]  # fmt: skip
 
@@ -97,9 +97,13 @@ def make(config: RewardModelConfig) -> RewardModel:
     candidates = [one for _, members in scorers.find(paths) for one in members]
     implicit = next((one for one in candidates if one.implicit), None)
     if implicit is not None:
-        raise ModelError(f"{implicit.folder} is a language model, not a reward model: it has no head that gives a number")
+        raise ModelError(
+            f"{implicit.folder} is a language model, not a reward model: it has no head that gives a number"
+        )
     if config.combine != "mean" and len(candidates) == 1:
-        raise ConfigError(f"judge.combine = '{config.combine}' is about several reward models, and judge.path names one")
+        raise ConfigError(
+            f"judge.combine = '{config.combine}' is about several reward models, and judge.path names one"
+        )
     return RewardModel(config, "reward_model", candidates)
 
 

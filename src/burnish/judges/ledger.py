@@ -1,0 +1,104 @@
+"""What a judge behind an endpoint has been paid, and what it has already said; its key stands in neither."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from burnish.errors import StoreError
+
+CHARACTERS = 3.0  # of a token at least, where an endpoint does not count
+
+
+@dataclass
+class Spend:
+    """Tokens and US dollars, counted as replies come, whether or not they could be read. `prices` are for a million
+    tokens (read, written); `estimated` counts replies without the endpoint's own count."""
+
+    prices: tuple[float, float]
+    budget: float | None = None
+    read: int = 0
+    written: int = 0
+    requests: int = 0
+    cached: int = 0
+    estimated: int = 0
+    reserved: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def dollars(self) -> float:
+        return (self.read * self.prices[0] + self.written * self.prices[1]) / 1e6
+
+    def reserve(self, text: str, most: int) -> float | None:
+        """Put aside what a request could cost at most; None where that would pass the budget."""
+        cost = (len(text) / CHARACTERS * self.prices[0] + most * self.prices[1]) / 1e6
+        with self._lock:
+            if self.budget is not None and self.dollars + self.reserved + cost > self.budget:
+                return None
+            self.reserved += cost
+        return cost
+
+    def release(self, reserved: float) -> None:
+        """A request that came to nothing cost nothing."""
+        with self._lock:
+            self.reserved -= reserved
+
+    def settle(self, reserved: float, usage: Mapping[str, Any] | None, text: str, reply: str) -> None:
+        """Enter what a request did cost."""
+        told = usage if isinstance(usage, Mapping) else {}
+        counts = [told.get("prompt_tokens"), told.get("completion_tokens")]
+        known = all(isinstance(count, int) for count in counts)
+        with self._lock:
+            self.reserved -= reserved
+            self.requests += 1
+            self.estimated += not known
+            self.read += int(counts[0]) if known and counts[0] is not None else round(len(text) / CHARACTERS)
+            self.written += int(counts[1]) if known and counts[1] is not None else round(len(reply) / CHARACTERS)
+
+
+class Cache:
+    """Replies by the content of the question: `replies.jsonl`, appended a line at a time. A line cut short by a crash
+    is passed over. Raises StoreError where the folder cannot be written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "replies.jsonl"
+        self._lock = threading.Lock()
+        self._known: dict[str, str] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines() if self._file.exists() else []
+        except OSError as error:
+            raise StoreError(f"judge.cache: {folder} cannot be used: {error.strerror}") from error
+        for line in lines:
+            try:
+                row = json.loads(line)
+                self._known[str(row["key"])] = str(row["reply"])
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    @staticmethod
+    def key(**content: Any) -> str:
+        """Of all that decides a reply."""
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def get(self, key: str) -> str | None:
+        return self._known.get(key)
+
+    def put(self, key: str, reply: str) -> None:
+        line = json.dumps({"key": key, "reply": reply}) + "\n"
+        with self._lock:
+            self._known[key] = reply
+            try:
+                handle = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                try:
+                    os.write(handle, line.encode())
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                raise StoreError(f"{self._file} cannot be written: {error.strerror}. Free some space") from error

@@ -1,0 +1,146 @@
+"""Calls to a server that may be busy, slow or gone: time limits, tries again with growing pauses, a bounded number of
+requests in flight, and a sentence where nothing helps. No torch."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+
+from burnish.errors import ConfigError, JudgeError
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries: doubled each time, up to the second
+CONNECT = 10.0  # seconds for a connection to stand
+BUSY = frozenset({408, 425, 429, 502, 503, 504})  # worth another try, whatever was asked
+
+T = TypeVar("T")
+
+
+def address(url: str) -> str:
+    """The server's root: without a slash or `/v1` at the end. Raises ConfigError for what is no address."""
+    root = url.strip().rstrip("/").removesuffix("/v1").rstrip("/")
+    try:
+        parts = httpx.URL(root)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ConfigError(f"source.url = '{url}' is no address: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise ConfigError(f"source.url = '{url}' is no address like http://127.0.0.1:8000")
+    return root
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine returns; also where a loop runs already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, work).result()
+
+
+class Server:
+    """One server, for the length of an `async with`. `seconds` are for one request, `retries` the tries after the
+    first, `concurrency` the most requests in flight. `key` goes into the header and nowhere else."""
+
+    def __init__(self, root: str, key: str, seconds: float, retries: int, concurrency: int) -> None:
+        self.root, self.retries = root, retries
+        self._room = asyncio.Semaphore(concurrency)
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(seconds, connect=min(CONNECT, seconds), pool=None),
+            limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
+        )
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, params: Mapping[str, str] | None = None,
+        control: bool = False,
+    ) -> Any | None:  # fmt: skip
+        """The JSON that the server answers with (its text where it is none); None where it has no such path.
+
+        `control`: an order to the server, which is not given again where it went wrong on the server's side (500).
+        Raises JudgeError with a sentence when every try failed, or at once where another would fail as well.
+        """
+        trouble, pause = "", FIRST_PAUSE
+        async with self._room:
+            for number in range(self.retries + 1):
+                if number:
+                    await asyncio.sleep(pause * (0.5 + 0.5 * random.random()))  # so that not all come back at once
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                try:
+                    reply = await self._client.request(
+                        method, self.root + path, json=body, params=dict(params) if params else None
+                    )
+                except httpx.TimeoutException:
+                    trouble = "no answer in time"
+                    continue
+                except httpx.TransportError as error:
+                    trouble = str(error) or type(error).__name__
+                    continue
+                status = reply.status_code
+                if status in BUSY or (status >= 500 and not control):
+                    trouble = f"{status}: {_message(reply)}"
+                    pause = max(pause, _asked_pause(reply))
+                    continue
+                return self._read(reply, path)
+        tries = f"{self.retries + 1} tries" if self.retries else "one try"
+        raise JudgeError(
+            f"{self.root}{path} gave nothing in {tries} ({trouble}). Is the server running, and is source.url right?"
+        )
+
+    def _read(self, reply: httpx.Response, path: str) -> Any | None:
+        status = reply.status_code
+        if status in (401, 403):
+            raise JudgeError(f"{self.root} does not accept the key ({status}: {_message(reply)})")
+        if status == 405 or (status == 404 and not _names_model(reply)):
+            return None
+        if status >= 300:
+            raise JudgeError(f"{self.root}{path} refused the request ({status}): {_message(reply)}")
+        try:
+            return reply.json()
+        except ValueError:
+            return reply.text
+
+
+def _asked_pause(reply: httpx.Response) -> float:
+    """Seconds that the server asks to wait, where it does so as a number."""
+    try:
+        return min(max(float(reply.headers.get("retry-after", 0.0)), 0.0), LONGEST_PAUSE)
+    except ValueError:
+        return 0.0
+
+
+def _told(reply: httpx.Response) -> Any:
+    try:
+        return reply.json()
+    except ValueError:
+        return None
+
+
+def _names_model(reply: httpx.Response) -> bool:
+    """Whether a 404 is about the model asked for, rather than about the path."""
+    told = _told(reply)
+    error = told.get("error", told) if isinstance(told, Mapping) else {}
+    return isinstance(error, Mapping) and "model" in str(error.get("message", "")).lower()
+
+
+def _message(reply: httpx.Response) -> str:
+    """What the server says of a failure, in one line."""
+    told = _told(reply)
+    if isinstance(told, Mapping):
+        error = told.get("error", told)
+        told = error.get("message", error.get("detail", error)) if isinstance(error, Mapping) else error
+    text = str(told if told is not None else reply.text).strip() or reply.reason_phrase
+    return " ".join(text.split())[:400]
