@@ -18,7 +18,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,7 @@ class Layout:
         return self.masks[key]
 
 
+@runtime_checkable
 class Newest(Protocol):
     """A decoding step in place of a layout: rows are the newest tokens of many answers, whose past is kept elsewhere.
 

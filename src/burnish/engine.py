@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class Scored(NamedTuple):
     values: Tensor | None = None
 
 
+@runtime_checkable
 class Critic(Protocol):
     """A value head: a number for every row that predicts a completion token, float32, with gradient."""
 

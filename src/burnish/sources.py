@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from burnish.prepare import step_indices
 REMEMBERED = 20.0  # answers to a prompt after which its older ones count less in the curriculum
 
 
+@runtime_checkable
 class Source(Protocol):
     """Gives each step its groups; a step may have none, where no answer to its prompts taught anything."""
 

@@ -369,4 +369,4 @@ def test_the_defaults_are_the_configuration() -> None:
     assert find("dpo").validate({}) == {"beta": 0.1, "label_smoothing": 0.0}
     assert find("dpo").validate({"beta": 1})["beta"] == 1.0
     with pytest.raises(ConfigError, match="did you mean 'dpo'"):
-        find("dppo")
+        find("dpoo")

@@ -10,6 +10,7 @@ from burnish.group import Completion, Feedback, Group, Message
 __all__ = ["Judge", "Reports", "asked", "text_of"]
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Judges whole groups. `name` stands in logs. A group that could not be judged gets `Unjudged(reason)`, never a
     zero, and never an exception for what an answer says."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 Finish = Literal["stop", "length"]
 Tell = Callable[[int, int, int, float], None]  # (which prompt, which answer, token, its log-prob), as they come
@@ -48,6 +48,7 @@ class Sampled:
     finish: Finish
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Answers prompts. What is drawn is a function of (seed, step), prompt and number of the answer, whatever else
     stands in the batch; `moment` is (seed, step)."""
