@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from burnish.alike import prompt_key
 from burnish.audit.findings import counted
@@ -11,7 +12,7 @@ from burnish.config import Run
 from burnish.errors import ConfigError, DataError
 from burnish.group import EncodedGroup, Group, Unjudged
 from burnish.judges import text_of
-from burnish.readers import read
+from burnish.readers import ReadResult, read
 from burnish.render import Renderer
 from burnish.views import winner_view
 
@@ -36,10 +37,7 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Asked], list[str]]:
     lines: list[str] = []
     total = 0
     for name in [names] if isinstance(names, str) else names:
-        found = read(
-            name, format=run.source.format if run.source.prompts else run.data.format, split=run.data.split,
-            limit=run.data.limit, keep_faults=run.data.bad_rows == "skip",
-        )  # fmt: skip
+        found = _read(run, name)
         total += len(found.groups)
         bare = [replace(_with_reference(group), completions=(), feedback=Unjudged("to be answered"))
                 for group in found.groups]  # fmt: skip
@@ -63,6 +61,23 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Asked], list[str]]:
         f"{sum(sizes) / len(sizes):.0f} tokens on average (longest {max(sizes)})",
     )
     return fitting, lines
+
+
+def _read(run: Run, name: str) -> ReadResult:
+    """The rows of a source. Rows that no format claims are prompts all the same if they have one: what else they hold,
+    an `answer` for one, is for the judge."""
+    format = run.source.format if run.source.prompts else run.data.format
+    options: dict[str, Any] = {"split": run.data.split, "limit": run.data.limit, "keep_faults": run.data.bad_rows == "skip"}
+    try:
+        return read(name, format=format, **options)
+    except DataError:
+        if format != "auto":
+            raise
+        try:
+            return read(name, format="prompts", **options)
+        except DataError:
+            pass
+        raise
 
 
 def _with_reference(group: Group) -> Group:

@@ -95,5 +95,5 @@ def mismatch(behavior: Sequence[Sequence[float]], policy: Sequence[Sequence[floa
     return {"mismatch/mean": fmean(gaps), "mismatch/max_ratio": exp(min(max(gaps), 700.0))}
 
 
-def _mean(values: Sequence[float]) -> float:
+def _mean(values: Sequence[float | int]) -> float:
     return fmean(values) if values else 0.0

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import socket
 from collections.abc import Callable
@@ -42,15 +43,20 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(app: Any, host: str, port: int, ready: Callable[[str], None] = lambda url: None) -> None:
-    """Serve `app` until interrupted; `ready` hears the address once it is bound. Raises ConfigError where it is taken,
-    or where the extra is missing."""
+    """Serve an app of `routes.app` until interrupted; `ready` hears the address once it is bound. Raises ConfigError
+    where it is taken, or where the extra is missing."""
     need()
     import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await asyncio.to_thread(app.state.stop)  # uvicorn would wait until all that is asked is answered
+            await super().shutdown(sockets)
 
     bound = listen(host, port)
     ready(f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}")
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
     try:
-        uvicorn.Server(config).run(sockets=[bound])
+        Server(config).run(sockets=[bound])
     finally:
         bound.close()

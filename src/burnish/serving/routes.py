@@ -202,11 +202,14 @@ async def follow(
 ) -> AsyncGenerator[tuple[int, str, Writer], None]:
     """(which answer, its new text, its writer) as the job's tokens come, until every answer is over. Raises Refusal for
     what went wrong, also where the client has left; in the end nobody waits for the job any more."""
+    look = time.monotonic() + LOOK
     try:
         while any(one.finish is None for one in writers):
             events = await job.next(LOOK)
-            if not events and await request.is_disconnected():
-                raise Refusal(499, "the client has left")
+            if time.monotonic() >= look:
+                look = time.monotonic() + LOOK
+                if await request.is_disconnected():
+                    raise Refusal(499, "the client has left")
             for event in events:
                 if isinstance(event, Exception):
                     raise _failure(event)
@@ -297,7 +300,9 @@ def app(
         Route("/reload", service.reloaded, methods=["POST"]),
     ]
     handlers: dict[Any, Any] = {Refusal: _refused, HTTPException: _no_route, Exception: _unforeseen}
-    return FastAPI(
+    made = FastAPI(
         title="burnish serve", lifespan=life, routes=routes, exception_handlers=handlers, openapi_url=None,
         docs_url=None, redoc_url=None,
     )  # fmt: skip
+    made.state.stop = worker.stop
+    return made
