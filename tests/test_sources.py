@@ -28,7 +28,9 @@ class Answers:
         self.asked.append((step, [one.key for one in asked]))
         texts = [Group(one.group.prompt, (), id=f"{one.key}@{step}.{n}") for n, one in enumerate(asked)]
         groups = [
-            EncodedGroup(text.id, one.ids, ((step, n),), (True,), Scores((0.5,)), rollout=Rollout(step, ((-1.0, -0.5),)))
+            EncodedGroup(
+                text.id, one.ids, ((step, n),), (True,), Scores((0.5,)), rollout=Rollout(step, ((-1.0, -0.5),))
+            )
             for n, (text, one) in enumerate(zip(texts, asked, strict=True))
             if not self.useless or n % self.useless
         ]

@@ -67,7 +67,11 @@ def _read(run: Run, name: str) -> ReadResult:
     """The rows of a source. Rows that no format claims are prompts all the same if they have one: what else they hold,
     an `answer` for one, is for the judge."""
     format = run.source.format if run.source.prompts else run.data.format
-    options: dict[str, Any] = {"split": run.data.split, "limit": run.data.limit, "keep_faults": run.data.bad_rows == "skip"}
+    options: dict[str, Any] = {
+        "split": run.data.split,
+        "limit": run.data.limit,
+        "keep_faults": run.data.bad_rows == "skip",
+    }
     try:
         return read(name, format=format, **options)
     except DataError:

@@ -22,7 +22,7 @@ from burnish.errors import DataError, StoreError
 
 OURS = (
     "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
-    "wandb",
+    "wandb", "answers.jsonl", "handed-over",
 )  # fmt: skip
 
 
@@ -61,6 +61,12 @@ def _spare_inputs(run: Run, folder: Path) -> None:
     data = [run.data.train] if isinstance(run.data.train, str) else run.data.train
     inputs = {"model.path": [run.model.path], "reference.path": [run.reference.path]}
     inputs |= {"data.train": list(data), "data.eval": [run.data.eval]}
+    inputs["source.prompts"] = [run.source.prompts]
+    for table, judges in (("judge", run.judge), ("gold", run.gold)):
+        for judge in judges:
+            for name in ("path", "votes", "schema_file", "template"):
+                told = getattr(judge, name, "")
+                inputs.setdefault(f"{table}.{name}", []).extend([told] if isinstance(told, str) else told)
     doomed = [(folder / name).resolve() for name in OURS]
     for key, paths in inputs.items():
         for path in filter(None, paths):

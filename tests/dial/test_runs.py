@@ -72,9 +72,7 @@ RESUMED = {
 
 @pytest.mark.parametrize("how", RESUMED)
 @pytest.mark.parametrize("stop", [1, 4])
-def test_interrupted_and_resumed_is_unbroken(
-    place: Path, how: str, stop: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_and_resumed_is_unbroken(place: Path, how: str, stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
     own, name = RESUMED[how], how.replace(" ", "-")
     whole = place / f"whole-{name}"
     if not whole.exists():
@@ -106,7 +104,8 @@ def writable(text: str) -> bool:
 
 def test_never_on_the_answers_of_step_0_is_the_offline_run_to_the_bit(place: Path) -> None:
     """The answers of a run that asks once, written to a file, and trained on as any data set."""
-    shared = ["objective.name=dpo", "optim.groups_per_step=2", "source.k=2"]
+    shared = ["objective.name=dpo", "optim.groups_per_step=2", "source.k=2",
+              "source.max_new_tokens=16"]  # fmt: skip
     once = world.run(place, "once", *shared, "source.refresh_every=never")
     groups = [json.loads(line) for line in (once / "answers.jsonl").read_text().splitlines()]
     kept = [row for row in groups if all(c["meta"]["finished"] and writable(c["messages"]) for c in row["completions"])]

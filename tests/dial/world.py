@@ -24,7 +24,7 @@ def make(folder: Path) -> Path:
             if parameter.ndim > 1:
                 parameter.mul_(3.0)  # distributions that are not flat
     policy.save(model, folder / "sft")
-    rows = [json.dumps({"prompt": card.prompt, "answer": str(card.total)}) for card in world.CARDS[:30]]
+    rows = [json.dumps({"prompt": card.prompt, "answer": str(card.total)}) for card in world.CARDS]
     (folder / "prompts.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
 

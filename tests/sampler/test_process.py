@@ -111,7 +111,9 @@ def test_top_k_and_top_p_keep_what_they_say() -> None:
 @pytest.mark.parametrize("vocabulary", [5, 64, 1000])
 def test_tokens_are_drawn_with_their_probabilities(vocabulary: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    logits = (2 * torch.randn(vocabulary, generator=generator)).masked_fill(torch.arange(vocabulary) % 3 == 1, -torch.inf)
+    logits = (2 * torch.randn(vocabulary, generator=generator)).masked_fill(
+        torch.arange(vocabulary) % 3 == 1, -torch.inf
+    )
     count = 20_000
     uniforms = (torch.arange(count, dtype=torch.float64) + 0.5) / count  # every quantile once: no noise in this test
     tokens, logps = draw(logits.expand(count, -1), uniforms, Decoding())

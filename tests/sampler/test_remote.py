@@ -1,9 +1,8 @@
-"""The client: it gives back exactly what the server drew, survives what passes, and refuses what cannot be trained on."""
+"""The client: gives back exactly what the server drew, survives what passes, refuses what cannot be trained on."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -11,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from burnish.errors import ConfigError, JudgeError, StoreError
 from burnish.render import Renderer
 from burnish.sampler import Decoding, Prompt, calls, remote
 from burnish.serving.routes import app
-from tests.sampler.world import Fake, Live, live
+from tests.sampler.world import Fake, Live, Scripted, live
 from tests.zoo import tokenizer
 
 PROMPTS = [Prompt(f"p{i}", tuple(range(5, 7 + i))) for i in range(4)]
@@ -88,7 +84,7 @@ def test_a_dead_server_is_a_sentence(served: tuple[Fake, Live]) -> None:
     ask = remote.Sampler(served[1].url, "fake", key="secret", retries=2)
     assert ask(PROMPTS, 1, Decoding(2), (0, 0))
     served[1].stop()
-    with pytest.raises(JudgeError, match="gave nothing in 3 tries .* Is the server running") as caught:
+    with pytest.raises(JudgeError, match=r"gave nothing in 3 tries .* Is the server running") as caught:
         ask(PROMPTS, 1, Decoding(2), (0, 0))
     assert "\n" not in str(caught.value)
 
@@ -105,30 +101,6 @@ def test_an_update_needs_weights() -> None:
     ask = remote.Sampler("http://x")
     ask.publish(3)
     assert ask.version == 3
-
-
-class Scripted:
-    """A server that answers as the test says, and counts."""
-
-    def __init__(self, reply: Callable[[int, str, dict[str, Any]], Any], wait: float = 0.0) -> None:
-        self.reply, self.wait = reply, wait
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.flying = self.most = 0
-        self.app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"])])
-
-    async def answer(self, request: Request) -> Response:
-        body = await request.body()
-        given = {**dict(request.query_params), **(json.loads(body) if body else {})}
-        self.asked.append((request.url.path, given))
-        self.flying += 1
-        self.most = max(self.most, self.flying)
-        await asyncio.sleep(self.wait)
-        self.flying -= 1
-        found = self.reply(len(self.asked), request.url.path, given)
-        return found if isinstance(found, Response) else JSONResponse(found)
-
-    def paths(self) -> list[str]:
-        return [path for path, _ in self.asked]
 
 
 def good(_: int, path: str, given: dict[str, Any], **changed: Any) -> Any:
@@ -170,13 +142,13 @@ def test_what_passes_is_tried_again(status: int) -> None:
         assert len(script.asked) == 3
         assert [one.ids for one in found[0]] == [(5, 6)] * 2
         script.asked.clear()
-        with pytest.raises(JudgeError, match=f"gave nothing in 2 tries.*{status}: busy"):
+        with pytest.raises(JudgeError, match=rf"gave nothing in 2 tries.*{status}: busy"):
             remote.Sampler(server.url, "m", retries=1)(PROMPTS[:1], 2, Decoding(2), (0, 0))
 
 
 def test_a_time_out_is_tried_again_and_told() -> None:
     script = Scripted(good, wait=0.4)
-    with live(script.app) as server, pytest.raises(JudgeError, match="2 tries .no answer in time"):
+    with live(script.app) as server, pytest.raises(JudgeError, match=r"2 tries .no answer in time"):
         remote.Sampler(server.url, "m", seconds=0.1, retries=1)(PROMPTS[:1], 1, Decoding(2), (0, 0))
 
 
@@ -322,7 +294,7 @@ def test_vllm_resumes_when_reading_failed(tmp_path: Path) -> None:
     script = Scripted(reply)
     with live(script.app) as server:
         ask = remote.Sampler(server.url, "m", write=weights(""), folder=tmp_path, update="reload")
-        with pytest.raises(JudgeError, match="500.*no such key"):
+        with pytest.raises(JudgeError, match=r"500.*no such key"):
             ask.publish(4)
     assert script.paths() == ["/reload", "/pause", "/collective_rpc", "/resume"] and ask.version is None
 

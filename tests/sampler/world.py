@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
+import json
 import math
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from burnish.sampler import Decoding, Prompt, Sampled, Tell
 from burnish.serving import listen
@@ -83,6 +89,30 @@ class Fake:
 
     def publish(self, version: int) -> None:
         raise AssertionError("a server's sampler is not told versions")
+
+
+class Scripted:
+    """A server that answers as the test says, and counts."""
+
+    def __init__(self, reply: Callable[[int, str, dict[str, Any]], Any], wait: float = 0.0) -> None:
+        self.reply, self.wait = reply, wait
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.flying = self.most = 0
+        self.app = Starlette(routes=[Route("/{path:path}", self.answer, methods=["GET", "POST"])])
+
+    async def answer(self, request: Request) -> Response:
+        body = await request.body()
+        given = {**dict(request.query_params), **(json.loads(body) if body else {})}
+        self.asked.append((request.url.path, given))
+        self.flying += 1
+        self.most = max(self.most, self.flying)
+        await asyncio.sleep(self.wait)
+        self.flying -= 1
+        found = self.reply(len(self.asked), request.url.path, given)
+        return found if isinstance(found, Response) else JSONResponse(found)
+
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.asked]
 
 
 class Live:

@@ -52,10 +52,11 @@ class VerifierConfig(JudgeTable):
     kind: Literal["verifier"] = key("verifier", "a program checks the answers")
     name: str = key("", "which check: a name that `burnish judges` lists, or a function of yours, module:function")
     field: str = key("", "field of the prompt's row with what is expected; empty: the check's usual one")
-    pattern: str = key("", "regex: what must be found in the answer")
+    pattern: str = key("", "regex: what must be found in the answer; format: what the whole answer must be")
     schema_file: str = key("", "json_schema: file with the schema")
-    target: int | None = key(None, "length: tokens or characters aimed at", ge=1)
-    seconds: float = key(10.0, "time for one answer", "s", gt=0)
+    target: int | None = key(None, "length: words or characters aimed at", ge=1)
+    unit: Literal["words", "characters"] = key("words", "length: what target counts")
+    seconds: float = key(10.0, "time for one answer; what takes longer is wrong", "s", gt=0)
 
 
 class RewardModelConfig(JudgeTable):
