@@ -54,6 +54,8 @@ class Curve:
     accuracy: list[float]
 
     def at_end(self, name: str) -> float:
+        """Mean over the last window in which there was something to measure: a collapsed policy's answers leave a
+        judge nothing to be right about."""
         values: list[float] = getattr(self, name)
         tail = values[-WINDOW:] if len(values) > 3 * WINDOW else values[-1:]
         return sum(tail) / len(tail)
