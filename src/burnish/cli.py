@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from burnish import __version__, cli_data, cli_objectives, cli_plan, cli_report
+from burnish import __version__, cli_data, cli_objectives, cli_plan, cli_report, cli_serve
 from burnish import config as configuration
 from burnish.cli_frame import explained, quiet, report_unforeseen, said_once
 from burnish.errors import BurnishError
@@ -26,6 +26,7 @@ cli_data.register(app)
 cli_report.register(app)
 cli_objectives.register(app)
 cli_plan.register(app)
+cli_serve.register(app)
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
 
@@ -124,6 +125,38 @@ def lab_reward(
         from burnish.lab import reward
 
         reward.run(Path(out), reward.Settings(seed=seed, base=world.Settings(seed=seed)))
+
+
+@lab_app.command(name="dial")
+def lab_dial(
+    out: Annotated[str, typer.Argument(help="folder for everything it makes")] = "runs/dial",
+    seeds: Annotated[int, typer.Option(min=1, help="worlds, each with its own policy, pairs and reward model")] = 3,
+    steps: Annotated[int, typer.Option(min=20, help="optimiser steps of every arm")] = 200,
+) -> None:
+    """Offline DPO, online DPO and RLOO from one start, and a frozen judge: four panels, about four minutes a seed."""
+    with explained():
+        quiet()
+        from burnish.lab import dial
+
+        dial.run(Path(out), dial.Settings(seeds=seeds, steps=steps))
+
+
+@app.command()
+def judges() -> None:
+    """The checks that a verifier can be told to make, and the other kinds of judges."""
+    from burnish.judges import verifier
+
+    table = Table("judge.name", "what it checks", box=None)
+    for row in verifier.described():
+        table.add_row(row[0], row[-1])
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    console.print(
+        "\nWith kind = 'verifier', name is one of these or your own module:function, called as\n"
+        "score(prompt, answer, meta). Other kinds: reward_model (path), llm (url, model), human (votes).\n"
+        "Several: [[judge]] tables, each with a weight and a gate. [gold] is a better judge that only watches.",
+        markup=False,
+    )
 
 
 @app.callback(invoke_without_command=True)

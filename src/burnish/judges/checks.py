@@ -77,11 +77,10 @@ class Check:
 WORKED = ("final", "answer", "solution", "reference")  # a number, or a worked solution that ends in one
 SIMPLE = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
 NUMBER = re.compile(
-    r"(?P<sign>[-+]?) ?[$€£]?(?P<top>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?: ?/ ?(?P<under>\d+))? ?(?P<percent>%?)"
+    r"(?P<sign>[-+]?) ?[$€£]?(?P<top>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?: ?/ ?(?P<under>\d+))?(?: ?(?P<percent>%))?"
 )
-AFTER = re.compile(
-    r"$|[.;:!?](?: |$)|[.,]?(?: (?!or\b|and\b|to\b)[A-Za-z]{2,}|$)"
-)  # "5, for 2+3=5", not "5, 6" or "5x"
+AFTER = re.compile(r"$|[.;:!?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,}")  # 5, as 2+3=5; not "5, 6" or "5x"
 
 
 def settled(text: str) -> str:
@@ -205,7 +204,7 @@ def schema(request: Request) -> float:
     except ValueError:
         return 0.0
     except Unresolvable as error:
-        raise Missing(f"the schema refers to what is not in it: {str(error)[:200]}") from None
+        raise Missing(f"the schema refers to what is not in it: {error!s:.200}") from None
 
 
 def _json(answer: str) -> Any:
@@ -246,7 +245,9 @@ def instructions(request: Request, *, loose: bool = False, share: bool = False) 
 # -- programs ---------------------------------------------------------------------------------------------------------
 
 TESTS = ("test", "tests", "test_list")
-FIRST = re.compile(r"^(?:from|import|def|class|async def|@\w)", re.MULTILINE)
+FIRST = re.compile(
+    r"^(?:from [\w.]+ import|import \w|(?:async )?def \w|class \w+[:(]|@\w|[A-Za-z_]\w* ?=)", re.MULTILINE
+)
 WARNINGS = threading.Lock()  # their filters are the process's own
 
 
@@ -321,7 +322,7 @@ TABLE = (
           patient=True, setting="pattern", required=True),
     Check("json_schema", schema, ("schema",), "the answer, or its fenced block, is JSON that fits the schema",
           patient=True, setting="schema_file"),
-    Check("length", length, ("target",), "1 at the target, in words or characters, evenly down to 0 at none and at twice",
+    Check("length", length, ("target",), "1 at the target (words or characters), evenly to 0 at none and at twice it",
           setting="target", required=True, longest=math.inf),
     Check("code", code, TESTS, "the answer's program passes the row's tests, in a sandbox", timed=True),
     Check("ifeval", instructions, IFEVAL, "IFEval: 1 where all instructions are kept, strictly", patient=True),
