@@ -5,7 +5,7 @@ K and lengths.
 
 A random Llama of shape S1; in each step 8 prompts, 8 answers each of 64 tokens (the end token is all but never drawn),
 temperature 1; the reward is a trivial function of the text; a KL to the reference. TRL is run in several settings (with
-its allocator told to keep memory, in smaller micro-batches, without its caching of keys and values of ...), and its
+its allocator told to keep memory, in smaller micro-batches), and its
 fastest counts. Every side runs in a process of its own, on one core with one thread.
 """
 
@@ -44,7 +44,8 @@ def main() -> None:
         for method in ("rloo", "grpo"):
             for dtype in ("float32", "bfloat16"):
                 rows += compare(work, method, dtype, given.core)
-        found = {"machine": machine(), "versions": versions(), "prompts": PROMPTS, "k": K, "new_tokens": NEW, "rows": rows}
+        found = {"machine": machine(), "versions": versions(), "prompts": PROMPTS, "k": K, "new_tokens": NEW}
+        found["rows"] = rows
         given.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
@@ -57,7 +58,7 @@ def prepare(data: Path, work: Path) -> None:
     ranked = sorted((text for text in texts if len(tokenizer(text)["input_ids"]) <= 384), key=len)
     total = PROMPTS * (STEPS + WARM)
     chosen = [ranked[int((2 * i + 1) * len(ranked) / (2 * total))] for i in range(total)]
-    mixed = [chosen[i] for step in range(STEPS + WARM) for i in range(step, total, STEPS + WARM)]  # each step all lengths
+    mixed = [chosen[i] for step in range(STEPS + WARM) for i in range(step, total, STEPS + WARM)]  # all lengths a step
     (work / "prompts.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in mixed))
 
 
@@ -99,7 +100,9 @@ def worker(work: Path, side: str, settings: str, result: str, *, core: int) -> N
     Path(result).write_text(json.dumps(found))
 
 
-def trl(work: Path, method: str, dtype: str, keep_memory: bool = False, micro_batch: int = PROMPTS * K) -> dict[str, Any]:
+def trl(
+    work: Path, method: str, dtype: str, keep_memory: bool = False, micro_batch: int = PROMPTS * K
+) -> dict[str, Any]:  # fmt: skip
     import time
 
     from datasets import load_dataset

@@ -30,6 +30,7 @@ FLOORS = [
     ["sampler"],
     ["sampler.calls", "serving.batching", "serving.writing", "serving"],
     ["sampler.remote", "serving.wire"],
+    ["fresh_summary"],
     ["progress", "summary", "trackers", "readers.shapes"],
     ["readers.columns", "readers.prompts"],
     ["readers.factory", "readers.votes"],

@@ -27,11 +27,12 @@ class Alarm:
 
 @dataclass
 class Alarms:
-    """Hears of every refresh. An alarm is given once, and again only after what it is about was well in between."""
+    """Hears of every refresh. An alarm is given once, and again only after what it is about was well for a whole window
+    in between."""
 
     limits: StopConfig
     history: dict[str, list[float]] = field(default_factory=dict)
-    ringing: set[str] = field(default_factory=set)
+    rung: dict[str, int] = field(default_factory=dict)  # by alarm: refreshes since it was last about to ring
 
     def hear(self, figures: Figures) -> list[Alarm]:
         """The alarms that this refresh sets off."""
@@ -39,8 +40,9 @@ class Alarms:
             if name in figures:
                 self.history.setdefault(name, []).append(float(figures[name]))
         found = [alarm for alarm in (self._kl(), self._length(), self._distinct(), self._gold()) if alarm is not None]
-        new = [alarm for alarm in found if alarm.name not in self.ringing]
-        self.ringing = {alarm.name for alarm in found}
+        self.rung = {name: quiet + 1 for name, quiet in self.rung.items() if quiet < self.limits.window}
+        new = [alarm for alarm in found if alarm.name not in self.rung]
+        self.rung |= {alarm.name: 0 for alarm in found}
         return new
 
     def level(self) -> float | None:
@@ -50,11 +52,11 @@ class Alarms:
         return None if own is None else fmean(own)
 
     def state(self) -> dict[str, Any]:
-        return {"history": self.history, "ringing": sorted(self.ringing)}
+        return {"history": self.history, "rung": self.rung}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.history = {name: list(values) for name, values in state["history"].items()}
-        self.ringing = set(state["ringing"])
+        self.rung = {name: int(quiet) for name, quiet in state["rung"].items()}
 
     def _last(self, name: str, ago: int = 0) -> Sequence[float] | None:
         """The window that ended `ago` windows before the newest refresh; None where it is not full."""

@@ -138,7 +138,7 @@ def sampler_of(ready: Prepared, engine: Engine) -> Sampler:
     run = ready.run
     if run.source.sampler == "server":
         return _server(ready, engine)
-    refuse_divided(engine.world)
+    refuse_divided(run, engine.world)
     return process.Sampler(engine, ready.terminal)
 
 
@@ -166,9 +166,9 @@ def _server(ready: Prepared, engine: Engine) -> Sampler:
     return server
 
 
-def refuse_divided(world: World) -> None:
-    """The sampler needs the policy whole."""
-    if world.size > 1:
+def refuse_divided(run: Run, world: World) -> None:
+    """The sampler of this process needs the policy whole. Raises ConfigError."""
+    if world.size > 1 and (run.dialled or run.watched) and run.source.sampler == "process":
         raise ConfigError(
             "source.sampler = 'process' answers with the whole policy, and with several processes each holds a part of "
             "it: use one process, or a server (source.sampler = 'server')"

@@ -22,7 +22,7 @@ from burnish.errors import DataError, StoreError
 
 OURS = (
     "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
-    "wandb", "answers.jsonl", "handed-over",
+    "wandb", "answers.jsonl", "answers.png", "handed-over",
 )  # fmt: skip
 
 

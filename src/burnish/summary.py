@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from burnish import runlog
+from burnish import fresh_summary, runlog
 from burnish.config import Run, to_toml
 
 Record = dict[str, Any]
@@ -28,10 +28,15 @@ def write_summary(folder: Path) -> str:
     records = list(runlog.read(folder))
     steps = [r for r in records if r["record"] == "step"]
     text = words(steps, [r for r in records if r["record"] == "eval"])
+    fresh = [r for r in records if r["record"] == "fresh"]
+    text += "".join(f"\n{line}" for line in fresh_summary.words(fresh))
     text += f"\nmodel: {folder / 'model'}\nlog:   {folder / 'log.jsonl'}\n"
     if "rewards/margins" in (steps[-1] if steps else {}):
         draw(steps, folder / "summary.png")
         text += f"chart: {folder / 'summary.png'}\n"
+    if len(fresh) > 1:
+        fresh_summary.draw(fresh, [r for r in records if r["record"] == "alarm"], folder / "answers.png")
+        text += f"own answers: {folder / 'answers.png'}\n"
     (folder / "summary.txt").write_text(text, encoding="utf-8")
     return text
 

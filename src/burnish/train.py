@@ -52,6 +52,7 @@ class Interrupted(KeyboardInterrupt):
 def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
     world.lead(lambda: refuse_resume(config))
+    dial.refuse_divided(config, world)
     judges = dial.judges_of(config)
     ready = settled(prepare(config), world)
     refuse_different_data(world, ready)

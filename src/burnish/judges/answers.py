@@ -23,9 +23,16 @@ MARKS = (
 LONGEST = 1 << 16  # characters from the end in which an answer is looked for
 
 
+def settled(text: str) -> str:
+    """The end of a text, each run of blanks made one, no blank lines: the patterns here take time that grows with the
+    cube of such a run, and linear time without."""
+    lines = (" ".join(line.split()) for line in text[-LONGEST:].split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
 def final(text: str) -> str | None:
     """The final answer as it is written; None where nothing marks one."""
-    tail = text[-LONGEST:]
+    tail = settled(text)
     boxed = _boxed(tail)
     if boxed is not None:
         return boxed.strip()
@@ -73,7 +80,7 @@ def says_number(text: str, right: str) -> bool:
         raise ValueError(f"{right!r} is no number")
     said = final(text)
     if said is None:
-        said = next((found[0] for found in reversed(list(VALUE.finditer(text[-LONGEST:])))), "")
+        said = next((found[0] for found in reversed(list(VALUE.finditer(settled(text))))), "")
     found = number(said)
     return found is not None and (found == wanted or ("%" in said and "%" not in right and 100 * found == wanted))
 

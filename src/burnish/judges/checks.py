@@ -83,18 +83,11 @@ NUMBER = re.compile(
 AFTER = re.compile(r"$|[.;:!?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,}")  # 5, as 2+3=5; not "5, 6" or "5x"
 
 
-def settled(text: str) -> str:
-    """The end of a text, each run of blanks made one, no blank lines: the patterns of `answers` take time that grows
-    with the cube of such a run, and linear time without."""
-    lines = (" ".join(line.split()) for line in text[-answers.LONGEST :].split("\n"))
-    return "\n".join(line for line in lines if line)
-
-
 def _wanted(request: Request) -> tuple[str, bool]:
     """The row's final answer, and whether a mark (`####`, `\\boxed{}`, ...) says so."""
     value = request.expected(*WORKED)
     whole = isinstance(value, float) and math.isfinite(value)
-    text = settled(format(Decimal(repr(value)), "f") if whole else str(value))  # 1e-05 is 0.00001 here
+    text = answers.settled(format(Decimal(repr(value)), "f") if whole else str(value))  # 1e-05 is 0.00001 here
     marked = answers.final(text)
     return (text, False) if marked is None else (marked, True)
 
@@ -104,14 +97,14 @@ def number(request: Request) -> float:
     count = len(answers.VALUE.findall(SIMPLE.sub(r"\1/\2", wanted)))
     if answers.number(wanted) is None or (count > 1 and not marked):  # which of several it is, nobody says
         raise Missing(f"the row's expected answer {wanted[:80]!r} is no number, and no solution that marks one")
-    return float(answers.says_number(settled(request.answer), wanted))
+    return float(answers.says_number(answers.settled(request.answer), wanted))
 
 
 def mathematics(request: Request) -> float:
     """The same number, or else the same expression but for blanks, case and LaTeX's finery; no algebra: `1+x` is not
     `x+1`. Unlike `number`, 5 is not said by `5x` or `5\\sqrt{2}`."""
     wanted, _ = _wanted(request)
-    text = settled(request.answer)
+    text = answers.settled(request.answer)
     said, value = answers.final(text), _value(wanted)
     if value is None:
         return float(_expression(text if said is None else said) == _expression(wanted))

@@ -48,7 +48,8 @@ class Outcome:
 def run(program: str, limits: Limits = USUAL) -> Outcome:
     """Run a program, its tests behind it; it passes if no assertion or error stops it before its last line."""
     word = secrets.token_hex(16)
-    with tempfile.TemporaryDirectory() as folder:
+    folder = tempfile.mkdtemp()
+    try:
         file = Path(folder) / "answer.py"
         file.write_text(program, encoding="utf-8", errors="surrogatepass")
         place = Path(folder) / "work"
@@ -68,6 +69,9 @@ def run(program: str, limits: Limits = USUAL) -> Outcome:
             finally:
                 _kill(child)
         text = said.read_bytes()[-limits.output :].decode("utf-8", "replace")
+    finally:
+        # not Python's own removal, which recurses: a program may have left folders three thousand deep
+        subprocess.run(["rm", "-rf", "--", folder], check=False)
     if stopped:
         return Outcome(False, stopped)
     if child.returncode < 0:
