@@ -28,6 +28,7 @@ ARMS = {
     "rloo": "RLOO, gold",
     "frozen": "RLOO, frozen reward model",
 }
+FEWEST_PAIRS = 20  # that a judge's accuracy is quoted of, in one refresh
 WINDOW = 10  # refreshes that a figure at a step is the mean of
 
 
@@ -80,7 +81,7 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
                 curves[arm].append(found)
     figures = summary(curves, [one.figures() for one in cosines])
     figures["seconds"] = round(time.perf_counter() - began, 1)
-    (out / "dial.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (out / "dial.json").write_text(json.dumps(_known(figures), indent=1) + "\n", encoding="utf-8")
     dialpicture.draw(out / "dial.png", curves, cosines)
     console.print(in_words(figures, out), markup=False)
     return figures
@@ -144,7 +145,9 @@ def curve_of(run_dir: Path) -> Curve:
         return [float(r.get(name, float("nan"))) for r in records]
 
     steps = [int(r["step"]) - 1 for r in records]
-    return Curve(steps, column("gold"), column("reward"), column("kl/answer"), column("judge_accuracy"))
+    pairs = column("judge_pairs")
+    accuracy = [a if n >= FEWEST_PAIRS else float("nan") for a, n in zip(column("judge_accuracy"), pairs, strict=True)]
+    return Curve(steps, column("gold"), column("reward"), column("kl/answer"), accuracy)
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
@@ -179,6 +182,15 @@ def summary(curves: dict[str, list[Curve]], cosines: list[dict[str, float]]) -> 
             mean(found["frozen"]["accuracy_at_first"]) - mean(found["frozen"]["accuracy"]) > 0.1,
     }  # fmt: skip
     return found
+
+
+def _known(value: Any) -> Any:
+    """What JSON can hold: null where there is no number."""
+    if isinstance(value, dict):
+        return {key: _known(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_known(one) for one in value]
+    return None if isinstance(value, float) and value != value else value
 
 
 def in_words(figures: dict[str, Any], out: Path) -> str:
