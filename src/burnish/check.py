@@ -38,6 +38,11 @@ def run(config: Run) -> list[Finding]:
     """Run every check in float32 (whatever `model.dtype` says: rounding would hide what is looked for)."""
     config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": "float32"})})
     ready = prepare(config)
+    if not ready.train:
+        raise ConfigError(
+            "burnish check looks at a data set, and this run's answers are all fresh: give it data.train and an offline "
+            "objective; layout and start are proved again when the run begins"
+        )
     scalar = ready.loss.needs("scalar")
     if scalar:
         terminal, head_only = set(ready.terminal), config.reward.train == "head"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from burnish import model, reference_models
+from burnish import checkpoint, model, reference_models
 from burnish.alarms import Alarms
 from burnish.answering import Answerer, Fresh
 from burnish.asking import Asked
@@ -195,7 +195,8 @@ def answered_once(ready: Prepared, answer: Answerer, watch: Watch) -> Prepared:
     then a data set like any other."""
     began = time.perf_counter()
     fresh = answer(ready.asked, (ready.run.seed, 0))
-    watch(0, fresh)
+    if not (ready.run.run.resume and checkpoint.found(Path(ready.run.run.dir))):  # else they were told of before
+        watch(0, fresh)
     groups = [replace(group, rollout=None) for group in fresh.groups]
     line = (
         f"answers: {len(ready.asked)} prompts, {ready.run.source.k} answers each, by the policy itself: {len(groups)} "

@@ -12,7 +12,7 @@ VIEWS = {
     "pairs": "pairs: one answer better than another",
     "lists": "ranked groups: two or more answers with scores or an order",
     "labels": "single answers, each with a yes or a no",
-    "rollouts": "answers that the policy samples itself (not trained by `burnish train` yet)",
+    "rollouts": "answers that the policy has just given, with rewards (`source.refresh_every`)",
 }
 NEEDS = {
     "reference": "a reference's log-probs",
@@ -22,6 +22,7 @@ NEEDS = {
     "kl": "the KL over the vocabulary at every token, so a reference in memory",
     "draws": "token positions drawn by (seed, step, pair)",
     "scalar": "a scalar head: it trains a reward model",
+    "value": "a value head on the hidden states",
 }
 EFFECTS = (
     "P1, shorter answers have the higher sums",

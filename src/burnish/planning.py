@@ -242,7 +242,8 @@ def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, 
     """What would make the run smaller, the cheapest first: (what to do, bytes of a process that remain)."""
     run = found.run
     changes: list[tuple[str, Survey, int]] = []
-    if found.passes and _live(run) and run.reference.update == "never" and not prepare.recipe_of(run).needs("kl"):
+    still = run.reference.update == "never" and (run.once or not run.dialled)  # a data set, and a reference that stands
+    if found.passes and _live(run) and still and not prepare.recipe_of(run).needs("kl"):
         stored = run.reference.model_copy(update={"scores": "stored"})
         other = run.model_copy(update={"reference": stored})
         changes.append(

@@ -66,7 +66,7 @@ RESUMED = {
     "ppo": ["objective.name=ppo", "objective.kl_target=0.1", "objective.kl_horizon=100.0", "source.refresh_every=2",
             "source.epochs=2", "value.trunk=own"],
     "lora": ["adapter.kind=lora", "adapter.rank=2"],
-    "mixture": [],
+    "once": ["source.refresh_every=never", "objective.name=dpo", "optim.groups_per_step=3"],
 }  # fmt: skip
 
 
