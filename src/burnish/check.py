@@ -11,7 +11,7 @@ from torch import Tensor
 from burnish import canary, model, rewardmodel
 from burnish.config import Run
 from burnish.engine import Engine, Scored, scalar_scores, token_scores
-from burnish.errors import BurnishError
+from burnish.errors import BurnishError, ConfigError
 from burnish.feedback import StepSums
 from burnish.group import EncodedGroup
 from burnish.model import Policy
@@ -40,8 +40,8 @@ def run(config: Run) -> list[Finding]:
     ready = prepare(config)
     if not ready.train:
         raise ConfigError(
-            "burnish check looks at a data set, and this run's answers are all fresh: give it data.train and an offline "
-            "objective; layout and start are proved again when the run begins"
+            "burnish check looks at a data set, and this run's answers are all fresh: give it data.train and an "
+            "offline objective; layout and start are proved again when the run begins"
         )
     scalar = ready.loss.needs("scalar")
     if scalar:

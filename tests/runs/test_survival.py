@@ -142,8 +142,8 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
 
 def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Path, tmp_path: Path) -> None:
     """A new field of the trainer must be named here: as saved, or as a function of configuration and step."""
-    saved = {"masters", "optimizer", "reference", "running", "moved"}
-    derived = {"ready", "engine", "log", "progress", "steps", "end", "stop"}
+    saved = {"masters", "optimizer", "reference", "running", "moved", "source", "watch", "keeper", "answerer"}
+    derived = {"ready", "engine", "log", "progress", "steps", "end", "stop", "watcher"}
     assert {f.name for f in dataclasses.fields(Trainer)} == saved | derived
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, *KINDS["ema"], "optim.steps=4"]
     kept = tmp_path / "run"
@@ -156,7 +156,8 @@ def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Pa
     for name in weights:
         assert {f"optimizer/{name}/{m}" for m in ("step", "exp_avg", "exp_avg_sq")} | {f"reference/{name}"} <= names
     facts = checkpoint.facts_of(folder)
-    assert facts["step"] == 2 and {"seed", "running", "moved", "world_size", "data", "versions", "config"} <= set(facts)
+    told = {"seed", "running", "moved", "world_size", "data", "versions", "config", "dial", "best", "looked"}
+    assert facts["step"] == 2 and told <= set(facts) and set(facts["dial"]) == {"source", "credit", "alarms"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
-"""Keys and values of the answers that are being written, in place: each prompt's once, each answer's own beside it.
+"""Keys and values of the answers that are being written, in place.
 
-A slot holds one prompt and its K answers. The rows of a decoding step are the newest tokens of all unfinished answers,
-one flat row of the model's input, each at its own position; `Step` is what the attention kernel is handed for it.
+A slot holds one prompt and its K answers. Where prompts are long and have several answers, a prompt's keys lie there
+once, beside each answer's own; else each answer's row begins with its prompt's, and attention is two products. The rows
+of a decoding step are the newest tokens of all unfinished answers, one flat row of the model's input, each at its own
+position; `Step` is what the attention kernel is handed for it.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ FIRST = 32  # tokens of an answer that there is room for at first; doubled as ne
 
 @dataclass
 class Cache:
-    """Static storage by layer: prompts [slots, key heads, longest prompt, width], answers [slots * k, ...]."""
+    """Static storage by layer: prompts [slots, key heads, longest prompt, width], answers [slots * k, ...]. Not
+    `split`: answers' rows begin with `longest` columns for their prompt, and nothing is stored apart."""
 
     slots: int
     k: int
     longest: int  # tokens of a prompt
+    split: bool = True
     prompt_keys: list[Tensor] = field(default_factory=list)
     prompt_values: list[Tensor] = field(default_factory=list)
     keys: list[Tensor] = field(default_factory=list)
@@ -32,7 +36,12 @@ class Cache:
     @property
     def room(self) -> int:
         """Tokens of an answer that there is room for."""
-        return self.keys[0].shape[2] if self.keys else 0
+        return self.keys[0].shape[2] - self.ahead if self.keys else 0
+
+    @property
+    def ahead(self) -> int:
+        """Columns before an answer's first token."""
+        return 0 if self.split else self.longest
 
     def store(self, layer: int, keys: Tensor, values: Tensor, spans: Sequence[tuple[int, int, int]]) -> None:
         """A layer's keys and values [key heads, tokens, width] of prompts that lie in one row: (slot, start, stop)."""
@@ -41,17 +50,23 @@ class Cache:
                 (self.prompt_keys, self.keys, keys), (self.prompt_values, self.values, values),
             ):  # fmt: skip
                 heads, _, width = new.shape
-                kept.append(new.new_zeros(self.slots, heads, self.longest, width))
-                of_answers.append(new.new_zeros(self.slots * self.k, heads, FIRST, width))
+                if self.split:
+                    kept.append(new.new_zeros(self.slots, heads, self.longest, width))
+                of_answers.append(new.new_zeros(self.slots * self.k, heads, self.ahead + FIRST, width))
         for slot, start, stop in spans:
-            self.prompt_keys[layer][slot, :, : stop - start] = keys[:, start:stop]
-            self.prompt_values[layer][slot, :, : stop - start] = values[:, start:stop]
+            if self.split:
+                self.prompt_keys[layer][slot, :, : stop - start] = keys[:, start:stop]
+                self.prompt_values[layer][slot, :, : stop - start] = values[:, start:stop]
+                continue
+            rows = slice(slot * self.k, (slot + 1) * self.k)
+            self.keys[layer][rows, :, : stop - start] = keys[:, start:stop]
+            self.values[layer][rows, :, : stop - start] = values[:, start:stop]
 
     def make_room(self, tokens: int) -> None:
         """At least so many tokens an answer."""
         if tokens <= self.room:
             return
-        size = max(tokens, 2 * self.room)
+        size = self.ahead + max(tokens, 2 * self.room)
         for kept in (self.keys, self.values):
             for layer, old in enumerate(kept):
                 new = old.new_zeros(*old.shape[:2], size, old.shape[3])
@@ -94,8 +109,9 @@ class Step:
     biases: dict[int | None, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.widest = int(self.prompts.max())
+        self.widest = int(self.prompts.max()) if self.cache.split else self.cache.longest
         self.newest = int(self.at.max()) + 1
+        self.column = self.at + self.cache.ahead
         full = self.cache.slots * self.cache.k
         self.everyone = len(self.rows) == full and bool(
             (self.rows == torch.arange(full, device=self.rows.device)).all()
@@ -123,21 +139,43 @@ class Step:
         self, q: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, softcap: float | None,
         sinks: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        """q [heads, B, D], k and v [key heads, B, D] of the newest tokens -> [B, heads, D_v].
-
-        Each prompt's keys meet the queries of all its answers in one product; each answer's own keys meet its own.
-        """
+        """q [heads, B, D], k and v [key heads, B, D] of the newest tokens -> [B, heads, D_v]."""
         cache, layer = self.cache, self.calls
         self.calls += 1
-        cache.keys[layer][self.rows, :, self.at] = k.transpose(0, 1)
-        cache.values[layer][self.rows, :, self.at] = v.transpose(0, 1)
+        cache.keys[layer][self.rows, :, self.column] = k.transpose(0, 1)
+        cache.values[layer][self.rows, :, self.column] = v.transpose(0, 1)
+        query = self._query(q, k.shape[0], scale)
+        attended = self._split if cache.split else self._whole
+        flat = attended(query, layer, window, softcap, sinks)
+        return flat if self.everyone else flat.index_select(0, self.rows)
+
+    def _query(self, q: Tensor, kv: int, scale: float) -> Tensor:
+        """[slots * k, key heads, queries of each, D]; rows of answers that have ended are 0."""
         heads, count, width = q.shape
-        kv, slots, many = k.shape[0], cache.slots, cache.k
-        group = heads // kv
-        query = (q * scale).view(kv, group, count, width).permute(2, 0, 1, 3)  # [B, kv, group, D]
-        if not self.everyone:
-            query = query.new_zeros(slots * many, kv, group, width).index_copy_(0, self.rows, query)
-        query = query.contiguous()
+        query = (q * scale).view(kv, heads // kv, count, width).permute(2, 0, 1, 3)
+        if self.everyone:
+            return query.contiguous()
+        return query.new_zeros(self.cache.slots * self.cache.k, *query.shape[1:]).index_copy_(0, self.rows, query)
+
+    def _whole(
+        self, query: Tensor, layer: int, window: int | None, softcap: float | None, sinks: Tensor | None
+    ) -> Tensor:  # fmt: skip
+        """Each answer's queries meet its prompt's keys and its own, which lie in one row."""
+        cache, columns = self.cache, self.widest + self.newest
+        many, kv, group, width = query.shape
+        scores = torch.bmm(query.view(-1, group, width), _flat(cache.keys[layer], columns).transpose(1, 2))
+        scores = scores.view(cache.slots, cache.k, kv, group, columns).transpose(1, 2)
+        p = self._softmax(scores, window, softcap, sinks).transpose(1, 2).reshape(-1, group, columns)
+        values = _flat(cache.values[layer], columns)
+        return torch.bmm(p.to(values.dtype), values).view(many, kv * group, -1)
+
+    def _split(
+        self, query: Tensor, layer: int, window: int | None, softcap: float | None, sinks: Tensor | None
+    ) -> Tensor:  # fmt: skip
+        """A prompt's keys meet the queries of all its answers in one product; each answer's own keys meet its own."""
+        cache = self.cache
+        slots, many = cache.slots, cache.k
+        _, kv, group, width = query.shape
         asked = query.view(slots, many, kv, group, width).transpose(1, 2).reshape(slots * kv, many * group, width)
         before = torch.bmm(asked, _flat(cache.prompt_keys[layer], self.widest).transpose(1, 2))
         own = torch.bmm(query.view(-1, group, width), _flat(cache.keys[layer], self.newest).transpose(1, 2))
@@ -148,7 +186,7 @@ class Step:
             ],
             dim=-1,
         )
-        p = self._softmax(scores, window, softcap, sinks).to(v.dtype)
+        p = self._softmax(scores, window, softcap, sinks).to(query.dtype)
         out = torch.bmm(
             p[..., : self.widest].reshape(slots * kv, many * group, self.widest),
             _flat(cache.prompt_values[layer], self.widest),
@@ -156,8 +194,7 @@ class Step:
         out = out.view(slots, kv, many, group, -1).transpose(1, 2)
         tail = p[..., self.widest :].transpose(1, 2).reshape(-1, group, self.newest)
         out = out + torch.bmm(tail, _flat(cache.values[layer], self.newest)).view(slots, many, kv, group, -1)
-        flat = out.reshape(slots * many, heads, -1)
-        return flat if self.everyone else flat.index_select(0, self.rows)
+        return out.reshape(slots * many, kv * group, -1)
 
     def _softmax(self, scores: Tensor, window: int | None, softcap: float | None, sinks: Tensor | None) -> Tensor:
         scores = scores if scores.dtype == torch.float64 else scores.float()

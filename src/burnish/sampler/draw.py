@@ -13,6 +13,7 @@ from torch import Tensor
 from burnish.sampler import Decoding
 
 BLOCK = 64  # tokens whose mass is summed before the cumulative sum: two short sums instead of one over the vocabulary
+FEW = 512  # tokens of a vocabulary for which one cumulative sum is cheaper
 AHEAD = 64  # uniform numbers made at a time
 
 
@@ -60,6 +61,9 @@ def draw(
 def _inverse(probs: Tensor, uniforms: Tensor) -> Tensor:
     """The first token whose cumulative mass exceeds the uniform number: never one without mass."""
     rows, vocab = probs.shape
+    if vocab <= FEW:
+        mass = probs.double().cumsum(-1)
+        return torch.searchsorted(mass, below(uniforms.double()[:, None] * mass[:, -1:], mass), right=True)[:, 0]
     if vocab % BLOCK:
         probs = torch.nn.functional.pad(probs, (0, -vocab % BLOCK))
     blocks = probs.view(rows, -1, BLOCK)
