@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
+SILENT = 0.8  # share of prompts without signal from which it is said
 PANELS = (
     ("reward", (("reward", "judge's reward", "#2563eb"), ("gold", "gold", "#059669")), "mean over the answers"),
     ("kl/answer", (("kl/answer", "exact KL to the reference", "#dc2626"),), "nats an answer"),
@@ -40,7 +41,14 @@ def words(fresh: Sequence[Record]) -> list[str]:
         ("prompts without signal", moved("no_signal")),
     ]  # fmt: skip
     told = ", ".join(f"{name} {value}" for name, value in rows if value is not None)
-    lines = [f"own answers, first and last tenth of {len(fresh)} refreshes: {told}"]
+    times = "the one refresh" if len(fresh) == 1 else f"first and last tenth of {len(fresh)} refreshes"
+    lines = [f"own answers, {times}: {told}"]
+    silent = mean("no_signal", fresh)
+    if silent is not None and silent > SILENT:
+        lines.append(
+            f"in {silent:.0%} of the prompts all answers scored alike, so that there was nothing to learn from: easier "
+            "(or harder) prompts, more answers (source.k), or a judge that grades instead of passing and failing."
+        )
     parts = {name: mean(f"seconds/{name}", fresh) for name in ("sampling", "judging", "measuring")}
     known = {name: value for name, value in parts.items() if value is not None}
     if known:

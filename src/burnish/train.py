@@ -31,6 +31,7 @@ from burnish.runlog import RunLog, claim_run_dir, refuse_resume
 from burnish.schedule import learning_rate
 from burnish.scoring import rewards
 from burnish.sharding import whole
+from burnish.sources import staleness
 from burnish.summary import model_card, write_summary
 from burnish.tally import Tally, finite, records
 from burnish.tensors import PackedBatch, ScalarScores, TokenScores
@@ -99,8 +100,12 @@ def loop(trainer: Trainer, first: int) -> None:
         for step in range(first, trainer.steps):
             began = time.perf_counter()
             groups = trainer.source.next(step)
+            given = time.perf_counter()
             shown = update(trainer, groups, step) if groups else {"loss": 0.0, "tokens": 0}
-            shown |= {"seconds": time.perf_counter() - began, "groups": len(groups)}
+            ended = time.perf_counter()
+            shown |= {"seconds": ended - began, "groups": len(groups)} | staleness(groups, step)
+            if trainer.run.dialled:
+                shown["seconds/training"] = ended - given
             trainer.log.append("step", step=step + 1, **shown)
             trainer.progress.update(step + 1, trainer.watch.figures | shown)
             trainer.moved |= step > first and _moved(shown)

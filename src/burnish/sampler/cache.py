@@ -1,7 +1,7 @@
 """Keys and values of the answers that are being written, in place.
 
-A slot holds one prompt and its K answers. Where prompts are long and have several answers, a prompt's keys lie there
-once, beside each answer's own; else each answer's row begins with its prompt's, and attention is two products. The rows
+A slot holds one prompt and its K answers. Where prompts are long, a prompt's keys lie there once, beside each answer's
+own; else each answer's row begins with its prompt's, and attention is two products. The rows
 of a decoding step are the newest tokens of all unfinished answers, one flat row of the model's input, each at its own
 position; `Step` is what the attention kernel is handed for it.
 """
@@ -110,7 +110,8 @@ class Step:
 
     def __post_init__(self) -> None:
         self.widest = int(self.prompts.max()) if self.cache.split else self.cache.longest
-        self.newest = int(self.at.max()) + 1
+        # in sixteens: products of the same shape, step after step, are compiled once
+        self.newest = min(self.cache.room, -(-(int(self.at.max()) + 1) // 16) * 16)
         self.column = self.at + self.cache.ahead
         full = self.cache.slots * self.cache.k
         self.everyone = len(self.rows) == full and bool(

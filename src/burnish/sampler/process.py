@@ -21,7 +21,7 @@ from burnish.sampler.stock import answer_padded
 from burnish.tensors import GroupSpans, Span
 
 ROWS = 64  # answers written at the same time
-WORTH_SHARING = 64  # tokens of a prompt from which one product for all its answers beats one for each
+WORTH_SHARING = 64  # tokens of a prompt from which its keys lie apart, once for all its answers
 
 
 @dataclass
@@ -78,7 +78,7 @@ class _Session:
         self.device = self.engine.policy.device
         slots = max(1, min(len(prompts), -(-sampler.rows // k)))
         longest = max((len(p.ids) for p in prompts), default=0)
-        self.cache = Cache(slots, k, longest, split=k > 1 and longest >= WORTH_SHARING)
+        self.cache = Cache(slots, k, longest, split=longest >= WORTH_SHARING)
         self.lengths = torch.ones(slots, dtype=torch.long, device=self.device)  # of the prompts in the slots
         self.waiting = list(range(len(prompts)))[::-1]
         self.free = list(range(slots))
