@@ -70,6 +70,17 @@ def test_every_fresh_group_takes_part_in_as_many_steps_as_asked(epochs: int) -> 
         assert set(seen.values()) == {epochs} and len(seen) == 16 // epochs
 
 
+def test_no_answers_are_asked_for_that_no_step_uses() -> None:
+    answers = Answers()
+    source = refreshed(answers, every=4, steps=6)
+    for step in range(6):
+        assert len(source.next(step)) == 4
+    assert [len(keys) for _, keys in answers.asked] == [16, 8]
+    long = Answers()
+    refreshed(long, every=100, steps=3).next(0)
+    assert [len(keys) for _, keys in long.asked] == [12]
+
+
 def test_every_prompt_comes_once_an_epoch() -> None:
     answers = Answers()
     source = refreshed(answers)

@@ -184,7 +184,7 @@ def source_of(ready: Prepared, answer: Answerer | None, watch: Watch, steps: int
     assert isinstance(source.refresh_every, int)
     own, static = shares(run.optim.groups_per_step, source.fresh)
     fresh = Refreshed(
-        ready.asked, answer, watch, source.refresh_every, own, run.seed, source.epochs, source.replay,
+        ready.asked, answer, watch, source.refresh_every, own, run.seed, steps, source.epochs, source.replay,
         source.replay_share, source.curriculum == "adaptive",
     )  # fmt: skip
     return Mixed(fresh, Fixed(ready.train, static, run.seed)) if static else fresh

@@ -109,6 +109,9 @@ def recipe_of(run: Run) -> Recipe:
     _refuse_reference(run, recipe)
     _refuse_reward(run, recipe)
     asking.refuse(run, recipe.views, recipe.needs("scalar"))
+    comparing = next((part.objective.name for part in parts if part.objective.compares), None)
+    if run.dialled and run.source.k == 1 and comparing:
+        raise ConfigError(f"source.k = 1: {comparing} compares a prompt's answers with each other: two at least")
     return recipe
 
 

@@ -68,6 +68,7 @@ class Refreshed:
     every: int
     per_step: int
     seed: int
+    steps: int | None = None  # of the run: no answers are asked for that no step would use
     epochs: int = 1
     replay: int = 0
     replay_share: float = 0.5
@@ -83,9 +84,10 @@ class Refreshed:
         """Groups of a step that replay gives, once there are any."""
         return round(self.replay_share * self.per_step) if self.replay else 0
 
-    @property
-    def asked_at_once(self) -> int:
-        return max(1, -(-self.every * (self.per_step - self.from_past) // self.epochs))
+    def asked_at(self, step: int) -> int:
+        """Prompts of the refresh at this step: what the steps until the next one need."""
+        ahead = self.every if self.steps is None else min(self.every, max(1, self.steps - step))
+        return max(1, -(-ahead * (self.per_step - self.from_past) // self.epochs))
 
     def next(self, step: int) -> list[EncodedGroup]:
         if step % self.every == 0 and self.answered != step:
@@ -114,9 +116,10 @@ class Refreshed:
         self.heard(step, fresh)
 
     def _which(self, step: int) -> list[int]:
-        count, total = self.asked_at_once, len(self.prompts)
+        count, total = self.asked_at(step), len(self.prompts)
         if not self.adaptive:
-            return step_indices(self.refreshes, total, count, self.seed)
+            usual = self.asked_at(0)  # of every refresh but the last, which may need fewer
+            return step_indices(self.refreshes, total, usual, self.seed)[:count]
         weights = np.array([self._weight(one.key) for one in self.prompts])
         draw = np.random.default_rng((self.seed, step, 1))
         size = min(count, total)

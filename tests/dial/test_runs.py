@@ -217,6 +217,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "unknown kind": (["judge.kind=robot"], "judge.kind is missing or unknown"),
     "ignored key": (["judge.pattern=x"], "does not look at it"),
     "gate of one": (["judge.gate=1"], "about several judges"),
+    "one answer": (["source.k=1"], "compares a prompt's answers"),
+    "one answer of a pair": (["source.k=1", "objective.name=dpo"], "compares a prompt's answers"),
     "no prompts": (["source.prompts=nowhere.jsonl"], "nowhere.jsonl"),
     "stopping offline": (["judge", "source", "objective.name=dpo", "stop.when=kl"], "stop.when listens"),
 }

@@ -118,6 +118,10 @@ def generalised(
     return Credit(found, returns, state=state, figures={"kl_in_reward": coefficient})
 
 
+# credit that is a comparison within the prompt: one answer alone has an advantage of 0
+COMPARING = (leave_one_out, standardised, centred, dynamic)
+
+
 def _with_kl(sample: Sample, coefficient: float) -> Tensor:
     """Rewards less the coefficient times each answer's summed log-ratio at the time it was sampled."""
     rewards = sample.rewards.double()

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from burnish.errors import ConfigError
 from burnish.length_effects import LENGTH_EFFECTS, LengthEffects
-from burnish.objectives.credit import Credit
+from burnish.objectives.credit import COMPARING, Credit
 from burnish.tensors import Losses, Unit
 
 View = Literal["pairs", "winners", "lists", "labels", "rollouts"]
@@ -133,6 +133,11 @@ class Objective:
         if self.credit is not None:
             found |= _keyword_only(self.credit)
         return found
+
+    @property
+    def compares(self) -> bool:
+        """Whether it learns from differences between answers to one prompt, so that one answer alone teaches nothing."""
+        return self.view in ("pairs", "lists") or self.credit in COMPARING
 
     def credit_settings(self) -> frozenset[str]:
         """The settings that say how rewards become advantages."""
