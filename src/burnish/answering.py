@@ -19,7 +19,7 @@ from burnish.asking import Asked
 from burnish.config import SourceConfig
 from burnish.diagnostics import Figures, Seen, figures, mismatch
 from burnish.distributed import World
-from burnish.divergence import HeadInput, divergence_and_entropy
+from burnish.divergence import look
 from burnish.engine import Engine, to_device
 from burnish.errors import JudgeError
 from burnish.group import (
@@ -39,6 +39,7 @@ from burnish.objectives.credit import Sample
 from burnish.pairing import PairRule, preferred
 from burnish.reference import Live
 from burnish.sampler import Decoding, Prompt, Sampled, Sampler
+from burnish.tensors import PackedBatch
 from burnish.views import usable
 
 
@@ -225,14 +226,9 @@ def measure(engine: Engine, reference: Live | None, groups: Sequence[EncodedGrou
     module = engine.policy.module
     module.eval()
     for batch in engine.plan(groups):
-        scored, head = _passes(engine, batch)
-        theirs, their_head = (None, None) if reference is None else reference.scores(batch, groups)
+        columns = _columns(engine, reference, batch, groups)
         if batch.idle:
             continue
-        columns: dict[str, Tensor | None] = {"policy": scored.logps, "reference": theirs, "values": scored.values}
-        if head is not None:
-            kl, entropy = divergence_and_entropy(head, their_head)
-            columns |= {"entropy": entropy} | ({} if kl is None else {"kl": kl})
         pieces = {
             name: [piece.tolist() for piece in column.double().cpu().split(batch.lengths.tolist())]
             for name, column in columns.items()
@@ -252,11 +248,21 @@ def measure(engine: Engine, reference: Live | None, groups: Sequence[EncodedGrou
     return [every[index] for index in range(len(groups))]
 
 
-def _passes(engine: Engine, batch: Any) -> tuple[Any, HeadInput | None]:
-    """Log-probs of the policy, and what its head turns into distributions (None for a head of unknown make)."""
-    if engine.plain_head:
-        return engine.score(batch), None
-    return engine.score_with_head(to_device(batch, engine.policy.device))
+def _columns(
+    engine: Engine, reference: Live | None, batch: PackedBatch, groups: Sequence[EncodedGroup]
+) -> dict[str, Tensor | None]:
+    """By token of a microbatch: log-probs of policy and reference, values, KL and entropy. The last two are missing for
+    a head of unknown make, of which only log-probs are to be had."""
+    if engine.plain_head or (reference is not None and reference.engine.plain_head):
+        scored = engine.score(batch)
+        theirs = None if reference is None else reference.computed(batch)[0]
+        return {"policy": scored.logps, "reference": theirs, "values": scored.values}
+    on_device = to_device(batch, engine.policy.device)
+    head, values = engine.head_and_values(on_device)
+    their_head = None if reference is None else reference.head(batch)
+    found = look(head, their_head, on_device.targets)
+    return {"policy": found.policy, "reference": found.reference, "values": values, "kl": found.kl,
+            "entropy": found.entropy}  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------- credit

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from burnish.logprob import HeadTransform, add_product, logits_of, product_of, slices
@@ -39,26 +39,44 @@ def kl_from_reference(policy: HeadInput, reference: HeadInput) -> Float[Tensor, 
     return out
 
 
-@torch.no_grad()
-def divergence_and_entropy(
-    policy: HeadInput, reference: HeadInput | None
-) -> tuple[Float[Tensor, " tokens"] | None, Float[Tensor, " tokens"]]:
-    """(KL(policy || reference) or None, entropy of the policy) of each row, in nats, over the whole vocabulary.
+@dataclass(frozen=True)
+class Rows:
+    """Of each row, in nats: the target's log-prob under the policy and (where there is one) the reference, the KL
+    between the two and the policy's entropy, both over the whole vocabulary."""
 
-    Summed over an answer that the policy sampled, the first has the KL between the two distributions over answers as
-    its mean (chain rule), with far less variance than what the sampled tokens' own log-ratios give.
+    policy: Float[Tensor, " tokens"]
+    entropy: Float[Tensor, " tokens"]
+    reference: Float[Tensor, " tokens"] | None = None
+    kl: Float[Tensor, " tokens"] | None = None
+
+
+@torch.no_grad()
+def look(policy: HeadInput, reference: HeadInput | None, targets: Int[Tensor, " tokens"]) -> Rows:
+    """Everything about a row from one product with each head.
+
+    `KL(policy || reference)` summed over an answer that the policy sampled has the KL between the two distributions
+    over answers as its mean (chain rule), with far less variance than the sampled tokens' own log-ratios.
     """
     wide = torch.float64 if policy.hidden.dtype == torch.float64 else torch.float32
-    entropy = torch.empty(policy.hidden.shape[0], dtype=wide, device=policy.hidden.device)
-    kl = None if reference is None else torch.empty_like(entropy)
-    for rows in slices(policy.hidden.shape[0], policy.weight.shape[0]):
-        p = policy.log_probs(rows)[0]
+    count, device = policy.hidden.shape[0], policy.hidden.device
+    columns = [torch.empty(count, dtype=wide, device=device) for _ in range(2 if reference is None else 4)]
+    for rows in slices(count, policy.weight.shape[0]):
+        p, which = policy.log_probs(rows)[0], targets[rows, None]
         mass = p.exp()
-        entropy[rows] = -torch.where(mass == 0, 0.0, mass * p).sum(-1)
-        if kl is not None and reference is not None:
+        own = expected(mass, p)
+        columns[0][rows], columns[1][rows] = p.gather(1, which)[:, 0], -own
+        if reference is not None:
             q = reference.log_probs(rows)[0]
-            kl[rows] = torch.where(mass == 0, 0.0, mass * (p - q)).sum(-1)
-    return kl, entropy
+            columns[2][rows], columns[3][rows] = q.gather(1, which)[:, 0], own - expected(mass, q)
+    return Rows(*columns)
+
+
+def expected(mass: Tensor, values: Tensor) -> Tensor:
+    """sum_v mass(v) values(v) of each row; what has no mass adds nothing, be its value infinite."""
+    found = torch.bmm(mass[:, None, :], values[:, :, None])[:, 0, 0]
+    if bool(found.isnan().any()):
+        found = torch.where(mass == 0, 0.0, mass * values).sum(-1)
+    return found
 
 
 class _Divergence(torch.autograd.Function):

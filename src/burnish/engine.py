@@ -108,15 +108,14 @@ class Engine:
         kl = None if reference is None else kl_from_reference(head, reference)
         return Scored(logps, aux, squares, kl, None if self.critic is None else self.critic(head.hidden, batch))
 
-    def score_with_head(self, batch: PackedBatch) -> tuple[Scored, HeadInput]:
-        """Log-probs, and what the head turns into whole distributions, of one pass."""
-        found: tuple[Scored, HeadInput] = self.policy.within(self._with_head, batch)
+    def head_and_values(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
+        """What the head turns into whole distributions, and the critic's values where there is one."""
+        found: tuple[HeadInput, Tensor | None] = self.policy.within(self._head_and_values, batch)
         return found
 
-    def _with_head(self, batch: PackedBatch) -> tuple[Scored, HeadInput]:
-        head, aux = self.head_input(batch)
-        logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
-        return Scored(logps, aux, values=None if self.critic is None else self.critic(head.hidden, batch)), head
+    def _head_and_values(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
+        head = self.head_input(batch)[0]
+        return head, None if self.critic is None else self.critic(head.hidden, batch)
 
     def score_reference(self, batch: PackedBatch) -> Tensor:
         """Log-probs by the initial policy (adapter switched off), without gradient."""

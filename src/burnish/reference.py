@@ -117,11 +117,15 @@ class Live:
             return torch.tensor(rows, dtype=torch.float64).to(wide_type(self.engine.policy.dtype)), None
         return self.computed(batch)
 
+    def head(self, batch: PackedBatch) -> HeadInput:
+        """What the reference's head turns into distributions over a batch."""
+        return self.engine.reference_head(batch)
+
     def computed(self, batch: PackedBatch) -> tuple[Tensor, HeadInput | None]:
         """The same by a pass of the model, whatever the groups bring with them."""
         if self.engine.plain_head:
             return self.engine.score_reference(batch), None
-        head = self.engine.reference_head(batch)
+        head = self.head(batch)
         targets = to_device(batch, self.engine.policy.device).targets
         with torch.no_grad():
             return token_logprobs(head.hidden, head.weight, targets, head.bias, head.transform), head

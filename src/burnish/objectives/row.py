@@ -136,7 +136,7 @@ class Objective:
 
     @property
     def compares(self) -> bool:
-        """Whether it learns from differences between answers to one prompt, so that one answer alone teaches nothing."""
+        """Whether it learns from differences between a prompt's answers, so that one alone teaches nothing."""
         return self.view in ("pairs", "lists") or self.credit in COMPARING
 
     def credit_settings(self) -> frozenset[str]:
