@@ -34,6 +34,7 @@ from burnish.group import (
     Unjudged,
 )
 from burnish.judges import Judge, Reports
+from burnish.judges.panel import as_scores
 from burnish.loss import Recipe
 from burnish.objectives.credit import Sample
 from burnish.pairing import PairRule, preferred
@@ -91,6 +92,8 @@ class Answerer:
             for name, one, answers in zip(_names(asked, moment[1]), asked, sampled, strict=True)
         ]
         judged, gold = self.world.lead(lambda: (self._judge(self.judge, texts), self._judge(self.gold, texts)))
+        if "rollouts" in self.recipe.views:  # credit is taken from numbers: of votes, the share of them won
+            judged = [as_scores(one, self.source.k) for one in judged]
         self._refuse_silence(judged)
         told = time.perf_counter()
         encoded = [

@@ -36,7 +36,7 @@ class Part:
             kept = self.params.get("keep")
             return sum(len(pair_view(group)) for group in groups) if kept is None else len(kept)
         if self.objective.view == "rollouts":
-            by_token = self.objective.unit == "token" or self.params.get("agg") == "token_mean"
+            by_token = self.params.get("agg", f"{self.objective.unit}_mean") == "token_mean"
             return sum(len(ids) if by_token else 1 for group in groups for ids in group.completion_ids)
         if self.objective.view == "labels":
             return sum(len(label_view(group)) for group in groups)

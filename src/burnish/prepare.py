@@ -108,11 +108,25 @@ def recipe_of(run: Run) -> Recipe:
         raise ConfigError(f"{needing} needs a reference, and reference.kind = 'none' leaves it without one")
     _refuse_reference(run, recipe)
     _refuse_reward(run, recipe)
+    _refuse_creditless(recipe)
     asking.refuse(run, recipe.views, recipe.needs("scalar"))
     comparing = next((part.objective.name for part in parts if part.objective.compares), None)
     if run.dialled and run.source.k == 1 and comparing:
         raise ConfigError(f"source.k = 1: {comparing} compares a prompt's answers with each other: two at least")
     return recipe
+
+
+def _refuse_creditless(recipe: Recipe) -> None:
+    """Parts of policy-gradient mixtures without the part that says what an answer is worth."""
+    rollouts = [part.objective for part in recipe.parts if part.objective.view == "rollouts"]
+    if rollouts and not any(one.credit for one in rollouts):
+        raise ConfigError(
+            f"{rollouts[0].name} is a part of a mixture: list it beside rloo, grpo or another of their kind"
+        )
+    if any(one.name == "value_loss" for one in rollouts) and not any(
+        "value" in one.needs and one.credit for one in rollouts
+    ):
+        raise ConfigError("value_loss learns the returns that generalised advantages give: list it beside ppo")
 
 
 def _refuse_reward(run: Run, recipe: Recipe) -> None:

@@ -246,3 +246,39 @@ def test_what_cannot_be_meant_is_refused_before_weights_load(
 
 def test_the_objectives_that_need_fresh_answers_are_those_of_the_table() -> None:
     assert {name for name, row in TABLE.items() if row.view == "rollouts" and row.credit} == set(ROLLOUTS)
+
+
+def test_a_mixture_of_policy_gradient_and_kl_is_divided_by_its_own_counts(place: Path) -> None:
+    """`grpo` with its KL in the loss, and `grpo` without beside `kl_loss` put together the same way: one gradient."""
+    shared = ["model.dtype=float64", "optim.max_grad_norm=0", "source.refresh_every=2", "source.epochs=2"]
+    one = world.run(place, "kl-inside", *shared, "objective.name=grpo", "objective.kl_coef=0.3", steps=4)
+    file = place / "mixture.toml"
+    file.write_text(
+        '[[objective]]\nname = "grpo"\nkl_coef = 0.0\n[[objective]]\nname = "kl_loss"\nweight = 0.3\n'
+        'agg = "seq_mean_token_mean"\n'
+    )
+    given = [t for t in world.overrides(place, "kl-beside", *shared, steps=4) if not t.startswith("objective")]
+    other = train.run(config.load(str(file), given))
+    for a, b in zip(world.records(one, "step"), world.records(other, "step"), strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-9, abs=1e-13)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-9)
+
+
+def test_credit_from_votes_is_the_share_of_them_won(place: Path) -> None:
+    first = world.run(place, "voted-on", steps=1)
+    rows = [json.loads(line) for line in (first / "answers.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["preferences"] = [[2, 0, 1.0], [2, 1, 1.0]]
+        del row["scores"]
+    votes = place / "votes.jsonl"
+    votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = [t for t in world.overrides(place, "voted", steps=1) if not t.startswith("judge.")]
+    folder = train.run(config.load(None, [*given, "judge.kind=human", f"judge.votes={votes}"]))
+    (fresh,) = world.records(folder, "fresh")
+    assert fresh["no_signal"] < 1 and world.records(folder, "step")[0]["grad_norm"] > 0
+
+
+def test_parts_of_a_mixture_are_refused_alone(place: Path) -> None:
+    for name, reason in (("kl_loss", "part of a mixture"), ("value_loss", "part of a mixture")):
+        with pytest.raises(ConfigError, match=reason):
+            train.run(config.load(None, world.overrides(place, "alone", f"objective.name={name}")))
