@@ -145,3 +145,14 @@ def test_a_group_in_token_space_is_read_back_equal() -> None:
     group = EncodedGroup("x@3", (1, 2), ((5, 6), ()), (True, False), Scores((0.1, 0.7)), "s", "f:1", rollout)
     again = encoded_from_json(json.loads(json.dumps(encoded_to_json(group))))
     assert again == group and again.rollout == rollout
+
+
+@pytest.mark.parametrize(("every", "epochs", "steps"), [(3, 3, 7), (10, 10, 4), (4, 2, 7)])
+def test_a_refresh_that_is_cut_short_still_fills_its_steps(every: int, epochs: int, steps: int) -> None:
+    source = refreshed(Answers(), every=every, epochs=epochs, steps=steps)
+    assert [len(source.next(step)) for step in range(steps)] == [4] * steps
+
+
+def test_replay_leaves_room_for_what_is_fresh() -> None:
+    source = refreshed(Answers(), replay=5, replay_share=0.95)
+    assert all(versions(source.next(step))[0] == step for step in range(5))

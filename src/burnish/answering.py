@@ -179,13 +179,13 @@ class Answerer:
 
 
 def _names(asked: Sequence[Asked], step: int) -> list[str]:
-    """A name for each group of a refresh: its prompt's, the step, and which time where a prompt is asked twice."""
+    """A name for each group of a refresh, no two alike: its prompt's, the step, and which time where one repeats."""
     counts: dict[str, int] = {}
     names = []
     for one in asked:
-        counts[one.key] = counts.get(one.key, 0) + 1
-        again = f"#{counts[one.key]}" if counts[one.key] > 1 else ""
-        names.append(f"{one.group.id or one.key[:12]}@{step}{again}")
+        name = f"{one.group.id or one.key[:12]}@{step}"
+        counts[name] = counts.get(name, 0) + 1
+        names.append(f"{name}#{counts[name]}" if counts[name] > 1 else name)
     return names
 
 
@@ -305,7 +305,11 @@ def credit(
         given = part.objective.credit(replace(sample, state=state.get(name, {})), **own)
         moved[name] = dict(given.state)
         found |= dict(given.figures)
-        scaled = [(a * w).tolist() for a, w in zip(given.advantages, weights, strict=True)]
+        own_weights = weights
+        if part.params.get("level") == "sequence_sum":  # one ratio an answer: that of its product
+            drift = [(p - b).sum() for p, b in zip(rows["policy"], rows["behavior"], strict=True)]
+            own_weights = [d.exp().clamp(max=cap).expand(len(w)) for d, w in zip(drift, weights, strict=True)]
+        scaled = [(a * w).tolist() for a, w in zip(given.advantages, own_weights, strict=True)]
         back = None if given.returns is None else [r.tolist() for r in given.returns]
         kept = [True] * len(rewards) if given.kept is None else given.kept.tolist()
         made = _with_credit(made, name, scaled, back, kept)

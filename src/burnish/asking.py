@@ -115,6 +115,8 @@ def refuse(run: Run, views: Sequence[str], scalar: bool) -> None:
                 f"source.{changed[0]} is about fresh answers, and source.refresh_every = 'never' asks for none: set it "
                 "to a number of steps"
             )
+        if "gold" in run.stop.when:
+            raise ConfigError("stop.when = 'gold' compares gold with a judge's reward, and offline there is no judge")
         if run.stop.when and not run.watched:
             raise ConfigError(
                 "stop.when listens to fresh answers, and there are none: set source.refresh_every or [gold]"
@@ -149,6 +151,10 @@ def _refuse_arithmetic(run: Run) -> None:
         raise ConfigError(
             "source.curriculum = 'adaptive' reads rewards as success, from 0 to 1: only verifiers do that"
         )
+    if source.k == 1 and any(one.kind == "llm" and one.mode == "pairwise" for one in run.judge):
+        raise ConfigError("judge.mode = 'pairwise' compares answers, and source.k = 1 gives one: use 'pointwise'")
+    if source.fresh < 1 and run.optim.groups_per_step == 1:
+        raise ConfigError("source.fresh below 1 mixes groups in a step, and optim.groups_per_step = 1 has room for one")
     if source.refresh_every != "never" and source.epochs > source.refresh_every:
         raise ConfigError(
             f"source.epochs = {source.epochs} steps for each group, and source.refresh_every = {source.refresh_every} "

@@ -17,7 +17,7 @@ from burnish.asking import Asked
 from burnish.config import Run
 from burnish.distributed import World
 from burnish.engine import Engine
-from burnish.errors import ConfigError, StoreError
+from burnish.errors import ConfigError, DataError, StoreError
 from burnish.gather import rule_of
 from burnish.group import to_json
 from burnish.judges import Judge, panel
@@ -198,6 +198,10 @@ def answered_once(ready: Prepared, answer: Answerer, watch: Watch) -> Prepared:
     if not (ready.run.run.resume and checkpoint.found(Path(ready.run.run.dir))):  # else they were told of before
         watch(0, fresh)
     groups = [replace(group, rollout=None) for group in fresh.groups]
+    if not groups:
+        raise DataError(
+            f"none of {len(ready.asked)} prompts got answers that {ready.loss.name} can learn from: all alike"
+        )
     line = (
         f"answers: {len(ready.asked)} prompts, {ready.run.source.k} answers each, by the policy itself: {len(groups)} "
         f"groups of use ({time.perf_counter() - began:.1f} s)"
@@ -220,7 +224,7 @@ def look(watcher: Answerer, watch: Watch, asked: Sequence[Asked], done: int) -> 
 def state_of(source: Source, answer: Answerer | None, watch: Watch) -> dict[str, Any]:
     """What a checkpoint must hold of all this."""
     credit = {} if answer is None else {name: dict(values) for name, values in answer.state.items()}
-    return {"source": source.state(), "credit": credit, "alarms": watch.alarms.state()}
+    return {"source": source.state(), "credit": credit, "alarms": watch.alarms.state(), "ended": watch.ended}
 
 
 def restore(state: dict[str, Any], source: Source, answer: Answerer | None, watch: Watch) -> None:
@@ -230,3 +234,4 @@ def restore(state: dict[str, Any], source: Source, answer: Answerer | None, watc
     if answer is not None:
         answer.state = state["credit"]
     watch.alarms.restore(state["alarms"])
+    watch.ended = str(state["ended"])

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
 from burnish.build import Trainer
+from burnish.group import EncodedGroup
 from burnish.planning import GRAIN
 from burnish.tensors import PackedBatch
 
 MARGIN = 0.92  # of the free memory: lengths differ from step to step, and the allocator cannot use every piece
 
 
-def measured(trainer: Trainer, there_and_back: Callable[[PackedBatch], None]) -> int:
-    """The largest token budget whose microbatches fit, of this run's first step on this GPU. `there_and_back`: a
-    forward and a backward pass."""
-    groups = trainer.source.next(0)
+def measured(
+    trainer: Trainer, groups: Sequence[EncodedGroup], there_and_back: Callable[[PackedBatch], None]
+) -> int:  # fmt: skip
+    """The largest token budget whose microbatches of a step's groups fit on this GPU. `there_and_back`: a forward and a
+    backward pass."""
     sizes = [len(g.prompt_ids) + sum(map(len, g.completion_ids)) for g in groups]
     later = 2 * sum(p.numel() * max(4, p.element_size()) for p in trainer.masters.parameters)  # AdamW's moments
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - later

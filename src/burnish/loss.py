@@ -37,6 +37,7 @@ class Part:
             return sum(len(pair_view(group)) for group in groups) if kept is None else len(kept)
         if self.objective.view == "rollouts":
             by_token = self.params.get("agg", f"{self.objective.unit}_mean") == "token_mean"
+            by_token = by_token and self.params.get("level") != "sequence_sum"  # one term an answer, whatever agg says
             return sum(len(ids) if by_token else 1 for group in groups for ids in group.completion_ids)
         if self.objective.view == "labels":
             return sum(len(label_view(group)) for group in groups)

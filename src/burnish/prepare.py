@@ -110,7 +110,10 @@ def recipe_of(run: Run) -> Recipe:
     _refuse_reward(run, recipe)
     _refuse_creditless(recipe)
     asking.refuse(run, recipe.views, recipe.needs("scalar"))
-    comparing = next((part.objective.name for part in parts if part.objective.compares), None)
+    unmarked = run.pairs.pass_mark is None  # a yes is then a score above the prompt's mean
+    comparing = next(
+        (p.objective.name for p in parts if p.objective.compares or (p.objective.view == "labels" and unmarked)), None
+    )
     if run.dialled and run.source.k == 1 and comparing:
         raise ConfigError(f"source.k = 1: {comparing} compares a prompt's answers with each other: two at least")
     return recipe
@@ -123,6 +126,14 @@ def _refuse_creditless(recipe: Recipe) -> None:
         raise ConfigError(
             f"{rollouts[0].name} is a part of a mixture: list it beside rloo, grpo or another of their kind"
         )
+    for part in recipe.parts:
+        agg, l_max = part.params.get("agg"), part.params.get("l_max")
+        if agg is not None and (agg == "const") != (l_max is not None) and "l_max" in part.params:
+            raise ConfigError("objective.agg = 'const' divides by objective.l_max: give both, or neither")
+        if part.params.get("level") == "sequence_sum" and part.params.get("kl_coef"):
+            raise ConfigError(
+                "objective.level = 'sequence_sum' has no term for each token: use kl_in_reward, not kl_coef"
+            )
     if any(one.name == "value_loss" for one in rollouts) and not any(
         "value" in one.needs and one.credit for one in rollouts
     ):

@@ -82,12 +82,13 @@ class Refreshed:
     @property
     def from_past(self) -> int:
         """Groups of a step that replay gives, once there are any."""
-        return round(self.replay_share * self.per_step) if self.replay else 0
+        return min(round(self.replay_share * self.per_step), self.per_step - 1) if self.replay else 0
 
     def asked_at(self, step: int) -> int:
         """Prompts of the refresh at this step: what the steps until the next one need."""
         ahead = self.every if self.steps is None else min(self.every, max(1, self.steps - step))
-        return max(1, -(-ahead * (self.per_step - self.from_past) // self.epochs))
+        wanted = self.per_step - self.from_past
+        return max(wanted, -(-ahead * wanted // self.epochs))
 
     def next(self, step: int) -> list[EncodedGroup]:
         if step % self.every == 0 and self.answered != step:

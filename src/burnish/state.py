@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from burnish import __version__, checkpoint, dial
 from burnish.build import Trainer
 from burnish.config import to_toml
-from burnish.errors import StoreError
+from burnish.errors import JudgeError, StoreError
 from burnish.group import EncodedGroup, Unjudged
 from burnish.prepare import Prepared
 from burnish.reference import Live
@@ -57,6 +57,17 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
 def save(trainer: Trainer, done: int, *, wait: bool = False) -> Path:
     """Write the checkpoint of `done` steps; returns its folder. Raises StoreError."""
     return trainer.writer.save(done, tensors(trainer), facts(trainer, done), wait=wait)
+
+
+def next_groups(trainer: Trainer, step: int) -> list[EncodedGroup]:
+    """The step's groups. Where nobody could judge fresh answers, what was done is saved before it is said."""
+    try:
+        return trainer.source.next(step)
+    except JudgeError as error:
+        if not step:
+            raise
+        where = save(trainer, step, wait=True)
+        raise JudgeError(f"{error}. The weights after step {step} are in {where}; run.resume=true goes on") from error
 
 
 def resume(trainer: Trainer) -> int:

@@ -76,16 +76,19 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
         if first == 0 and trainer.watcher is not None:
             dial.look(trainer.watcher, trainer.watch, trainer.ready.asked, 0)
         if config.engine.token_budget == "auto" and world.size == 1 and trainer.engine.policy.device.type == "cuda":
-            trainer.engine.token_budget = fit.measured(trainer, lambda batch: there_and_back(trainer, batch))
+            now = trainer.source.next(first)  # not those of step 0: asking for those again would answer them again
+            if now:
+                work = lambda batch: there_and_back(trainer, batch, now)  # noqa: E731
+                trainer.engine.token_budget = fit.measured(trainer, now, work)
             shown.note(f"engine.token_budget = auto: {trainer.engine.token_budget} tokens, measured on this GPU")
         loop(trainer, first)
         finish(trainer)
     return folder
 
 
-def there_and_back(trainer: Trainer, batch: PackedBatch) -> None:
-    """The passes of a microbatch of the first step, for what memory they take."""
-    scored(trainer, batch, trainer.source.next(0))[0].nothing().backward()  # type: ignore[no-untyped-call]
+def there_and_back(trainer: Trainer, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> None:
+    """The passes of a microbatch of a step's groups, for what memory they take."""
+    scored(trainer, batch, groups)[0].nothing().backward()  # type: ignore[no-untyped-call]
 
 
 def refuse_different_data(world: World, ready: Prepared) -> None:
@@ -99,7 +102,7 @@ def loop(trainer: Trainer, first: int) -> None:
     with _finish_step_on_interrupt(trainer.stop, patient=trainer.world.size > 1):
         for step in range(first, trainer.steps):
             began = time.perf_counter()
-            groups = trainer.source.next(step)
+            groups = state.next_groups(trainer, step)
             given = time.perf_counter()
             shown = update(trainer, groups, step) if groups else {"loss": 0.0, "tokens": 0}
             ended = time.perf_counter()
@@ -261,13 +264,14 @@ def after_step(trainer: Trainer, done: int) -> bool:
     """Evaluate and save where the configuration says so; leave when the user asked to. True where an alarm ends the
     run, with the best weights put back."""
     config = trainer.run
-    ended = trainer.keeper.after(done)
-    last = done == trainer.steps or ended
+    last = done == trainer.steps
     if last or (config.eval.every and done % config.eval.every == 0):
         if trainer.ready.evaluation:
             evaluate(trainer, done)
         if trainer.watcher is not None:
             dial.look(trainer.watcher, trainer.watch, trainer.ready.asked, done)
+    ended = trainer.keeper.after(done)  # after the look at an offline policy's answers, which may ring an alarm
+    last = last or ended
     asked = next((number for numbers in trainer.world.gather(trainer.stop) for number in numbers), None)
     if asked is not None and not last:
         where = state.save(trainer, done, wait=True)

@@ -28,3 +28,9 @@ def silent(prompt: str, answer: str, meta: Mapping[str, Any]) -> None:
 def picky(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
     """Cannot say of prompts that begin with an even digit."""
     return None if prompt.strip("_")[0] in "02468" else digits(prompt, answer, meta)
+
+
+def tired(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
+    """Cannot say any more from the third step on."""
+    step = int(meta["id"].rpartition("@")[2].partition("/")[0].partition("#")[0])
+    return None if step >= 3 else digits(prompt, answer, meta)

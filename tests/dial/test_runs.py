@@ -219,6 +219,16 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "gate of one": (["judge.gate=1"], "about several judges"),
     "one answer": (["source.k=1"], "compares a prompt's answers"),
     "one answer of a pair": (["source.k=1", "objective.name=dpo"], "compares a prompt's answers"),
+    "one answer of a yes": (["source.k=1", "objective.name=kto"], "compares a prompt's answers"),
+    "gold offline": (
+        ["judge", "source", "objective.name=dpo", "stop.when=gold", "gold.kind=verifier", f"gold.name={world.JUDGE}"],
+        "offline there is no judge",
+    ),
+    "a constant of nothing": (["objective.name=pg", "objective.agg=const"], "give both, or neither"),
+    "no terms by token": (
+        ["objective.name=pg", "objective.level=sequence_sum", "objective.kl_coef=0.1"],
+        "no term for each",
+    ),
     "no prompts": (["source.prompts=nowhere.jsonl"], "nowhere.jsonl"),
     "stopping offline": (["judge", "source", "objective.name=dpo", "stop.when=kl"], "stop.when listens"),
 }
@@ -282,3 +292,28 @@ def test_parts_of_a_mixture_are_refused_alone(place: Path) -> None:
     for name, reason in (("kl_loss", "part of a mixture"), ("value_loss", "part of a mixture")):
         with pytest.raises(ConfigError, match=reason):
             train.run(config.load(None, world.overrides(place, "alone", f"objective.name={name}")))
+
+
+def test_prompts_with_the_same_id_stay_apart(place: Path) -> None:
+    file = place / "same.jsonl"
+    file.write_text("".join(json.dumps({"id": "0", "prompt": f"_{i}+_2="}) + "\n" for i in range(3)))
+    folder = world.run(place, "same", f"source.prompts={file}", "optim.groups_per_step=3", steps=1)
+    done = world.records(folder, "completion")
+    assert len({r["group"] for r in done}) == 3 and len({(r["logp"], r["length"]) for r in done}) > 4
+
+
+def test_what_was_done_is_kept_when_the_judge_falls_silent(place: Path) -> None:
+    with pytest.raises(JudgeError, match=r"judged none of 6 groups.*after step 3 are in"):
+        world.run(place, "falls", "judge.name=tests.dial.judging:tired")
+    assert (place / "falls" / "checkpoints" / "step-3").is_dir()
+
+
+def test_the_ratio_of_whole_answers_is_divided_by_answers(place: Path) -> None:
+    """`sequence_sum` is one term an answer, whatever `agg` says: at ratio 1 the gradient of RLOO."""
+    shared = ["model.dtype=float64", "objective.kl_in_reward=0", "optim.max_grad_norm=0"]
+    one = [world.run(place, f"whole-{agg}", *shared, "objective.name=pg", "objective.advantage=rloo",
+                     "objective.level=sequence_sum", f"objective.agg={agg}", steps=1)
+           for agg in ("token_mean", "seq_mean_token_mean")]  # fmt: skip
+    plain = world.run(place, "whole-plain", *shared, "objective.name=rloo", steps=1)
+    norms = [world.records(folder, "step")[0]["grad_norm"] for folder in (*one, plain)]
+    assert norms[0] == pytest.approx(norms[2], rel=1e-6) and norms[1] == pytest.approx(norms[2], rel=1e-6)

@@ -155,3 +155,13 @@ def test_a_policy_in_training_is_left_in_training() -> None:
     Sampler(engine, ENDS)(prompts(2), 1, Decoding(3), (0, 0))
     assert engine.policy.module.training
     assert Sampler(engine, ENDS)([], 2, Decoding(3), (0, 0)) == []
+
+
+@pytest.mark.parametrize("family", ["llama", "falcon"])
+def test_a_models_own_generation_settings_change_nothing(family: str) -> None:
+    engine = engine_of(family)
+    plain = Sampler(engine, ENDS)(prompts(4), 2, Decoding(9), (0, 0))
+    engine.policy.base.generation_config.repetition_penalty = 5.0
+    engine.policy.base.generation_config.suppress_tokens = list(range(3, 60))
+    assert Sampler(engine, ENDS)(prompts(4), 2, Decoding(9), (0, 0)) == plain
+    assert engine.policy.base.generation_config.repetition_penalty == 5.0

@@ -9,7 +9,7 @@ from pathlib import Path
 from burnish.config import JudgeConfig
 from burnish.errors import ConfigError
 from burnish.group import Feedback, Group, Preferences, Scores, Unjudged
-from burnish.judges import Judge, human, llm, verifier
+from burnish.judges import Judge, Reports, human, llm, verifier
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Panel:
         """Scores with every judge's own in `parts`; a group that one of them could not judge is Unjudged."""
         told = [judge(groups) for judge in self.judges]
         return [self._joined([one[i] for one in told], len(group.completions)) for i, group in enumerate(groups)]
+
+    def report(self) -> dict[str, float]:
+        """What the judges that have figures about themselves say."""
+        return {name: value for one in self.judges if isinstance(one, Reports) for name, value in one.report().items()}
 
     def _joined(self, feedback: Sequence[Feedback], count: int) -> Feedback:
         names = numbered([judge.name for judge in self.judges])

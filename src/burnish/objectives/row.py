@@ -58,7 +58,7 @@ LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "kl_coef": (lambda x: x >= 0, "must not be negative"),
     "kl_in_reward": (lambda x: x >= 0, "must not be negative"),
     "kl_target": (lambda x: x > 0, "must be positive"),
-    "kl_horizon": (lambda x: x > 0, "must be positive"),
+    "kl_horizon": (lambda x: x >= 1, "is a number of answers: at least 1"),
     "std_eps": (lambda x: x > 0, "must be positive"),
     "l_max": (lambda x: x > 0, "must be positive"),
     "value_coef": (lambda x: x >= 0, "must not be negative"),

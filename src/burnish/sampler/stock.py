@@ -3,7 +3,8 @@ with its own cache, and this package's draw in place of its sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,9 +68,21 @@ def _batch(
         eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0,
     )  # fmt: skip
     options: dict[str, Any] = {"logits_processor": LogitsProcessorList([drawing]), "generation_config": settings}
-    with policy.stock():
+    with policy.stock(), _nothing_of_its_own(policy.base):
         policy.base.generate(input_ids=ids, attention_mask=mask, **options)
     return {row: _cut(drawing, number, terminal) for number, row in enumerate(rows)}
+
+
+@contextmanager
+def _nothing_of_its_own(base: Any) -> Iterator[None]:
+    """A model's own generation_config (repetition penalties, suppressed tokens) fills what is not said; it must not."""
+    from transformers import GenerationConfig
+
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        base.generation_config = own
 
 
 def _cut(drawing: Drawing, row: int, terminal: frozenset[int]) -> Sampled:
