@@ -157,7 +157,7 @@ def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Pa
         assert {f"optimizer/{name}/{m}" for m in ("step", "exp_avg", "exp_avg_sq")} | {f"reference/{name}"} <= names
     facts = checkpoint.facts_of(folder)
     told = {"seed", "running", "moved", "world_size", "data", "versions", "config", "dial", "best", "looked"}
-    assert facts["step"] == 2 and told <= set(facts) and set(facts["dial"]) == {"source", "credit", "alarms"}
+    assert facts["step"] == 2 and told <= set(facts) and set(facts["dial"]) == {"source", "credit", "alarms", "ended"}
 
 
 @pytest.mark.parametrize(
