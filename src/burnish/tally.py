@@ -52,7 +52,8 @@ class Tally:
 
     def _add(self, metrics: dict[str, Metric]) -> None:
         for name, metric in metrics.items():
-            self.metrics[name] = self.metrics[name] + metric if name in self.metrics else metric.on_host()
+            own = metric.on_host()
+            self.metrics[name] = self.metrics[name] + own if name in self.metrics else own
 
 
 def records(
