@@ -27,14 +27,15 @@ class Answers:
         step = moment[1]
         self.asked.append((step, [one.key for one in asked]))
         texts = [Group(one.group.prompt, (), id=f"{one.key}@{step}.{n}") for n, one in enumerate(asked)]
-        groups = [
+        groups: list[EncodedGroup | None] = [
             EncodedGroup(
                 text.id, one.ids, ((step, n),), (True,), Scores((0.5,)), rollout=Rollout(step, ((-1.0, -0.5),))
             )
-            for n, (text, one) in enumerate(zip(texts, asked, strict=True))
             if not self.useless or n % self.useless
+            else None
+            for n, (text, one) in enumerate(zip(texts, asked, strict=True))
         ]
-        return Fresh(groups, {}, texts, {}, [self.reward.get(one.key, 0.5) for one in asked])
+        return Fresh(groups, {}, texts, [self.reward.get(one.key, 0.5) for one in asked])
 
 
 def refreshed(answers: Answers, **settings: object) -> Refreshed:

@@ -46,14 +46,13 @@ from burnish.views import usable
 
 @dataclass(frozen=True)
 class Fresh:
-    """What a refresh gave: groups to train on (those of use to the objective), figures for the log, the answers as
-    text with what the judge said, and the state that credit carries on."""
+    """What a refresh gave, by prompt in the order asked: the group to train on (None where it teaches the objective
+    nothing), the answers as text with what the judge said, their mean reward (None where unjudged); and figures."""
 
-    groups: list[EncodedGroup]
+    groups: list[EncodedGroup | None]
     figures: Figures
     texts: list[Group]
-    state: Mapping[str, Mapping[str, float]]
-    rewards: list[float | None]  # mean by prompt, in the order asked; None where unjudged
+    rewards: list[float | None]
 
 
 @dataclass
@@ -68,14 +67,8 @@ class Answerer:
     rule: PairRule
     tokenizer: Any
     source: SourceConfig
-    terminal: frozenset[int]
     gold: Judge | None = None
     state: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    @property
-    def decoding(self) -> Decoding:
-        own = self.source
-        return Decoding(own.max_new_tokens, own.temperature, own.top_p, own.top_k)
 
     @property
     def world(self) -> World:
@@ -119,13 +112,13 @@ class Answerer:
         credited, state, more = credit(self.recipe, groups, self.source.is_cap, self.state)
         found |= more
         ready = [self._for_objective(group, text) for group, text in zip(credited, texts, strict=True)]
-        usable = [group for group in ready if self._teaches(group)]
-        found |= {"groups_used": len(usable) / max(1, len(ready))}
+        taught = [group if self._teaches(group) else None for group in ready]
+        found["groups_used"] = sum(group is not None for group in taught) / max(1, len(taught))
         done = time.perf_counter()
         found |= {"seconds/sampling": drawn - began, "seconds/judging": told - drawn, "seconds/measuring": done - told}
         self.state = state
         written = [replace(text, feedback=feedback) for text, feedback in zip(texts, judged, strict=True)]
-        return Fresh(usable, found, written, state, [_mean(feedback) for feedback in judged])
+        return Fresh(taught, found, written, [_mean(feedback) for feedback in judged])
 
     def _sample(self, asked: Sequence[Asked], moment: tuple[int, int]) -> list[list[Sampled]]:
         counts: dict[str, int] = {}
@@ -134,7 +127,7 @@ class Answerer:
             counts[one.key] = counts.get(one.key, 0) + 1  # a prompt that is asked twice gets other answers
             prompts.append(Prompt(f"{one.key}/{counts[one.key]}", one.ids))
         self.sampler.publish(moment[1])
-        return self.sampler(prompts, self.source.k, self.decoding, moment)
+        return self.sampler(prompts, self.source.k, decoding_of(self.source), moment)
 
     def _text(self, name: str, one: Asked, answers: Sequence[Sampled]) -> Group:
         """The answers as text, without the token that ends them: what a judge reads."""
@@ -176,6 +169,11 @@ class Answerer:
 
     def _teaches(self, group: EncodedGroup) -> bool:
         return not isinstance(group.feedback, Unjudged) and usable(group, self.recipe.views)
+
+
+def decoding_of(source: SourceConfig) -> Decoding:
+    """How the configuration wants answers drawn."""
+    return Decoding(source.max_new_tokens, source.temperature, source.top_p, source.top_k)
 
 
 def _names(asked: Sequence[Asked], step: int) -> list[str]:

@@ -27,8 +27,6 @@ from burnish.sources import Source
 from burnish.stopping import Keeper
 from burnish.values import ValueHead
 
-USUAL_BUDGET = 8192  # where "auto" was asked of a verb that trains nothing
-
 
 @dataclass
 class Trainer:

@@ -12,7 +12,7 @@ from typing import Any
 
 from burnish import checkpoint, model, reference_models
 from burnish.alarms import Alarms
-from burnish.answering import Answerer, Fresh
+from burnish.answering import Answerer, Fresh, decoding_of
 from burnish.asking import Asked
 from burnish.config import Run
 from burnish.distributed import World
@@ -25,7 +25,7 @@ from burnish.prepare import Prepared
 from burnish.progress import Progress
 from burnish.reference import Live, Stored
 from burnish.runlog import RunLog
-from burnish.sampler import Decoding, Sampler, process
+from burnish.sampler import Sampler, process
 from burnish.sources import Fixed, Mixed, Refreshed, Source, shares
 
 ANSWERS = "answers.jsonl"
@@ -98,7 +98,7 @@ def answerer(ready: Prepared, engine: Engine, reference: Live | None, judges: Ju
     assert judges.judge is not None
     return Answerer(
         sampler_of(ready, engine), judges.judge, engine, reference, ready.loss, rule_of(run.pairs), ready.tokenizer,
-        run.source, ready.terminal, judges.gold,
+        run.source, judges.gold,
     )  # fmt: skip
 
 
@@ -161,8 +161,7 @@ def _server(ready: Prepared, engine: Engine) -> Sampler:
         run.source.url, key=os.environ.get(run.source.key_env, ""), write=write,
         folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=ready.terminal,
     )  # fmt: skip
-    own = run.source
-    server.check(Decoding(own.max_new_tokens, own.temperature, own.top_p, own.top_k))
+    server.check(decoding_of(run.source))
     return server
 
 
@@ -197,7 +196,7 @@ def answered_once(ready: Prepared, answer: Answerer, watch: Watch) -> Prepared:
     fresh = answer(ready.asked, (ready.run.seed, 0))
     if not (ready.run.run.resume and checkpoint.found(Path(ready.run.run.dir))):  # else they were told of before
         watch(0, fresh)
-    groups = [replace(group, rollout=None) for group in fresh.groups]
+    groups = [replace(group, rollout=None) for group in fresh.groups if group is not None]
     if not groups:
         raise DataError(
             f"none of {len(ready.asked)} prompts got answers that {ready.loss.name} can learn from: all alike"

@@ -61,12 +61,6 @@ class Masters:
     def state(self) -> dict[str, Tensor]:
         return {name: master.detach() for name, master in zip(self.names, self.parameters, strict=True)}
 
-    @torch.no_grad()
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, master in zip(self.names, self.parameters, strict=True):
-            master.copy_(state[name])
-        self.publish()
-
 
 def adamw(parameters: list[nn.Parameter], *, lr: float, betas: tuple[float, float], weight_decay: float) -> Any:
     """torch's fused AdamW; decay is left off vectors (norms, biases), as every published recipe does."""

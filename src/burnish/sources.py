@@ -108,8 +108,7 @@ class Refreshed:
         if self.replay:
             self.past += [group for group in self.buffer if group is not None]
             self.past = [g for g in self.past if g.rollout and step - g.rollout.version <= self.replay]
-        by_id = {group.id: group for group in fresh.groups}
-        self.buffer = [by_id.get(text.id) for text in fresh.texts]
+        self.buffer = list(fresh.groups)
         self.refreshes += 1
         if self.adaptive:
             for one, reward in zip(asked, fresh.rewards, strict=True):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,17 +51,6 @@ class Wire:
             if attempt < self.retries:
                 time.sleep(wait)
         raise JudgeError(self._plain(f"{self.url}: {said}"))
-
-    def map(self, path: str, payloads: Sequence[Mapping[str, Any]]) -> list[dict[str, Any] | JudgeError]:
-        """Each payload's answer, or what went wrong, in order."""
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            return list(pool.map(lambda payload: self._tried(path, payload), payloads))
-
-    def _tried(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any] | JudgeError:
-        try:
-            return self.post(path, payload)
-        except JudgeError as error:
-            return error
 
     def _object(self, answer: httpx.Response) -> dict[str, Any]:
         try:

@@ -12,7 +12,7 @@ import torch
 
 from burnish import config, train
 from burnish.build import Trainer
-from burnish.errors import ConfigError, JudgeError
+from burnish.errors import BurnishError, ConfigError, JudgeError
 from burnish.group import from_json
 from burnish.lab.world import CHARACTERS
 from burnish.objectives import TABLE
@@ -32,8 +32,6 @@ def test_every_objective_trains_on_fresh_answers(place: Path, name: str) -> None
     folder = world.run(place, f"any-{name}", f"objective.name={name}", "optim.groups_per_step=4", steps=3)
     steps, fresh = world.records(folder, "step"), world.records(folder, "fresh")
     assert len(steps) == 3 and [r["step"] for r in fresh] == [1, 2, 3]
-    before = world.weights(place)["model.embed_tokens.weight"] if (place / "model").exists() else None
-    assert before is None
     for record in fresh:
         for key in ("reward", "kl/answer", "kl/token", "entropy/token", "length", "finished", "distinct", "no_signal",
                     "reward/spread", "mismatch/mean", "mismatch/max_ratio", "groups_used"):  # fmt: skip
@@ -249,9 +247,8 @@ def test_what_cannot_be_meant_is_refused_before_weights_load(
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr("burnish.model.load_base", never)
-    with pytest.raises(Exception, match=reason) as caught:
+    with pytest.raises(BurnishError, match=reason):
         train.run(config.load(None, given))
-    assert isinstance(caught.value, (ConfigError, Exception)) and "weights were loaded" not in str(caught.value)
 
 
 def test_the_objectives_that_need_fresh_answers_are_those_of_the_table() -> None:

@@ -68,7 +68,7 @@ def _fresh(ready: Prepared, engine: Engine, groups: int) -> list[EncodedGroup]:
     assert judges is not None
     answer = dial.answerer(ready, engine, Live(engine, ready.run.reference, {}), judges)
     asked = [ready.asked[i % len(ready.asked)] for i in range(groups)]
-    return answer(asked, (ready.run.seed, 0)).groups
+    return [group for group in answer(asked, (ready.run.seed, 0)).groups if group is not None]
 
 
 def _halves(engine: Engine, recipe: Recipe, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
