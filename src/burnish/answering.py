@@ -84,7 +84,7 @@ class Answerer:
             self._text(name, one, answers)
             for name, one, answers in zip(_names(asked, moment[1]), asked, sampled, strict=True)
         ]
-        judged, gold = self.world.lead(lambda: (self._judge(self.judge, texts), self._judge(self.gold, texts)))
+        judged, gold = self.world.lead(lambda: (self._judged(texts), self.gold(texts) if self.gold else []))
         if "rollouts" in self.recipe.views:  # credit is taken from numbers: of votes, the share of them won
             judged = [as_scores(one, self.source.k) for one in judged]
         self._refuse_silence(judged)
@@ -140,11 +140,10 @@ class Answerer:
             completions.append(Completion(turns, "policy", meta))
         return replace(one.group, id=name, completions=tuple(completions), feedback=Unjudged("not judged yet"))
 
-    def _judge(self, judge: Judge | None, texts: Sequence[Group]) -> list[Feedback]:
-        if judge is None:
-            return []
+    def _judged(self, texts: Sequence[Group]) -> list[Feedback]:
+        """What the judge says, less the penalty on answers that were cut; gold is left as it is."""
         off = self.source.unfinished_penalty
-        return [_less_unfinished(one, group, off) for one, group in zip(judge(texts), texts, strict=True)]
+        return [_less_unfinished(one, group, off) for one, group in zip(self.judge(texts), texts, strict=True)]
 
     def _refuse_silence(self, judged: Sequence[Feedback]) -> None:
         reasons = [one.reason for one in judged if isinstance(one, Unjudged)]

@@ -105,6 +105,8 @@ def loop(trainer: Trainer, first: int) -> None:
             groups = state.next_groups(trainer, step)
             given = time.perf_counter()
             shown = update(trainer, groups, step) if groups else {"loss": 0.0, "tokens": 0}
+            if trainer.reference is not None:  # after a step without groups, too
+                trainer.reference.follow(step + 1, trainer.masters.state())
             ended = time.perf_counter()
             shown |= {"seconds": ended - began, "groups": len(groups)} | staleness(groups, step)
             if trainer.run.dialled:
@@ -137,8 +139,6 @@ def update(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> dict[
     trainer.running = running  # not before: a refused step must leave no trace in the checkpoint
     trainer.optimizer.zero_grad(set_to_none=True)
     trainer.masters.publish()
-    if trainer.reference is not None:
-        trainer.reference.follow(step + 1, trainer.masters.state())
     for completion in tally.completions:
         trainer.log.append("completion", step=step + 1, **completion)
     shown = {"loss": tally.loss, "lr": lr, "grad_norm": norm, "tokens": tally.tokens}

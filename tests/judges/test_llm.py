@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from burnish import wire
+from burnish import calls
 from burnish.config import LLMConfig
 from burnish.errors import ConfigError
 from burnish.group import Completion, Feedback, Group, Message, Scores, Unjudged
@@ -65,7 +65,7 @@ class Endpoint:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str, int], Any]], Endpoint]]:
-    monkeypatch.setattr(wire, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.01)
     made: list[Endpoint] = []
 
     def start(answer: Callable[[str, int], Any]) -> Endpoint:
@@ -204,7 +204,7 @@ def test_trouble_that_passes_and_trouble_that_does_not(serve: Any, tmp_path: Pat
 
 
 def test_a_server_that_is_not_there_is_said_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(calls, "FIRST_PAUSE", 0.01)
     own = llm.make(LLMConfig(url="http://127.0.0.1:9/v1", model="m", retries=1), tmp_path)
     told = own([GROUP] * 3)
     assert all(isinstance(one, Unjudged) and "127.0.0.1:9" in one.reason for one in told)
@@ -234,7 +234,7 @@ def test_the_key_is_told_to_nobody(serve: Any, tmp_path: Path, monkeypatch: pyte
     own = judge(serve(lambda t, n: "echo"), tmp_path, key_env="JUDGE_KEY")
     (told,) = own([GROUP])
     assert isinstance(told, Unjudged) and "bad header Bearer ***" in told.reason
-    assert KEY not in told.reason + repr(own) + repr(own.wire) + str(own.config)
+    assert KEY not in told.reason + repr(own) + str(own.config)
     judge(serve(longer_wins), tmp_path, key_env="JUDGE_KEY")([GROUP])
     assert all(KEY not in file.read_text() for file in tmp_path.rglob("*") if file.is_file())
 

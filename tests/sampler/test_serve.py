@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
+from burnish import calls
 from burnish.errors import ModelError
 from burnish.render import Renderer
-from burnish.sampler import Decoding, Prompt, calls, remote
+from burnish.sampler import Decoding, Prompt, remote
 from burnish.serving.routes import app
 from tests.sampler.world import Fake, Live, live
 from tests.zoo import tokenizer

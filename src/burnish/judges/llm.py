@@ -8,23 +8,23 @@ the first one shown wins, and how often the orders disagree, is counted and repo
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from burnish.calls import Server, finish
 from burnish.config import LLMConfig
 from burnish.errors import ConfigError, JudgeError
 from burnish.group import Feedback, Group, Scores, Unjudged
 from burnish.judges import asked, text_of
 from burnish.judges.ledger import Cache, Spend
 from burnish.judges.template import Template, grade, verdict
-from burnish.wire import Wire
 
+CHAT = "/chat/completions"
 HERE = ("localhost", "127.0.0.1", "::1")
 
 
@@ -34,7 +34,7 @@ class LLMJudge:
     had, or not be read on the second try, is Unjudged."""
 
     config: LLMConfig
-    wire: Wire
+    key: str = field(repr=False)
     template: Template
     cache: Cache
     spend: Spend
@@ -50,8 +50,7 @@ class LLMJudge:
         asked_of = [self._comparisons(group) if pairwise else self._grades(group) for group in groups]
         read = verdict if pairwise else grade
         flat = [values for questions in asked_of for values in questions]
-        with ThreadPoolExecutor(self.config.concurrency) as pool:
-            replies = iter(list(pool.map(partial(self._tried, read=read), flat)))
+        replies = iter(finish(self._all(flat, read)))
         found: list[Feedback] = []
         for group, questions in zip(groups, asked_of, strict=True):
             own = [next(replies) for _ in questions]
@@ -97,7 +96,23 @@ class LLMJudge:
             self.disagreed += (ahead - 0.5) * (behind - 0.5) < 0
         return tuple(value / max(1, count - 1) for value in won)
 
-    def _tried(self, values: dict[str, str], read: Callable[[str], float | None]) -> float | JudgeError:
+    async def _all(
+        self, questions: Sequence[dict[str, str]], read: Callable[[str], float | None]
+    ) -> list[float | JudgeError]:
+        """Every question's verdict, in order; no more of them begun at a time than requests may be in flight."""
+        own = self.config
+        room = asyncio.Semaphore(own.concurrency)
+        async with Server(own.url.rstrip("/"), self.key, own.seconds, own.retries, own.concurrency) as server:
+
+            async def one(values: dict[str, str]) -> float | JudgeError:
+                async with room:
+                    return await self._tried(server, values, read)
+
+            return list(await asyncio.gather(*map(one, questions)))
+
+    async def _tried(
+        self, server: Server, values: dict[str, str], read: Callable[[str], float | None]
+    ) -> float | JudgeError:
         """The verdict or grade of one question; what went wrong where there is none."""
         text = self.template.fill(values)
         key = Cache.key(
@@ -111,7 +126,7 @@ class LLMJudge:
         reply = ""
         try:
             for _ in range(2):
-                reply = self._ask(text)
+                reply = await self._ask(server, text)
                 told = read(reply)
                 if told is not None:
                     self.cache.put(key, reply)
@@ -120,20 +135,24 @@ class LLMJudge:
             return error
         return JudgeError(f"{self.config.model} gave no verdict that can be read: ...{reply[-120:]!r}")
 
-    def _ask(self, text: str) -> str:
+    async def _ask(self, server: Server, text: str) -> str:
         """One reply. Raises JudgeError; what it cost is entered first, whatever it says."""
         reserved = self.spend.reserve(text, self.config.max_tokens)
         if reserved is None:
             raise JudgeError(f"the budget of ${self.spend.budget:g} is spent (${self.spend.dollars:.4g} so far)")
         reply, usage, made = "", None, False
         try:
-            found = self.wire.post(
-                "chat/completions",
+            found = await server.ask(
+                "POST", CHAT,
                 {
                     "model": self.config.model, "messages": [{"role": "user", "content": text}], "temperature": 0,
                     "max_tokens": self.config.max_tokens,
                 },
             )  # fmt: skip
+            if found is None:
+                raise JudgeError(f"{self.config.url} has no {CHAT} (404 or 405): is judge.url right?")
+            if not isinstance(found, dict):
+                raise JudgeError(f"{self.config.url}: the reply is no JSON object: {str(found)[:100]!r}")
             made, usage = True, found.get("usage")
             try:
                 reply = str(found["choices"][0]["message"]["content"] or "")
@@ -157,6 +176,5 @@ def make(config: LLMConfig, cache: Path) -> LLMJudge:
     if config.budget is not None and not (config.price_in or config.price_out):
         raise ConfigError("judge.budget needs judge.price_in and judge.price_out, or nobody knows what was spent")
     template = Template.read(config.template, config.mode)
-    wire = Wire(config.url, key, config.seconds, config.retries, config.concurrency)
     spend = Spend((config.price_in, config.price_out), config.budget)
-    return LLMJudge(config, wire, template, Cache(cache), spend)
+    return LLMJudge(config, key, template, Cache(cache), spend)

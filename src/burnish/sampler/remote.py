@@ -30,9 +30,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from burnish.calls import Server, address, finish
 from burnish.errors import ConfigError, JudgeError, StoreError
 from burnish.sampler import Decoding, Finish, Prompt, Sampled, Tell
-from burnish.sampler.calls import Server, address, finish
 
 Update = Literal["reload", "lora", "none"]
 ROUNDING = 1e-5  # nats: how far above 0 a log-prob may lie by rounding

@@ -1,5 +1,5 @@
 """Calls to a server that may be busy, slow or gone: time limits, tries again with growing pauses, a bounded number of
-requests in flight, and a sentence where nothing helps. No torch."""
+requests in flight, and a sentence where nothing helps, without the key in it. No torch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Server:
     first, `concurrency` the most requests in flight. `key` goes into the header and nowhere else."""
 
     def __init__(self, root: str, key: str, seconds: float, retries: int, concurrency: int) -> None:
-        self.root, self.retries = root, retries
+        self.root, self.retries, self._key = root, retries, key
         self._room = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -96,22 +96,25 @@ class Server:
                     continue
                 return self._read(reply, path)
         tries = f"{self.retries + 1} tries" if self.retries else "one try"
-        raise JudgeError(
-            f"{self.root}{path} gave nothing in {tries} ({trouble}). Is the server running, and is source.url right?"
-        )
+        raise self._error(f"gave nothing in {tries} ({trouble}). Is the server running, and its address right?", path)
 
     def _read(self, reply: httpx.Response, path: str) -> Any | None:
         status = reply.status_code
         if status in (401, 403):
-            raise JudgeError(f"{self.root} does not accept the key ({status}: {_message(reply)})")
+            raise self._error(f"does not accept the key ({status}: {_message(reply)})")
         if status == 405 or (status == 404 and not _names_model(reply)):
             return None
         if status >= 300:
-            raise JudgeError(f"{self.root}{path} refused the request ({status}): {_message(reply)}")
+            raise self._error(f"refused the request ({status}): {_message(reply)}", path)
         try:
             return reply.json()
         except ValueError:
             return reply.text
+
+    def _error(self, trouble: str, path: str = "") -> JudgeError:
+        """The sentence, without the key, which some servers send back in their errors."""
+        text = f"{self.root}{path} {trouble}"
+        return JudgeError(text.replace(self._key, "***") if self._key else text)
 
 
 def _asked_pause(reply: httpx.Response) -> float:
