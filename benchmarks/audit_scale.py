@@ -53,11 +53,11 @@ json.dump({{"seconds": time.perf_counter() - began, "peak_mb": int(status) / 102
 
 def pairs(folder: Path) -> list[tuple[str, str, str]]:
     """(prompt, chosen, rejected) of every pair in the folder's files, conversations as plain text."""
-    from burnish.control import answer_text
+    from burnish.data.control_tokens import answer_text
+    from burnish.data.readers import read
+    from burnish.data.views import pair_view
     from burnish.errors import DataError
     from burnish.group import EncodedGroup
-    from burnish.readers import read
-    from burnish.views import pair_view
 
     found = []
     for file in sorted(folder.rglob("*.jsonl")):

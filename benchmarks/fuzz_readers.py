@@ -13,10 +13,10 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["burnish.readers", "burnish.group", "burnish.audit"]):
+with atheris.instrument_imports(include=["burnish.data.readers", "burnish.group", "burnish.audit"]):
     from burnish.audit import Auditor, audit
+    from burnish.data.readers import READERS, read
     from burnish.errors import DataError
-    from burnish.readers import READERS, read
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".jsonl.gz", ".jsonl.zst")
 FORMATS = ("auto", *READERS)

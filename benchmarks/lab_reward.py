@@ -15,7 +15,7 @@ from typing import Any
 from common import machine
 
 from burnish.lab import quickstart, reward
-from burnish.report import read
+from burnish.reports.rewards import read
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ class Turns:
 
 def watch_steps(turns: list[Turns]) -> None:
     """Pass the turn on (of the last of `turns`) after each step's record is written."""
-    from burnish.runlog import RunLog
+    from burnish.runlog.log import RunLog
 
     append = RunLog.append
 
@@ -106,8 +106,9 @@ def watch_steps(turns: list[Turns]) -> None:
 
 def train(name: str, number: int, turn: Turns, work: Path, steps: int) -> list[float]:
     """Seconds of every step of a run, from its own log."""
-    from burnish import config, runlog
-    from burnish import train as training
+    from burnish import config
+    from burnish.loop import train as training
+    from burnish.runlog import log
 
     keys = {
         "model.path": work / "model",
@@ -126,7 +127,7 @@ def train(name: str, number: int, turn: Turns, work: Path, steps: int) -> list[f
     turn.enter(number)
     try:
         folder = training.run(config.load(None, [f"{key}={value}" for key, value in keys.items()]), progress=False)
-        return [float(r["seconds"]) for r in runlog.read(folder) if r["record"] == "step"]
+        return [float(r["seconds"]) for r in log.read(folder) if r["record"] == "step"]
     finally:
         turn.leave()
 

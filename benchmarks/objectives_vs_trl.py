@@ -91,10 +91,11 @@ class Burnish:
     """Policy and reference in burnish's engine, and a step of its loop for any mixture of objectives."""
 
     def __init__(self, policy: Path, reference: Path) -> None:
-        from burnish import config, model
-        from burnish.loading import make_engine
-        from burnish.masters import Masters
-        from burnish.reference import Live
+        from burnish import config
+        from burnish.engine import model
+        from burnish.engine.loading import make_engine
+        from burnish.engine.masters import Masters
+        from burnish.engine.reference import Live
 
         self.run = config.load(
             None,
@@ -111,10 +112,10 @@ class Burnish:
 
     def trainer(self, objectives: Mapping[str, Mapping[str, Any]], groups: list[Any]) -> Any:
         """What burnish's loop works on, without a log, an optimiser or a second step."""
-        from burnish.build import Trainer
-        from burnish.loss import Part, Recipe
+        from burnish.loop.build import Trainer
+        from burnish.loop.prepare import Prepared
         from burnish.objectives import find
-        from burnish.prepare import Prepared
+        from burnish.objectives.mixture import Part, Recipe
 
         rows = [(find(name), params) for name, params in objectives.items()]
         recipe = Recipe(tuple(Part(row, row.validate(params)) for row, params in rows))
@@ -130,7 +131,7 @@ class Burnish:
         """Loss of one step over these groups, and its gradient; `budget`: tokens in a microbatch."""
         from trl_losses import Found, gradient_of
 
-        from burnish import train
+        from burnish.loop import train
 
         self.engine.token_budget = budget
         module = self.engine.policy.module.train()

@@ -146,7 +146,9 @@ def reward(prompt: str, answer: str, meta: Any) -> float:
 
 def ours(work: Path, method: str, dtype: str) -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parent))
-    from burnish import config, runlog, train
+    from burnish import config
+    from burnish.loop import train
+    from burnish.runlog import log
 
     extra = ["objective.kl_coef=0.05"] if method == "grpo" else ["objective.kl_in_reward=0.05"]
     folder = train.run(
@@ -158,7 +160,7 @@ def ours(work: Path, method: str, dtype: str) -> dict[str, Any]:
             f"run.dir={work / 'ours'}", "run.overwrite=true", "engine.threads=1", "engine.token_budget=16384",
         ])
     )  # fmt: skip
-    records = list(runlog.read(folder))
+    records = list(log.read(folder))
     steps = [float(r["seconds"]) for r in records if r["record"] == "step"][WARM:]
     fresh = [r for r in records if r["record"] == "fresh"][WARM:]
     parts = {name: statistics.median(float(r[f"seconds/{name}"]) for r in fresh)

@@ -76,14 +76,17 @@ def one(work: Path, name: str) -> dict[str, Any]:
     """Plan and measure one case, in this process."""
     import torch
 
-    from burnish import config, devices, planning, runlog, train
+    from burnish import config
+    from burnish.loop import train
+    from burnish.loop.memory import devices, plan
+    from burnish.runlog import log
 
     torch.set_num_threads(1)
     train.run(config.load(None, settings(work, "small", *CASES[name])), progress=False)
     run = config.load(None, settings(work, "large", *CASES[name]))
-    found = planning.survey(run, fused=False)
+    found = plan.survey(run, fused=False)
     speed = devices.measured_speed()
-    planned = planning.plan(found, devices.Device("cpu", 1 << 40, speed * 1e12, fused=False), mfu=1.0)
+    planned = plan.plan(found, devices.Device("cpu", 1 << 40, speed * 1e12, fused=False), mfu=1.0)
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     before = resident("VmRSS")
     peak = []
@@ -97,7 +100,7 @@ def one(work: Path, name: str) -> dict[str, Any]:
 
     train.loop = watched
     folder = train.run(run, progress=False)
-    seconds = min(r["seconds"] for r in runlog.read(folder) if r["record"] == "step")
+    seconds = min(r["seconds"] for r in log.read(folder) if r["record"] == "step")
     return {
         "case": name, "planned_mib": planned.total / 2**20, "measured_mib": peak[0] / 2**20,
         "ratio": planned.total / peak[0], "parts_mib": {k: v / 2**20 for k, v in planned.parts.items()},

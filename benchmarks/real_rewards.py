@@ -17,10 +17,11 @@ from common import machine
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from burnish import cli, select
-from burnish.convert import write
+from burnish.cli import main as cli
+from burnish.data import filters
+from burnish.data.convert import write
+from burnish.data.readers import read
 from burnish.group import Group, Message
-from burnish.readers import read
 
 VOCABULARY, HIDDEN, LAYERS = 4096, 192, 3
 HELD_OUT = 0.15
@@ -37,7 +38,7 @@ def main() -> None:
     given = parser.parse_args()
     out: Path = given.out
     out.mkdir(parents=True, exist_ok=True)
-    train, held = select.split_by_prompt(read(given.data).groups, HELD_OUT, seed=0)
+    train, held = filters.split_by_prompt(read(given.data).groups, HELD_OUT, seed=0)
     write(train, str(out / "train.jsonl"), overwrite=True)
     write(held, str(out / "held.jsonl"), overwrite=True)
     make_model(train, out / "base")

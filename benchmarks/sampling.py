@@ -63,7 +63,7 @@ class Sides:
     """One model, and the two ways to sample from it."""
 
     def __init__(self, engine: Any) -> None:
-        from burnish.sampler.process import Sampler
+        from burnish.answers.sampler.process import Sampler
 
         self.engine, self.sampler = engine, Sampler(engine, frozenset())
 
@@ -71,8 +71,8 @@ class Sides:
     def of(cls, path: str, dtype: Any) -> Sides:
         from transformers import AutoModelForCausalLM
 
-        from burnish import canary, model
-        from burnish.engine import Engine
+        from burnish.engine import canary, model
+        from burnish.engine.engine import Engine
 
         module = AutoModelForCausalLM.from_pretrained(path).eval()
         policy = model.Policy(module, module, path, dtype, module.config._attn_implementation)
@@ -81,7 +81,7 @@ class Sides:
         return cls(Engine(policy, 8192, shared=verdict.shared, plain_head=verdict.plain_head, pruned=verdict.pruned))
 
     def ours(self, prompts: Sequence[tuple[int, ...]], k: int) -> int:
-        from burnish.sampler import Decoding, Prompt
+        from burnish.answers.sampler import Decoding, Prompt
 
         asked = [Prompt(str(i), ids) for i, ids in enumerate(prompts)]
         return sum(len(a.ids) for own in self.sampler(asked, k, Decoding(NEW), (0, 0)) for a in own)
@@ -122,8 +122,8 @@ def families(rounds: int) -> dict[str, Any]:
     """Eight prompts of unequal length, four answers each, on tiny models: where overhead is all there is."""
     import torch
 
-    from burnish import canary, model
-    from burnish.engine import Engine
+    from burnish.engine import canary, model
+    from burnish.engine.engine import Engine
     from tests import zoo
 
     draw = torch.Generator().manual_seed(0)

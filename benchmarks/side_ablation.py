@@ -35,11 +35,11 @@ from common import (
 )
 from torch import Tensor
 
-from burnish import attention
+from burnish.engine import attention
+from burnish.engine.logprob import token_logprobs
+from burnish.engine.masters import Masters, adamw
+from burnish.engine.pack import pack
 from burnish.group import EncodedGroup, Preferences
-from burnish.logprob import token_logprobs
-from burnish.masters import Masters, adamw
-from burnish.pack import pack
 from burnish.tensors import PackedBatch
 
 TOKEN_BUDGET = 8192

@@ -40,7 +40,7 @@ KINDS = {  # self time of torch operators, by what they are for
 
 def write_in_order(work: Path, arrangement: str) -> tuple[Path, int]:
     """The pairs, laid out so that burnish's first epoch meets them in the prepared order."""
-    from burnish.prepare import order
+    from burnish.loop.prepare import order
 
     rows = [json.loads(line) for line in (work / f"{arrangement}.jsonl").open(encoding="utf-8")]
     places: list[str] = [""] * len(rows)
@@ -85,7 +85,7 @@ def settings(job: Job, work: Path) -> list[str]:
 
 def watch_steps(at_step: Callable[[int], None]) -> None:
     """Call `at_step(number)` after each step's record is written."""
-    from burnish.runlog import RunLog
+    from burnish.runlog.log import RunLog
 
     append = RunLog.append
 
@@ -126,7 +126,9 @@ class Profile:
 
 def main() -> None:
     job, work, _, result = start_worker()
-    from burnish import config, runlog, train
+    from burnish import config
+    from burnish.loop import train
+    from burnish.runlog import log
 
     if "store" not in (job.options or {}):
         shutil.rmtree(work / "store" / "once", ignore_errors=True)
@@ -141,7 +143,7 @@ def main() -> None:
     watch_steps(at_step)
     folder = train.run(config.load(None, settings(job, work)), progress=False)
     where = profile.report() if profile is not None else None
-    records = list(runlog.read(folder))
+    records = list(log.read(folder))
     steps = [r for r in records if r["record"] == "step"]
     reference = [r for r in records if r["record"] == "reference"]
     answer = {

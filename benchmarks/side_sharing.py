@@ -37,9 +37,10 @@ class Stepper:
     """One layout's engine, and a step over the groups."""
 
     def __init__(self, job: Job, model: Path, layout: str, groups: list[Any]) -> None:
-        from burnish import config, prepare
-        from burnish.loading import make_engine
-        from burnish.model import load_policy
+        from burnish import config
+        from burnish.engine.loading import make_engine
+        from burnish.engine.model import load_policy
+        from burnish.loop import prepare
 
         keys = {
             "model.path": model,
@@ -60,7 +61,7 @@ class Stepper:
 
     def step(self) -> tuple[float, float]:
         """(seconds, loss) of one step."""
-        from burnish.engine import token_scores
+        from burnish.engine.engine import token_scores
 
         self.module.zero_grad(set_to_none=True)
         began, total = time.perf_counter(), 0.0

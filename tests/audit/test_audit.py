@@ -14,16 +14,16 @@ from burnish.audit import Auditor, audit
 from burnish.audit.advice import length_effects
 from burnish.audit.bias import FEATURES, features_of
 from burnish.audit.contrast import noise_ceiling
-from burnish.audit.findings import places, printable
 from burnish.audit.near import Sketches, copies
 from burnish.audit.probe import word_probe
 from burnish.audit.rendered import Rendered
-from burnish.cli import main
+from burnish.cli.main import main
+from burnish.data.readers import read
+from burnish.data.render import EncodeReport, Renderer, fit
+from burnish.data.tokenizers import load_light
+from burnish.findings import places, printable
 from burnish.group import Completion, EncodedGroup, Group, Labels, Message, Preferences, Scores, Unjudged
-from burnish.readers import read
-from burnish.render import EncodeReport, Renderer, fit
 from burnish.stats import clustered_share, wilson
-from burnish.tokens import load_light
 from tests.zoo import tokenizer
 
 WON = Preferences(((0, 1, 1.0),))
@@ -331,7 +331,7 @@ def test_no_torch_is_loaded(tmp_path: Path) -> None:
     tokenizer("chatml").save_pretrained(tmp_path / "model")
     data = write(tmp_path, ROWS)
     script = (
-        "import sys\nfrom burnish.cli import main\ntry:\n"
+        "import sys\nfrom burnish.cli.main import main\ntry:\n"
         f"    main(['audit', {data!r}, '--html', '', 'model.path={tmp_path}/model'])\n"
         "except SystemExit:\n    pass\nsys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from burnish.audit import Auditor, audit
+from burnish.data.readers import READERS, read
 from burnish.errors import DataError
 from burnish.group import to_json
-from burnish.readers import READERS, read
 
 SEEDS = [
     b'{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}\n{"prompt": "A", "chosen": "B", "rejected": "C"}\n',
@@ -119,7 +119,7 @@ def test_deep_and_long_input_ends_soon(content: bytes) -> None:
 
 def test_a_packed_bomb_is_refused_within_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few kilobytes that unpack to one endless line end at the longest row allowed."""
-    monkeypatch.setattr("burnish.readers.files.LONGEST_ROW", 1 << 20)
+    monkeypatch.setattr("burnish.data.readers.files.LONGEST_ROW", 1 << 20)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b"0" * (8 << 20)))
     with pytest.raises(DataError, match="more than 1 MiB"):
         read(str(tmp_path / "a.jsonl.gz"))

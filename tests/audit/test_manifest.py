@@ -15,9 +15,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from burnish.audit import Auditor
-from burnish.readers import read
-from burnish.render import Renderer
-from burnish.tokens import load_light
+from burnish.data.readers import read
+from burnish.data.render import Renderer
+from burnish.data.tokenizers import load_light
 
 VOTES_ALONE = {"human/mtbench_gpt4_verdicts.jsonl", "human/mtbench_human_votes.jsonl"}
 NO_PREFERENCES = (

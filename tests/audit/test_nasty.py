@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from burnish.cli import main
+from burnish.cli.main import main
+from burnish.data.readers import read
 from burnish.errors import BurnishError
-from burnish.readers import read
 from tests.shared import shared_folder
 from tests.zoo import tokenizer
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from burnish.audit import Auditor, audit, charts
+from burnish.audit import Auditor, audit
 from burnish.audit.page import page
+from burnish.data.render import Renderer
 from burnish.group import Completion, Group, Preferences, Scores
-from burnish.render import Renderer
+from burnish.pages import svg as charts
 from tests.zoo import tokenizer
 
 CHROMIUM = Path("/usr/bin/chromium")

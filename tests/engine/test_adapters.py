@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from burnish.adapters import fuse
+from burnish.engine.adapters import fuse
 from tests.zoo import tiny
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from burnish import attention
-from burnish.attention import Layout, attend, gather_keys
+from burnish.engine import attention
+from burnish.engine.attention import Layout, attend, gather_keys
+from burnish.engine.pack import pack
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Unjudged
-from burnish.pack import pack
 
 SHAPES = [((5,), ((3, 2),)), ((7, 1), ((4, 1, 6), (2,))), ((1, 9), ((2, 2, 2, 2, 2, 2, 5), (8, 3)))]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from burnish import logprob
-from burnish.divergence import HeadInput, kl_from_reference
-from burnish.logprob import HeadTransform, log_square_sums
+from burnish.engine import logprob
+from burnish.engine.divergence import HeadInput, kl_from_reference
+from burnish.engine.logprob import HeadTransform, log_square_sums
 
 TRANSFORMS = [HeadTransform(), HeadTransform(scale=0.3), HeadTransform(scale=2.0, softcap=3.0)]
 

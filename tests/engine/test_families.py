@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from burnish import attention, canary
-from burnish.engine import Engine
+from burnish.engine import attention, canary
+from burnish.engine.engine import Engine
+from burnish.engine.model import Policy
 from burnish.group import EncodedGroup, Unjudged
-from burnish.model import Policy
 from tests.zoo import NOT_SHARING, SHARING, tiny
 
 VOCABULARY = 120
@@ -148,7 +148,7 @@ def test_padding_and_its_content_change_nothing(shared: bool) -> None:
 
 
 def test_noise_is_silenced_by_whatever_name_it_has() -> None:
-    from burnish.model import silence_dropout
+    from burnish.engine.model import silence_dropout
 
     for family in ("mixtral", "bloom", "falcon", "gpt2"):
         module = tiny(family)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from burnish import logprob
-from burnish.logprob import HeadTransform, token_logprobs
+from burnish.engine import logprob
+from burnish.engine.logprob import HeadTransform, token_logprobs
 
 TRANSFORMS = [HeadTransform(), HeadTransform(scale=0.25), HeadTransform(softcap=3.0), HeadTransform(0.5, 2.0)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from burnish.divergence import HeadInput, expected, look
-from burnish.logprob import HeadTransform
+from burnish.engine.divergence import HeadInput, expected, look
+from burnish.engine.logprob import HeadTransform
 
 
 def heads(dtype: torch.dtype, softcap: float | None = None) -> tuple[HeadInput, HeadInput, torch.Tensor]:

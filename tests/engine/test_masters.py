@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from burnish.masters import Masters, adamw
+from burnish.engine.masters import Masters, adamw
 
 
 def test_masters_keep_what_bfloat16_would_round_away() -> None:

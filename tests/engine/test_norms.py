@@ -7,7 +7,7 @@ import torch
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from burnish.norms import _RMSNorm, fuse
+from burnish.engine.norms import _RMSNorm, fuse
 from tests.zoo import tiny
 
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from burnish.engine.pack import divide, offsets, pack, rows_needed
 from burnish.group import EncodedGroup, Unjudged
-from burnish.pack import divide, offsets, pack, rows_needed
 
 ids = st.integers(0, 40)
 completion = st.lists(ids, min_size=1, max_size=9).map(tuple)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from burnish import canary
-from burnish.engine import Engine, multiplicity
-from burnish.model import Policy
-from burnish.pack import pack
+from burnish.engine import canary
+from burnish.engine.engine import Engine, multiplicity
+from burnish.engine.model import Policy
+from burnish.engine.pack import pack
 from tests.engine.test_families import groups
 from tests.zoo import tiny
 

@@ -7,14 +7,14 @@ from itertools import combinations
 import pytest
 import torch
 
-from burnish import canary, model, norms
-from burnish.divergence import HeadInput
-from burnish.engine import Engine, Scored, scalar_scores, token_scores
-from burnish.feedback import StepSums
+from burnish.engine import canary, model, norms
+from burnish.engine.divergence import HeadInput
+from burnish.engine.engine import Engine, Scored, scalar_scores, token_scores
+from burnish.engine.scoring import logps
 from burnish.group import EncodedGroup, Preferences
-from burnish.loss import Part, Recipe
 from burnish.objectives import TABLE
-from burnish.scoring import logps
+from burnish.objectives.feedback import StepSums
+from burnish.objectives.mixture import Part, Recipe
 from tests.zoo import tiny
 
 # what section 12 of the formulas says: under reverse KL, f-DPO is DPO

@@ -277,7 +277,7 @@ def test_golden_of_reward_models(dtype: torch.dtype) -> None:
 
 @pytest.mark.skipif(not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository")
 def test_pair_metrics_are_the_golden_ones() -> None:
-    from burnish.objectives.measures import pair_metrics
+    from burnish.objectives.metrics import pair_metrics
 
     for case in (c for c in golden()["functions"] if c["function"] == "pair_metrics"):
         won, lost, expect = case["args"]["rw"], case["args"]["rl"], case["expect"]

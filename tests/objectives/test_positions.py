@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 
-from burnish.feedback import Step, view_of
+from burnish.engine.pack import pack
 from burnish.group import EncodedGroup, Preferences
 from burnish.objectives import TABLE
-from burnish.pack import pack
+from burnish.objectives.feedback import Step, view_of
 from burnish.tensors import Drawn, Pairs, TokenScores
 from tests.objectives.test_properties import draw, pairs_of, scores_of
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from burnish.errors import ConfigError
 from burnish.objectives import TABLE, find
-from burnish.objectives.measures import CalibrationError, Correlation, half_ties
+from burnish.objectives.metrics import CalibrationError, Correlation, half_ties
 from burnish.tensors import Losses, Metric, Pairs, Singles, TokenScores
 
 PAIRWISE: list[Any] = [

@@ -117,8 +117,8 @@ def called(name: str, given: dict[str, Any]) -> Any:
 
 def from_logits(given: dict[str, Any]) -> dict[str, list[float]]:
     """Through the head's own functions: hidden states are the logits, the head the unit matrix."""
-    from burnish.divergence import HeadInput, kl_from_reference
-    from burnish.logprob import HeadTransform, log_square_sums, token_logprobs
+    from burnish.engine.divergence import HeadInput, kl_from_reference
+    from burnish.engine.logprob import HeadTransform, log_square_sums, token_logprobs
 
     logits, reference = (torch.tensor(given[k], dtype=torch.float64) for k in ("logits", "ref_logits"))
     one = torch.eye(logits.shape[1], dtype=torch.float64)

@@ -10,12 +10,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from burnish import cli, train
+from burnish.cli import main
 from burnish.errors import TrainingError
+from burnish.loop import train
 
 SERVER = multiprocessing.get_context("forkserver")  # children of a process with no threads: no lock is held for ever
 SERVER.set_forkserver_preload(
-    ["burnish.ensemble", "transformers.models.llama.modeling_llama", "peft", "torch.distributed.fsdp"]
+    ["burnish.loop.members", "transformers.models.llama.modeling_llama", "peft", "torch.distributed.fsdp"]
 )
 
 
@@ -54,7 +55,7 @@ def _command_line(rank: int, count: int, port: int, output: str, harm: Harm | No
         os.environ.update({name: str(value) for name, value in known.items()}, MASTER_ADDR="localhost")
     if harm is not None and harm.rank == rank:
         _befall(harm)
-    cli.main(list(arguments))
+    main.main(list(arguments))
 
 
 def _befall(harm: Harm) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from burnish import canary, config, objectives
-from burnish.engine import Engine, token_scores
+from burnish import config, objectives
+from burnish.engine import canary
+from burnish.engine.engine import Engine, token_scores
 from burnish.errors import ConfigError
-from burnish.loss import Part, Recipe
-from burnish.runlog import read
+from burnish.objectives.mixture import Part, Recipe
+from burnish.runlog.log import read
 from tests.objectives.test_distinct import groups, policy_of
 from tests.runs.test_runs import BASE, burnish, rows
 from tests.zoo import save_model_dir

@@ -14,10 +14,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from burnish import config
-from burnish.canary import stock_logps
-from burnish.model import Policy
-from burnish.prepare import prepare
-from burnish.runlog import read
+from burnish.engine.canary import stock_logps
+from burnish.engine.model import Policy
+from burnish.loop.prepare import prepare
+from burnish.runlog.log import read
 from tests.runs.test_runs import BASE, burnish, rows
 from tests.zoo import save_model_dir
 

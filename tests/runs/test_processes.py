@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from burnish import checkpoint
-from burnish.distributed import balance
-from burnish.runlog import read
+from burnish.engine import checkpoint
+from burnish.engine.distributed import balance
+from burnish.runlog.log import read
 from tests.runs.processes import Harm, ended, start
 from tests.runs.test_runs import rows
 from tests.zoo import save_model_dir

@@ -11,15 +11,16 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from burnish import canary, config
+from burnish import config
 from burnish.config import ModelConfig
-from burnish.engine import Engine
+from burnish.engine import canary
+from burnish.engine.engine import Engine
+from burnish.engine.reward_model import ABOUT, open_reward_model
+from burnish.engine.scoring import rewards
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Preferences, Unjudged
-from burnish.prepare import prepare
-from burnish.rewardmodel import ABOUT, open_reward_model
-from burnish.runlog import read
-from burnish.scoring import rewards
+from burnish.loop.prepare import prepare
+from burnish.runlog.log import read
 from tests.runs.test_runs import BASE, burnish
 from tests.zoo import save_model_dir, tiny
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from burnish.report import read
+from burnish.reports.rewards import read
 from tests.runs.test_runs import BASE, burnish
 from tests.zoo import plain_logps, save_model_dir
 

@@ -17,10 +17,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from burnish import checkpoint, cli, state
-from burnish.build import Trainer
+from burnish.cli import main
+from burnish.engine import checkpoint
 from burnish.errors import StoreError
-from burnish.runlog import read
+from burnish.loop import resume as state
+from burnish.loop.build import Trainer
+from burnish.runlog.log import read
 from tests.runs.test_runs import burnish, rows
 from tests.zoo import save_model_dir
 
@@ -50,7 +52,7 @@ def data(tmp_path: Path) -> Path:
 
 
 SERVER = multiprocessing.get_context("forkserver")  # children of a process with no threads: no lock is held for ever
-SERVER.set_forkserver_preload(["burnish.ensemble", "transformers.models.llama.modeling_llama", "peft"])
+SERVER.set_forkserver_preload(["burnish.loop.members", "transformers.models.llama.modeling_llama", "peft"])
 
 
 def started(*arguments: str) -> BaseProcess:
@@ -64,7 +66,7 @@ def _command_line(*arguments: str) -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    cli.main(list(arguments))
+    main.main(list(arguments))
 
 
 def kill(child: BaseProcess, number: int = signal.SIGKILL) -> None:

@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 
 from burnish import __version__
-from burnish.alike import prompt_key, score_gap
 from burnish.audit import advice, near
 from burnish.audit.bias import MOST_PAIRS, Pairs, features_of
 from burnish.audit.contrast import Contrast
-from burnish.audit.findings import Finding, Severity, Tally, by_severity, counted
 from burnish.audit.probe import word_probe
 from burnish.audit.rendered import Rendered
 from burnish.audit.scan import MARKERS, Scan, digest, leaks
-from burnish.control import answer_text
+from burnish.data.control_tokens import answer_text
+from burnish.data.identity import prompt_key, score_gap
+from burnish.data.readers import Skipped, Stream
+from burnish.data.readers.values import Fault
+from burnish.data.render import Renderer
+from burnish.data.views import pair_view
 from burnish.errors import DataError
+from burnish.findings import Finding, Severity, Tally, by_severity, counted
 from burnish.group import EncodedGroup, Group, Labels, Scores
-from burnish.readers import Skipped, Stream
-from burnish.readers.values import Fault
-from burnish.render import Renderer
-from burnish.views import pair_view
 
 BATCH = 128  # groups that are tokenised in one call
 __all__ = ["Audit", "Auditor", "Finding", "audit"]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.audit.bias import Columns
-from burnish.audit.findings import Finding
-from burnish.length_effects import LENGTH_EFFECTS
+from burnish.data.length_effects import LENGTH_EFFECTS
+from burnish.findings import Finding
 
 SHOWN = ("dpo", "dpo_norm", "ipo", "simpo", "r_dpo", "ld_dpo", "kto", "bradley_terry")  # one of each kind
 LEAST = 20  # pairs; below this no bias is claimed

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from burnish.audit import charts
-from burnish.audit.findings import ORDER, places, printable
+from burnish.findings import ORDER, places, printable
+from burnish.pages import svg as charts
 
 VERDICTS = {
     "refused": "A training run would refuse this data.",

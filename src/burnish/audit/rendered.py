@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from burnish.audit.findings import Finding, Tally, counted
+from burnish.data.render import Renderer
+from burnish.data.truncate import EncodeReport
 from burnish.errors import DataError
+from burnish.findings import Finding, Tally, counted
 from burnish.group import EncodedGroup, Group
-from burnish.lengths import EncodeReport
-from burnish.render import Renderer
 
 BOUNDARIES = 256  # groups whose boundary is tried; each costs a second tokenisation
 USUAL = (512, 1024, 2048, 4096)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from burnish import alike
-from burnish.audit.findings import Finding, Tally, counted
-from burnish.control import answer_text, texts_of
+from burnish.data import identity
+from burnish.data.control_tokens import answer_text, texts_of
+from burnish.data.readers.shapes import VISIBLE
+from burnish.findings import Finding, Tally, counted
 from burnish.group import Group, Labels, Preferences, Scores
-from burnish.readers.shapes import VISIBLE
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -29,7 +29,7 @@ LONG = 200_000  # characters; no answer that people compare is as long
 
 def digest(*parts: str) -> int:
     """64 bits of the parts' hash, signed, as `array('q')` holds it."""
-    return int.from_bytes(alike.digest(*parts)[:8], "big", signed=True)
+    return int.from_bytes(identity.digest(*parts)[:8], "big", signed=True)
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Scan:
         self._texts(group)
         self._roles(group)
         self._answers(group)
-        key = digest(alike.prompt_key(group))
+        key = digest(identity.prompt_key(group))
         self.prompts[key] = self.prompts.get(key, 0) + 1
         return key, self._twice(group)
 
@@ -100,19 +100,19 @@ class Scan:
             left, right = (answer_text(c) for c in group.completions)
             if left != right and "".join(left.split()) == "".join(right.split()):
                 self.tally.add("whitespace-only", group.where)
-            elif not (left.isascii() and right.isascii()) and alike.plain(left) == alike.plain(right):
+            elif not (left.isascii() and right.isascii()) and identity.plain(left) == identity.plain(right):
                 self.tally.add("normal-form-only", group.where)
 
     def _twice(self, group: Group) -> bool:
-        pair = alike.pair_of(group)
+        pair = identity.pair_of(group)
         if pair is not None and isinstance(group.feedback, Preferences):
-            answers = alike.answers_of(group)
-            one_way = alike.asked(group), answers[pair[0]], answers[pair[1]]
+            answers = identity.answers_of(group)
+            one_way = identity.asked(group), answers[pair[0]], answers[pair[1]]
             other_way = one_way[0], one_way[2], one_way[1]
             if (mirror := digest(*other_way)) in self.swapped:
                 self.tally.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")
             self.swapped.setdefault(digest(*one_way), self.groups - 1)
-        own = int.from_bytes(alike.identity(group)[:8], "big")
+        own = int.from_bytes(identity.identity(group)[:8], "big")
         repeated = own in self.seen
         if repeated:
             code = "duplicate" if group.completions else "duplicate-prompt"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from burnish.audit import Audit
-from burnish.audit.findings import counted, printable
+from burnish.findings import counted, printable
 
 HEADS = {"refuse": ("REFUSED", "bold red"), "warn": ("warning", "yellow"), "note": ("note", "dim")}
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from burnish.config.fresh import (
+from burnish.config.online import (
     HumanConfig,
     JudgeConfig,
     LLMConfig,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from burnish.config.base import Table, key
-from burnish.config.fresh import JudgeConfig, SourceConfig, StopConfig
+from burnish.config.online import JudgeConfig, SourceConfig, StopConfig
 
 
 class ModelConfig(Table):

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish import config, dial, model
-from burnish.engine import Engine, token_scores
+from burnish import config
+from burnish.engine import model
+from burnish.engine.engine import Engine, token_scores
+from burnish.engine.loading import make_engine
+from burnish.engine.reference import Live
 from burnish.group import EncodedGroup
-from burnish.loading import make_engine
-from burnish.loss import Recipe
-from burnish.prepare import Prepared, prepare
-from burnish.reference import Live
+from burnish.loop import online
+from burnish.loop.prepare import Prepared, prepare
+from burnish.objectives.mixture import Recipe
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ def at_start(folder: Path, pairs: int, seed: int) -> Cosines:
 
 
 def _fresh(ready: Prepared, engine: Engine, groups: int) -> list[EncodedGroup]:
-    judges = dial.judges_of(ready.run)
+    judges = online.judges_of(ready.run)
     assert judges is not None
-    answer = dial.answerer(ready, engine, Live(engine, ready.run.reference, {}), judges)
+    answer = online.answerer(ready, engine, Live(engine, ready.run.reference, {}), judges)
     asked = [ready.asked[i % len(ready.asked)] for i in range(groups)]
     return [group for group in answer(asked, (ready.run.seed, 0)).groups if group is not None]
 

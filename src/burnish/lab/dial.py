@@ -17,9 +17,11 @@ from typing import Any
 
 from rich.console import Console
 
-from burnish import config, runlog, train
-from burnish.lab import cosine, dialpicture, policy, quickstart, world
+from burnish import config
+from burnish.lab import cosine, dial_picture, policy, quickstart, world
 from burnish.lab.quickstart import quiet_transformers
+from burnish.loop import train
+from burnish.runlog import log
 
 GOLD, RATER = "burnish.lab.gold:utility", "burnish.lab.gold:rater"
 ARMS = {
@@ -82,7 +84,7 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
     figures = summary(curves, [one.figures() for one in cosines])
     figures["seconds"] = round(time.perf_counter() - began, 1)
     (out / "dial.json").write_text(json.dumps(_known(figures), indent=1) + "\n", encoding="utf-8")
-    dialpicture.draw(out / "dial.png", curves, cosines)
+    dial_picture.draw(out / "dial.png", curves, cosines)
     console.print(in_words(figures, out), markup=False)
     return figures
 
@@ -139,7 +141,7 @@ def _common(folder: Path, settings: Settings, name: str) -> list[str]:
 
 def curve_of(run_dir: Path) -> Curve:
     """What the run's own answers were like, from its log."""
-    records = [r for r in runlog.read(run_dir) if r["record"] == "fresh"]
+    records = [r for r in log.read(run_dir) if r["record"] == "fresh"]
 
     def column(name: str) -> list[float]:
         return [float(r.get(name, float("nan"))) for r in records]

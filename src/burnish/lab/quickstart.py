@@ -1,6 +1,6 @@
 """The whole job on the flash cards: SFT, pairs from a noisy rater, DPO, and what it changed, in under a minute.
 
-Run it with `python -m burnish.lab.quickstart [folder]`. DPO goes through `burnish.train.run` on the written files,
+Run it with `python -m burnish.lab.quickstart [folder]`. DPO goes through `burnish.loop.train.run` on the written files,
 exactly as `burnish train` would on anybody's model and pairs.
 """
 
@@ -22,11 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from burnish import config, runlog, train
+from burnish import config
 from burnish.errors import BurnishError, StoreError
 from burnish.group import Group, Preferences, to_json
 from burnish.lab import picture, policy, world
 from burnish.lab.measure import Evaluation, evaluate
+from burnish.loop import train
+from burnish.runlog import log
 
 PAIRS, HELD_OUT = 4000, 500  # drawn; ties are then left out
 DPO_STEPS, GROUPS_PER_STEP, BETA, LR = 200, 64, 0.3, 2e-4
@@ -144,7 +146,7 @@ def log_ratios(run_dir: Path, groups: tuple[Group, ...]) -> tuple[list[tuple[int
     winners = {group.id: group.feedback.triples[0][0] for group in groups if isinstance(group.feedback, Preferences)}
     chosen: list[tuple[int, float]] = []
     rejected: list[tuple[int, float]] = []
-    for record in runlog.read(run_dir):
+    for record in log.read(run_dir):
         if record["record"] == "completion" and record["group"] in winners:
             side = chosen if record["index"] == winners[record["group"]] else rejected
             side.append((record["step"], record["logp"] - record["reference_logp"]))

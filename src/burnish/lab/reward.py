@@ -16,15 +16,18 @@ import torch
 from rich.console import Console
 from transformers import LlamaForCausalLM
 
-from burnish import config, ensemble, scorers, train
+from burnish import config
+from burnish.data.readers import read
+from burnish.evals import rewards
 from burnish.group import Completion, Group, Preferences, Scores, to_json
 from burnish.lab import policy, quickstart, world
-from burnish.progress import Progress
-from burnish.readers import read
-from burnish.report import report, write
-from burnish.report.page import page
-from burnish.report.picture import draw
-from burnish.report.tell import tell
+from burnish.loop import members as ensemble
+from burnish.loop import train
+from burnish.reports.rewards import report, write
+from burnish.reports.rewards.page import page
+from burnish.reports.rewards.picture import draw
+from burnish.reports.rewards.tell import tell
+from burnish.runlog.progress import Progress
 
 RM_EPOCHS, RM_LR, RM_GROUPS = 5.0, 2e-3, 64
 ANSWERS = 16  # fresh ones to a card
@@ -110,9 +113,9 @@ def chosen_utilities(groups: Sequence[Group]) -> list[float]:
 def _report(out: Path, console: Console, chosen: Sequence[float]) -> dict[str, Any]:
     settings = config.load_partly(None, ["model.dtype=float32"])
     with Progress(0) as shown:
-        scored, _ = scorers.score(
+        scored, _ = rewards.score(
             read(str(out / "fresh.jsonl")).groups,
-            scorers.find([str(out / "rm"), str(out / "dpo")]),
+            rewards.find([str(out / "rm"), str(out / "dpo")]),
             settings,
             tell=lambda name: shown.stage(f"scoring with {name}"),
             probes=100,

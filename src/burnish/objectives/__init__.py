@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 
 from burnish.errors import ConfigError
-from burnish.objectives.row import Objective
 from burnish.objectives.rows import batch, likelihood, lists, pairs, policy, positions, reward, sides, unpaired
+from burnish.objectives.table import Objective
 
 __all__ = ["TABLE", "Objective", "find"]
 

@@ -14,14 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from burnish.objectives.advantages import (
-    Rows,
-    adaptive_coefficient,
-    gae,
-    group_advantages,
-    overlong_penalty,
-    whiten,
-)
+from burnish.objectives.advantages import Rows, adaptive_coefficient, gae, group_advantages, overlong_penalty, whiten
 from burnish.objectives.advantages import kl_in_reward as kl_rewards
 
 

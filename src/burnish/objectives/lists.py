@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from burnish.errors import DataError
-from burnish.objectives.measures import half_ties
+from burnish.objectives.metrics import half_ties
 from burnish.tensors import Lists, Losses, Metric, TokenScores
 
 NOTHING = -math.inf  # the log of no weight at all: places of a group shorter than the longest

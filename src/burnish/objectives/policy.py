@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from burnish.errors import ConfigError
-from burnish.objectives.measures import ExplainedVariance, Largest
+from burnish.objectives.metrics import ExplainedVariance, Largest
 from burnish.tensors import Losses, Metric, Rollouts, TokenScores
 
 Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "const"]

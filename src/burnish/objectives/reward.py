@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from burnish.objectives.measures import half_ties, margin_metrics
+from burnish.objectives.metrics import half_ties, margin_metrics
 from burnish.objectives.shapes import smoothed_logistic
 from burnish.tensors import Lists, Losses, Metric, Pairs, ScalarScores
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from burnish.objectives.measures import pair_metrics
+from burnish.objectives.metrics import pair_metrics
 from burnish.tensors import Losses, Pairs, TokenScores
 
 

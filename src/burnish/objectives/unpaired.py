@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from burnish.errors import DataError
-from burnish.objectives.measures import half_ties
+from burnish.objectives.metrics import half_ties
 from burnish.tensors import Losses, Metric, Singles, SingleSums, TokenScores
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from burnish.objectives import batch, running
-from burnish.objectives.row import AS_DPO, Objective, Running, log2
+from burnish.objectives.table import AS_DPO, Objective, Running, log2
 
 ROWS = [
     Objective(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from burnish.objectives import pairs
-from burnish.objectives.row import AS_DPO, Objective, log2
+from burnish.objectives.table import AS_DPO, Objective, log2
 
 ROWS = [
     Objective(

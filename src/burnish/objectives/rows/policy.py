@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.objectives import credit, named, policy
-from burnish.objectives.row import Objective
+from burnish.objectives.table import Objective
 
 AS_RL = (1e-7, 5e-6)  # published learning rates of on-policy training
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.objectives import positions
-from burnish.objectives.row import AS_DPO, Objective, log2
+from burnish.objectives.table import AS_DPO, Objective, log2
 
 ROWS = [
     Objective(

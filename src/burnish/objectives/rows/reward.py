@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.objectives import reward
-from burnish.objectives.row import Objective
+from burnish.objectives.table import Objective
 
 AS_REWARD_MODEL = (1e-6, 2e-5)  # published learning rates of reward models
 

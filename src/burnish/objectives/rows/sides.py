@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from burnish.objectives import sides
-from burnish.objectives.row import AS_DPO, Objective, one
+from burnish.objectives.table import AS_DPO, Objective, one
 
 ROWS = [
     Objective(

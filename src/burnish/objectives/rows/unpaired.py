@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from burnish.objectives import unpaired
-from burnish.objectives.row import AS_DPO, Objective
+from burnish.objectives.table import AS_DPO, Objective
 
 ROWS = [
     Objective(

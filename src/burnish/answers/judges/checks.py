@@ -1,0 +1,332 @@
+"""The checks by name: an answer and what its row expects -> a score from 0 to 1. No state, no network.
+
+What a row expects stands in the prompt's `meta`; each check looks for it in its usual fields, or in the one named by
+`judge.field`. A row without it raises `Missing`: that is no fault of the answer. Whatever else a check raises is looked
+into by `verifier`: a check that breaks on an answer but not on a harmless one makes that answer wrong.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from burnish.answers.judges import answers, ifeval, sandbox
+from burnish.errors import DataError
+
+LONGEST = 200_000  # characters of an answer that a check reads; what is longer is wrong, whatever it says
+HARMLESS = "0"  # a number, a word, a program and a JSON text: no sound check breaks on it
+
+
+class Missing(Exception):
+    """The row does not say what is expected, or in no form that can be checked; the message says what is wanting."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer to check. `settings` are the judge's own: pattern, schema, target, unit, field, seconds."""
+
+    prompt: str
+    answer: str
+    meta: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    def expected(self, *names: str) -> Any:
+        """The row's value under the first of these names, or under the one that the judge was told."""
+        own = str(self.settings.get("field") or "")
+        wanted = (own,) if own else names
+        for name in wanted:
+            if self.meta.get(name) is not None:
+                return self.meta[name]
+        raise Missing(f"the row has no field {' or '.join(wanted)}, which says what is expected")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table. `fields` are the usual ones of what is expected. A `patient` check may not end by itself
+    and runs where it can be stopped. `setting` is the judge's key that stands in for the row's field; `required`: one
+    of the two must be set."""
+
+    name: str
+    run: Callable[[Request], float]
+    fields: tuple[str, ...]
+    summary: str
+    patient: bool = False
+    setting: str = ""
+    required: bool = False
+    longest: float = LONGEST
+    timed: bool = False
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The judge's keys that this check looks at."""
+        own = (self.setting, "unit") if self.setting == "target" else (self.setting,)
+        return ("field", *filter(None, own), *(("seconds",) if self.patient or self.timed else ()))
+
+
+# -- numbers and expressions ------------------------------------------------------------------------------------------
+
+WORKED = ("final", "answer", "solution", "reference")  # a number, or a worked solution that ends in one
+SIMPLE = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+NUMBER = re.compile(
+    r"(?P<sign>[-+]?) ?[$€£]?(?P<top>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?: ?/ ?(?P<under>\d+))?(?: ?(?P<percent>%))?"
+)
+AFTER = re.compile(r"$|[.;:!?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,}")  # 5, as 2+3=5; not "5, 6" or "5x"
+
+
+def _wanted(request: Request) -> tuple[str, bool]:
+    """The row's final answer, and whether a mark (`####`, `\\boxed{}`, ...) says so."""
+    value = request.expected(*WORKED)
+    whole = isinstance(value, float) and math.isfinite(value)
+    text = answers.settled(format(Decimal(repr(value)), "f") if whole else str(value))  # 1e-05 is 0.00001 here
+    marked = answers.final(text)
+    return (text, False) if marked is None else (marked, True)
+
+
+def number(request: Request) -> float:
+    wanted, marked = _wanted(request)
+    count = len(answers.VALUE.findall(SIMPLE.sub(r"\1/\2", wanted)))
+    if answers.number(wanted) is None or (count > 1 and not marked):  # which of several it is, nobody says
+        raise Missing(f"the row's expected answer {wanted[:80]!r} is no number, and no solution that marks one")
+    return float(answers.says_number(answers.settled(request.answer), wanted))
+
+
+def mathematics(request: Request) -> float:
+    """The same number, or else the same expression but for blanks, case and LaTeX's finery; no algebra: `1+x` is not
+    `x+1`. Unlike `number`, 5 is not said by `5x` or `5\\sqrt{2}`."""
+    wanted, _ = _wanted(request)
+    text = answers.settled(request.answer)
+    said, value = answers.final(text), _value(wanted)
+    if value is None:
+        return float(_expression(text if said is None else said) == _expression(wanted))
+    if said is None:
+        return float(answers.says_number(text, wanted))
+    found = _value(said)
+    percent = "%" in said and "%" not in wanted  # as `answers` has it: "50%" says 50 and 0.5
+    return float(found is not None and (found == value or (percent and 100 * found == value)))
+
+
+def _tidied(text: str) -> str:
+    """An expression without LaTeX's finery: no dollars around, no sizes of brackets, no small blanks, no degrees."""
+    text = re.sub(r"\\(?:left|right|[!,;:])|\\?\^(?:\\circ|\{\\circ\})|°", "", text).replace("\\ ", " ")
+    text = re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r" \1", text.replace("\\%", "%").replace("\\$", ""))
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
+    return " ".join(text.strip().rstrip(". ").strip("$").split()).rstrip(". ")
+
+
+def _expression(text: str) -> str:
+    return _tidied(text).replace(" ", "").casefold()
+
+
+def _value(text: str) -> Fraction | None:
+    """The number that a text is, but for words behind it; None where it is something else, `5x` or `(1, 2)`."""
+    plain = re.sub(r"\s+", " ", SIMPLE.sub(r" \1/\2", _tidied(text))).strip()
+    plain = re.sub(r"^([-+]) (?=\d)", r"\1", plain)
+    found = NUMBER.match(plain)
+    if found is None or not AFTER.match(plain, found.end()) or len(found[0]) > 1000:
+        return None
+    under = int(found["under"] or 1)
+    value = Fraction(found["top"].replace(",", "")) / under if under else None
+    if value is None:
+        return None
+    return (-value if found["sign"] == "-" else value) / (100 if found["percent"] else 1)
+
+
+# -- texts and forms --------------------------------------------------------------------------------------------------
+
+
+def exact(request: Request) -> float:
+    right, said = str(request.expected("answer", "final", "reference")), request.answer
+    return float(said.casefold().split() == right.casefold().split())
+
+
+def _pattern(request: Request) -> re.Pattern[str]:
+    pattern = str(request.settings.get("pattern") or request.expected("pattern"))
+    try:
+        return re.compile(pattern, re.DOTALL)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise Missing(f"the row's pattern {pattern[:80]!r} is no regular expression: {error}") from None
+
+
+def contains_pattern(request: Request) -> float:
+    return float(_pattern(request).search(request.answer) is not None)
+
+
+def whole_pattern(request: Request) -> float:
+    return float(_pattern(request).fullmatch(request.answer.strip()) is not None)
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """(language, contents) of a text's fenced blocks; one that is not closed reaches to the end. Linear time."""
+    found = []
+    for block in text.split("```")[1::2]:
+        word, _, rest = block.partition("\n")
+        label = word.strip().lower()
+        named = label == "" or re.fullmatch(r"[\w+.-]+", label) is not None
+        found.append((label, rest) if named and "\n" in block else ("", block))
+    return found
+
+
+def schema(request: Request) -> float:
+    """JSON as its standard has it, without NaN, that fits. `format` in a schema is not looked at, as is usual."""
+    import jsonschema
+    from jsonschema_specifications import REGISTRY  # with it no reference of a schema is fetched from the network
+    from referencing.exceptions import Unresolvable
+
+    wanted = request.settings.get("schema")
+    if wanted is None:
+        wanted = request.expected("schema")
+    wanted = json.loads(wanted) if isinstance(wanted, str) else wanted  # columns of tables often hold it as text
+    kind = jsonschema.validators.validator_for(wanted)
+    try:
+        kind.check_schema(wanted)
+    except jsonschema.SchemaError as error:
+        raise Missing(f"the schema itself is not one: {error.message[:200]}") from None
+    try:
+        return float(kind(wanted, registry=REGISTRY).is_valid(_json(request.answer)))
+    except ValueError:
+        return 0.0
+    except Unresolvable as error:
+        raise Missing(f"the schema refers to what is not in it: {error!s:.200}") from None
+
+
+def _json(answer: str) -> Any:
+    """The answer as JSON, or what stands in its last fence, one marked as json first. Raises ValueError."""
+    found = blocks(answer)
+    marked = [text for label, text in found if label.startswith("json")]
+    try:
+        return json.loads(answer, parse_constant=_no_constant)
+    except ValueError:
+        return json.loads((marked or [text for _, text in found] or [answer])[-1], parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def length(request: Request) -> float:
+    """1 at the target, falling evenly to 0 at nothing and at twice the target."""
+    target = float(request.settings.get("target") or request.expected("target"))
+    if not (math.isfinite(target) and target > 0):
+        raise Missing(f"the row's target {target:g} is no length")
+    by_words = request.settings.get("unit", "words") == "words"
+    count = len(request.answer.split()) if by_words else len(request.answer)
+    return max(0.0, 1 - abs(count - target) / target)
+
+
+def instructions(request: Request, *, loose: bool = False, share: bool = False) -> float:
+    names, keywords = request.expected("instruction_id_list"), request.meta.get("kwargs")
+    if not isinstance(keywords, Sequence) or not names or len(keywords) != len(names):
+        raise Missing("the row's kwargs do not fit its instruction_id_list, or it has no instruction")
+    try:
+        kept = ifeval.kept(request.answer, names, [given or {} for given in keywords], loose=loose)
+    except DataError as error:
+        raise Missing(str(error)) from None
+    return sum(kept) / len(kept) if share else float(all(kept))
+
+
+# -- programs ---------------------------------------------------------------------------------------------------------
+
+TESTS = ("test", "tests", "test_list")
+FIRST = re.compile(
+    r"^(?:from [\w.]+ import|import \w|(?:async )?def \w|class \w+[:(]|@\w|[A-Za-z_]\w* ?=)", re.MULTILINE
+)
+WARNINGS = threading.Lock()  # their filters are the process's own
+
+
+def code(request: Request) -> float:
+    """1 where the answer's program passes the row's tests in the sandbox: a text with `check(candidate)` and an
+    `entry_point`, as HumanEval has them, or assertions. The program stands in the answer's fence, or is all of it."""
+    tests, entry = request.expected(*TESTS), str(request.meta.get("entry_point") or "")
+    text = tests if isinstance(tests, str) else "\n".join(map(str, tests))
+    if re.search(r"^def check\b", text, re.MULTILINE) and not re.search(r"^check\(", text, re.MULTILINE):
+        if not entry.isidentifier():
+            raise Missing("the row's tests are a function `check`, and it has no field entry_point for what to check")
+        text += f"\ncheck({entry})\n"
+    try:
+        with WARNINGS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        raise Missing(f"the row's tests are no Python: {error}") from None
+    # as literals, so that an answer that leaves a quote open does not swallow the tests behind it
+    parts = [f"exec(compile({part!a}, 'answer.py', 'exec'), globals())" for part in _parts(request, entry)]
+    limits = sandbox.Limits(seconds=float(request.settings.get("seconds") or 10.0))
+    return float(sandbox.run("\n".join([*parts, text]), limits).passed)
+
+
+def _parts(request: Request, entry: str) -> list[str]:
+    """What is run before the tests: the answer alone, or behind what the prompt gives it. An answer that gives the
+    signature again needs what stood above it in the prompt (imports, helpers); one that does not goes on from it."""
+    defined = re.compile(rf"^[ \t]*(?:async def|def|class)[ \t]+{re.escape(entry)}\b", re.MULTILINE)
+    body = _program(request.answer, defined)
+    fenced = [text for _, text in blocks(request.prompt) if entry and defined.search(text)]
+    given = fenced[-1] if fenced else request.prompt
+    signature = defined.search(given) if entry else None
+    if signature is None:
+        return [body]
+    first = FIRST.search(given)  # what stands before is prose
+    begin = min(first.start() if first else signature.start(), signature.start())
+    if defined.search(body):
+        return [given[begin : signature.start()], body]
+    return [f"{given[begin:].rstrip()}\n{_indented(body)}"]
+
+
+def _program(answer: str, defined: re.Pattern[str]) -> str:
+    """The fenced block that is the program: the last that defines what is asked for, else the longest of Python."""
+    found = blocks(answer)
+    if not found:
+        return answer
+    python = [text for label, text in found if label in ("", "py", "python", "python3")]
+    texts = python or [text for _, text in found]
+    return next((text for text in reversed(texts) if defined.search(text)), max(texts, key=len))
+
+
+def _indented(body: str) -> str:
+    """A function's body, indented where its first line, or all of it, lost that."""
+    lines = [line for line in body.split("\n") if line.strip()]
+    if not lines or lines[0][0] in " \t":
+        return body
+    first_only = len(lines) > 1 and lines[1][0] in " \t" and not lines[0].rstrip().endswith(":")
+    return "    " + body.lstrip("\n") if first_only else "\n".join("    " + line for line in body.split("\n"))
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+PATTERN, IFEVAL = ("pattern",), ("instruction_id_list",)
+TABLE = (
+    Check("gsm8k", number, WORKED, "the final number is the right one, as GSM8K's solutions mark it"),
+    Check("numeric", number, WORKED, "the final number is the right one"),
+    Check("math", mathematics, WORKED, "the final answer is the right number or expression, \\boxed{...} first"),
+    Check("exact", exact, ("answer", "final", "reference"), "the answer is the expected text but for case and blanks"),
+    Check("regex", contains_pattern, PATTERN, "the pattern is found in the answer; . is any character",
+          patient=True, setting="pattern", required=True),
+    Check("format", whole_pattern, PATTERN, "the pattern matches the whole answer, blanks around it aside",
+          patient=True, setting="pattern", required=True),
+    Check("json_schema", schema, ("schema",), "the answer, or its fenced block, is JSON that fits the schema",
+          patient=True, setting="schema_file"),
+    Check("length", length, ("target",), "1 at the target (words or characters), evenly to 0 at none and at twice it",
+          setting="target", required=True, longest=math.inf),
+    Check("code", code, TESTS, "the answer's program passes the row's tests, in a sandbox", timed=True),
+    Check("ifeval", instructions, IFEVAL, "IFEval: 1 where all instructions are kept, strictly", patient=True),
+    Check("ifeval_loose", lambda r: instructions(r, loose=True), IFEVAL, "IFEval: 1 where all are kept, loosely",
+          patient=True),
+    Check("ifeval_share", lambda r: instructions(r, share=True), IFEVAL, "IFEval: the share of instructions kept",
+          patient=True),
+)  # fmt: skip
+CHECKS: dict[str, Check] = {one.name: one for one in TABLE}
+
+
+def described() -> list[tuple[str, str, str]]:
+    """(name, usual fields of what is expected, what it checks) of every check, in the table's order."""
+    return [(one.name, ", ".join(one.fields), one.summary) for one in TABLE]

@@ -1,0 +1,52 @@
+"""People's votes as a judge: a file of votes on answers, found again by what the answers say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from burnish.answers.judges import text_of
+from burnish.config import HumanConfig
+from burnish.data.identity import prompt_key
+from burnish.data.readers import read
+from burnish.errors import ConfigError
+from burnish.group import Feedback, Group, Preferences, Unjudged
+
+
+@dataclass(frozen=True)
+class Human:
+    """`votes` by (prompt, winner's text, loser's text): summed weights."""
+
+    name: str
+    votes: dict[tuple[str, str, str], float]
+
+    def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
+        """A preference for every pair of a group's answers that was voted on; Unjudged where none was."""
+        return [self._of(group) for group in groups]
+
+    def _of(self, group: Group) -> Feedback:
+        key = prompt_key(group)
+        texts = [text_of(one) for one in group.completions]
+        triples = [
+            (i, j, self.votes[key, a, b])
+            for i, a in enumerate(texts)
+            for j, b in enumerate(texts)
+            if i != j and (key, a, b) in self.votes
+        ]
+        return Preferences(tuple(triples)) if triples else Unjudged("nobody has voted on these answers yet")
+
+
+def make(config: HumanConfig) -> Human:
+    """The judge of a votes file, in any format with preferences. Raises ConfigError or DataError."""
+    if not config.votes:
+        raise ConfigError("judge.votes is missing: name the file of votes")
+    votes: dict[tuple[str, str, str], float] = defaultdict(float)
+    for group in read(config.votes).groups:
+        if isinstance(group.feedback, Preferences):
+            for winner, loser, weight in group.feedback.triples:
+                key = prompt_key(group), text_of(group.completions[winner]), text_of(group.completions[loser])
+                votes[key] += weight
+    if not votes:
+        raise ConfigError(f"judge.votes = '{config.votes}' holds no preference between two answers")
+    return Human("human", dict(votes))

@@ -1,0 +1,180 @@
+"""A language model behind an OpenAI-compatible endpoint as a judge.
+
+Two answers are always compared in both orders and the two verdicts averaged: a judge that prefers whatever stands first
+(2306.05685, section 3.3) then gives every answer the same score, and says nothing instead of something wrong. Dropping
+the comparisons where the orders disagree would keep those that are easy, and throw away what ties there are. How often
+the first one shown wins, and how often the orders disagree, is counted and reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from burnish.answers.http import Server, finish
+from burnish.answers.judges import asked, text_of
+from burnish.answers.judges.ledger import Cache, Spend
+from burnish.answers.judges.template import Template, grade, verdict
+from burnish.config import LLMConfig
+from burnish.errors import ConfigError, JudgeError
+from burnish.group import Feedback, Group, Scores, Unjudged
+
+CHAT = "/chat/completions"
+HERE = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass
+class LLMJudge:
+    """Asks for every comparison, or every grade, of a list of groups at once. A group of which one reply could not be
+    had, or not be read on the second try, is Unjudged."""
+
+    config: LLMConfig
+    key: str = field(repr=False)
+    template: Template
+    cache: Cache
+    spend: Spend
+    name: str = "llm"
+    first_won: float = 0.0  # by the answer shown first, ties one half
+    shown: int = 0
+    disagreed: int = 0  # comparisons whose two orders gave different winners
+    compared: int = 0
+
+    def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
+        """Pairwise: each answer's share of its comparisons won. Pointwise: its grade."""
+        pairwise = self.config.mode == "pairwise"
+        asked_of = [self._comparisons(group) if pairwise else self._grades(group) for group in groups]
+        read = verdict if pairwise else grade
+        flat = [values for questions in asked_of for values in questions]
+        replies = iter(finish(self._all(flat, read)))
+        found: list[Feedback] = []
+        for group, questions in zip(groups, asked_of, strict=True):
+            own = [next(replies) for _ in questions]
+            wrong = next((one for one in own if isinstance(one, JudgeError)), None)
+            numbers = [one for one in own if not isinstance(one, JudgeError)]
+            if wrong is not None:
+                found.append(Unjudged(str(wrong)))
+            else:
+                found.append(Scores(self._shares(numbers, len(group.completions)) if pairwise else tuple(numbers)))
+        return found
+
+    def report(self) -> dict[str, float]:
+        """Figures for the log: position bias (share won by the answer shown first; 0.5 is none), disagreement of the
+        two orders, and what it cost."""
+        found = {"judge/requests": float(self.spend.requests), "judge/cached": float(self.spend.cached)}
+        if self.spend.prices != (0.0, 0.0):
+            found["judge/dollars"] = self.spend.dollars
+        if self.shown:
+            found["judge/first_wins"] = self.first_won / self.shown
+            found["judge/orders_disagree"] = self.disagreed / max(1, self.compared)
+        return found
+
+    def _comparisons(self, group: Group) -> list[dict[str, str]]:
+        """Every pair of answers, in both orders."""
+        texts = [text_of(one) for one in group.completions]
+        about = {"prompt": asked(group), "reference": str(group.meta.get("reference", ""))}
+        pairs = [pair for i, j in combinations(range(len(texts)), 2) for pair in ((i, j), (j, i))]
+        return [{**about, "answer_a": texts[a], "answer_b": texts[b]} for a, b in pairs]
+
+    def _grades(self, group: Group) -> list[dict[str, str]]:
+        about = {"prompt": asked(group), "reference": str(group.meta.get("reference", ""))}
+        return [{**about, "answer": text_of(one)} for one in group.completions]
+
+    def _shares(self, verdicts: Sequence[float], count: int) -> tuple[float, ...]:
+        won = [0.0] * count
+        for place, (i, j) in enumerate(combinations(range(count), 2)):
+            ahead, behind = verdicts[2 * place], 1 - verdicts[2 * place + 1]  # of answer i: shown first, shown second
+            won[i] += (ahead + behind) / 2
+            won[j] += 1 - (ahead + behind) / 2
+            self.first_won += ahead + (1 - behind)
+            self.shown += 2
+            self.compared += 1
+            self.disagreed += (ahead - 0.5) * (behind - 0.5) < 0
+        return tuple(value / max(1, count - 1) for value in won)
+
+    async def _all(
+        self, questions: Sequence[dict[str, str]], read: Callable[[str], float | None]
+    ) -> list[float | JudgeError]:
+        """Every question's verdict, in order; no more of them begun at a time than requests may be in flight."""
+        own = self.config
+        room = asyncio.Semaphore(own.concurrency)
+        async with Server(own.url.rstrip("/"), self.key, own.seconds, own.retries, own.concurrency) as server:
+
+            async def one(values: dict[str, str]) -> float | JudgeError:
+                async with room:
+                    return await self._tried(server, values, read)
+
+            return list(await asyncio.gather(*map(one, questions)))
+
+    async def _tried(
+        self, server: Server, values: dict[str, str], read: Callable[[str], float | None]
+    ) -> float | JudgeError:
+        """The verdict or grade of one question; what went wrong where there is none."""
+        text = self.template.fill(values)
+        key = Cache.key(
+            model=self.config.model, text=text, mode=self.config.mode, max_tokens=self.config.max_tokens, temperature=0
+        )
+        known = self.cache.get(key)
+        told = None if known is None else read(known)
+        if told is not None:
+            self.spend.cached += 1
+            return told
+        reply = ""
+        try:
+            for _ in range(2):
+                reply = await self._ask(server, text)
+                told = read(reply)
+                if told is not None:
+                    self.cache.put(key, reply)
+                    return told
+        except JudgeError as error:
+            return error
+        return JudgeError(f"{self.config.model} gave no verdict that can be read: ...{reply[-120:]!r}")
+
+    async def _ask(self, server: Server, text: str) -> str:
+        """One reply. Raises JudgeError; what it cost is entered first, whatever it says."""
+        reserved = self.spend.reserve(text, self.config.max_tokens)
+        if reserved is None:
+            raise JudgeError(f"the budget of ${self.spend.budget:g} is spent (${self.spend.dollars:.4g} so far)")
+        reply, usage, made = "", None, False
+        try:
+            found = await server.ask(
+                "POST", CHAT,
+                {
+                    "model": self.config.model, "messages": [{"role": "user", "content": text}], "temperature": 0,
+                    "max_tokens": self.config.max_tokens,
+                },
+            )  # fmt: skip
+            if found is None:
+                raise JudgeError(f"{self.config.url} has no {CHAT} (404 or 405): is judge.url right?")
+            if not isinstance(found, dict):
+                raise JudgeError(f"{self.config.url}: the reply is no JSON object: {str(found)[:100]!r}")
+            made, usage = True, found.get("usage")
+            try:
+                reply = str(found["choices"][0]["message"]["content"] or "")
+            except (KeyError, IndexError, TypeError):
+                raise JudgeError(f"{self.config.url}: the reply has no choices[0].message.content") from None
+        finally:
+            if made:
+                self.spend.settle(reserved, usage, text, reply)
+            else:
+                self.spend.release(reserved)
+        return reply
+
+
+def make(config: LLMConfig, cache: Path) -> LLMJudge:
+    """The judge a table names. Raises ConfigError before any request."""
+    if not config.model:
+        raise ConfigError("judge.model is missing: the judge's name at the endpoint")
+    key = os.environ.get(config.key_env, "") if config.key_env else ""
+    if not key and urlsplit(config.url).hostname not in HERE:
+        raise ConfigError(f"judge.key_env: the environment has no {config.key_env}, and {config.url} will want a key")
+    if config.budget is not None and not (config.price_in or config.price_out):
+        raise ConfigError("judge.budget needs judge.price_in and judge.price_out, or nobody knows what was spent")
+    template = Template.read(config.template, config.mode)
+    spend = Spend((config.price_in, config.price_out), config.budget)
+    return LLMJudge(config, key, template, Cache(cache), spend)

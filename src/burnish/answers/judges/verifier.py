@@ -1,0 +1,188 @@
+"""Programs as judges: named checks of `checks`, and functions of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import json
+import math
+import numbers
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from burnish.answers.judges import asked, text_of
+from burnish.answers.judges.checks import CHECKS, HARMLESS, Missing, Request, described
+from burnish.answers.judges.patience import Patient
+from burnish.config.online import VerifierConfig
+from burnish.errors import ConfigError
+from burnish.group import Completion, Feedback, Group, Scores, Unjudged
+
+__all__ = ["Own", "Verifier", "described", "make"]
+
+Function = Callable[[str, str, Mapping[str, Any]], "float | bool | None"]
+PROGRAMS_AT_ONCE = 2
+
+
+@dataclass
+class Verifier:
+    """One named check. An answer that is too long, takes too long, or breaks the check is a wrong one: that is the
+    answer's doing. A row that does not say what is expected, or on which the check breaks whatever the answer, is
+    Unjudged."""
+
+    name: str
+    settings: Mapping[str, Any]
+    seconds: float  # of wall time, an answer
+    patient: Patient = field(default_factory=Patient)
+
+    def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
+        """Scores from 0 to 1, one an answer; never an exception."""
+        if self.name == "code":  # each in a process of its own, so that two can run at a time
+            with ThreadPoolExecutor(PROGRAMS_AT_ONCE) as pool:
+                return list(pool.map(self._judge, groups))
+        return [self._judge(group) for group in groups]
+
+    def _judge(self, group: Group) -> Feedback:
+        prompt = group.prompt if isinstance(group.prompt, str) else group.prompt[-1].content if group.prompt else ""
+        try:
+            return Scores(tuple(self._score(prompt, text_of(one), group.meta) for one in group.completions))
+        except Missing as error:
+            return Unjudged(f"{_place(group)}: {error}")
+        except Exception as error:  # a row in a form that no check foresaw, or a machine that starts no process
+            return Unjudged(f"{_place(group)}: {self.name} cannot check this row: {_short(error)}")
+
+    def _score(self, prompt: str, answer: str, meta: Mapping[str, Any]) -> float:
+        request = Request(prompt, answer, meta, self.settings)
+        if len(answer) <= CHECKS[self.name].longest:
+            try:
+                return self._run(request)
+            except Missing:
+                raise
+            except Exception:  # whatever the check broke on; the next line finds out whose fault it is
+                pass
+        self._run(replace(request, answer=HARMLESS))  # raises where the row, or the machine, is to blame
+        return 0.0
+
+    def _run(self, request: Request) -> float:
+        check = CHECKS[self.name]
+        return self.patient.score(self.name, request, self.seconds) if check.patient else check.run(request)
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's function: `score(prompt, answer, meta)` gives a number, a yes or no, or None for "cannot say". `meta` is
+    the prompt's row, with `finished` and `tokens` of the answer. It runs in this process, without a limit of time."""
+
+    name: str
+    function: Function
+
+    def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
+        """Scores; Unjudged where the function raised, or gave no number for one of the answers."""
+        return [self._judge(group) for group in groups]
+
+    def _judge(self, group: Group) -> Feedback:
+        values = []
+        for completion in group.completions:
+            try:
+                told = self._value(group, completion)
+                value = float(told) if isinstance(told, numbers.Real) else math.nan  # bool and numpy's are Real, too
+            except (Exception, SystemExit) as error:  # the user's code may raise anything
+                return Unjudged(f"{_place(group)}: {self.name} raised {_short(error)}")
+            if not math.isfinite(value):
+                return Unjudged(f"{_place(group)}: {self.name} gave {_short(told)}, which is no finite number")
+            values.append(value)
+        return Scores(tuple(values))
+
+    def _value(self, group: Group, completion: Completion) -> Any:
+        return self.function(asked(group), text_of(completion), {**group.meta, **completion.meta})
+
+
+def _place(group: Group) -> str:
+    return group.where or group.id or "a group without an id"
+
+
+def _short(value: object) -> str:
+    try:
+        return repr(value)[:200]
+    except Exception:  # of a user's class
+        return f"a {type(value).__name__}"
+
+
+# -- from a table -----------------------------------------------------------------------------------------------------
+
+
+def make(config: VerifierConfig) -> Verifier | Own:
+    """The verifier a table names. Raises ConfigError for what it cannot mean, before any answer is looked at."""
+    if not config.name:
+        raise ConfigError("judge.name is missing: a check that `burnish judges` lists, or your own module:function")
+    if ":" in config.name:
+        _refuse_ignored(config, ())
+        return Own(config.name, _function(config.name))
+    if config.name not in CHECKS:
+        near = difflib.get_close_matches(config.name.lower(), CHECKS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f". They are: {', '.join(CHECKS)}"
+        raise ConfigError(f"judge.name = '{config.name}': there is no such check{hint}")
+    check = CHECKS[config.name]
+    _refuse_ignored(config, check.settings)
+    given = bool(check.setting) and bool(getattr(config, check.setting))
+    if given and config.field:
+        raise ConfigError(f"judge.{check.setting} and judge.field both say what '{config.name}' expects; leave one out")
+    if check.required and not given and not config.field:
+        raise ConfigError(f"'{config.name}' needs judge.{check.setting}, or judge.field: the rows' field that holds it")
+    settings: dict[str, Any] = {"field": config.field, "pattern": config.pattern, "target": config.target}
+    settings |= {"unit": config.unit, "seconds": config.seconds}
+    if config.pattern:
+        try:
+            re.compile(config.pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ConfigError(f"judge.pattern = '{config.pattern}' is no regular expression: {error}") from None
+    if config.schema_file:
+        settings["schema"] = _schema(config.schema_file)
+    return Verifier(config.name, settings, config.seconds)
+
+
+def _refuse_ignored(config: VerifierConfig, used: Sequence[str]) -> None:
+    for name in ("field", "pattern", "schema_file", "target", "unit", "seconds"):
+        if getattr(config, name) != VerifierConfig.model_fields[name].default and name not in used:
+            raise ConfigError(f"judge.{name} is set, and '{config.name}' does not look at it")
+
+
+def _schema(file: str) -> Any:
+    import jsonschema
+
+    try:
+        wanted = json.loads(Path(file).read_text(encoding="utf-8"))
+        if not isinstance(wanted, (dict, bool)):
+            raise ConfigError(f"judge.schema_file = '{file}' is no JSON schema: it holds no object")
+        jsonschema.validators.validator_for(wanted).check_schema(wanted)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"judge.schema_file = '{file}' cannot be read as JSON: {error}") from None
+    except jsonschema.SchemaError as error:
+        raise ConfigError(f"judge.schema_file = '{file}' is no JSON schema: {error.message[:200]}") from None
+    return wanted
+
+
+def _function(name: str) -> Function:
+    module, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except (Exception, SystemExit) as error:  # the user's module may raise anything while it loads
+        raise ConfigError(f"judge.name = '{name}': {module} cannot be imported: {_short(error)}") from None
+    if not callable(found):
+        raise ConfigError(f"judge.name = '{name}': {module} has no function {attribute}")
+    try:
+        inspect.signature(found).bind("prompt", "answer", {})
+    except TypeError as error:
+        raise ConfigError(f"judge.name = '{name}' is not a function of prompt, answer, meta: {error}") from None
+    except ValueError:  # of a function in C nobody knows the arguments
+        pass
+    function: Function = found
+    return function

@@ -1,0 +1,94 @@
+"""The way for models that cannot share prompts (recurrent layers, chunked attention): transformers' own generation
+with its own cache, and this package's draw in place of its sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.answers.sampler import Decoding, Prompt, Sampled, Tell
+from burnish.answers.sampler.draw import Uniforms, draw
+from burnish.engine.model import Policy
+
+
+class Drawing:
+    """A logits processor that draws, and leaves greedy search nothing but the drawn token."""
+
+    def __init__(self, rows: Sequence[tuple[int, int]], uniforms: Sequence[Uniforms], decoding: Decoding) -> None:
+        self.rows, self.uniforms, self.decoding = rows, uniforms, decoding
+        self.tokens: list[list[int]] = []
+        self.logps: list[list[float]] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        place = len(self.tokens)
+        numbers = torch.tensor([one[place] for one in self.uniforms], dtype=torch.float64, device=scores.device)
+        logits = scores if scores.dtype == torch.float64 else scores.float()
+        tokens, logps = draw(logits, numbers, self.decoding)
+        self.tokens.append(tokens.tolist())
+        self.logps.append(logps.tolist())
+        return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
+
+
+def answer_padded(
+    policy: Policy, terminal: frozenset[int], prompts: Sequence[Prompt], k: int, decoding: Decoding,
+    moment: tuple[int, int], rows: int, tell: Tell | None,
+) -> list[list[Sampled]]:  # fmt: skip
+    """For each prompt its k answers, `rows` of them at a time, prompts of like lengths together and padded on the left,
+    as transformers wants it."""
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number].ids))
+    wanted = [(number, j) for number in order for j in range(k)]
+    found: dict[tuple[int, int], Sampled] = {}
+    for start in range(0, len(wanted), rows):
+        found |= _batch(policy, terminal, prompts, wanted[start : start + rows], decoding, moment)
+    if tell is not None:
+        for (number, j), answer in sorted(found.items()):
+            for token, logp in zip(answer.ids, answer.logps, strict=True):
+                tell(number, j, token, logp)
+    return [[found[number, j] for j in range(k)] for number in range(len(prompts))]
+
+
+def _batch(
+    policy: Policy, terminal: frozenset[int], prompts: Sequence[Prompt], rows: Sequence[tuple[int, int]],
+    decoding: Decoding, moment: tuple[int, int],
+) -> dict[tuple[int, int], Sampled]:  # fmt: skip
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    drawing = Drawing(rows, [Uniforms(moment, prompts[number].id, j) for number, j in rows], decoding)
+    width = max(len(prompts[number].ids) for number, _ in rows)
+    ids = torch.tensor([[0] * (width - len(p.ids)) + list(p.ids) for p in (prompts[number] for number, _ in rows)])
+    mask = torch.tensor([[0] * (width - n) + [1] * n for n in (len(prompts[number].ids) for number, _ in rows)])
+    ids, mask = ids.to(policy.device), mask.to(policy.device)
+    ends = sorted(terminal)
+    settings = GenerationConfig(
+        max_new_tokens=decoding.max_new_tokens, do_sample=False, use_cache=True,
+        eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0,
+    )  # fmt: skip
+    options: dict[str, Any] = {"logits_processor": LogitsProcessorList([drawing]), "generation_config": settings}
+    with policy.stock(), _nothing_of_its_own(policy.base):
+        policy.base.generate(input_ids=ids, attention_mask=mask, **options)
+    return {row: _cut(drawing, number, terminal) for number, row in enumerate(rows)}
+
+
+@contextmanager
+def _nothing_of_its_own(base: Any) -> Iterator[None]:
+    """A model's own generation_config (repetition penalties, suppressed tokens) fills what is not said; it must not."""
+    from transformers import GenerationConfig
+
+    own, base.generation_config = base.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        base.generation_config = own
+
+
+def _cut(drawing: Drawing, row: int, terminal: frozenset[int]) -> Sampled:
+    ids = [tokens[row] for tokens in drawing.tokens]
+    end = next((place for place, token in enumerate(ids) if token in terminal), None)
+    size = len(ids) if end is None else end + 1
+    return Sampled(
+        tuple(ids[:size]), tuple(logps[row] for logps in drawing.logps[:size]), "length" if end is None else "stop"
+    )

@@ -1,0 +1,223 @@
+"""The verbs that look at data and change its form: audit, show, pairs, convert, formats. None of them imports torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from burnish import config as configuration
+from burnish.errors import ConfigError
+
+Words = Annotated[list[str], typer.Argument(metavar="DATA... [key=value]...", show_default=False)]
+
+
+def sorted_words(words: list[str]) -> tuple[list[str], configuration.Run]:
+    """(names of data, configuration): a word with '=' is a setting unless it is a file; a .toml file names both."""
+    data, settings, file = [], [], None
+    for word in words:
+        if "=" in word and not Path(word).exists():
+            settings.append(word)
+        elif word.endswith(".toml"):
+            if file is not None:
+                raise ConfigError(f"{file} and {word}: one run's .toml at a time")
+            file = word
+        else:
+            data.append(word)
+    run = configuration.load_partly(file, settings)
+    if not data:
+        data = [run.data.train] if isinstance(run.data.train, str) else list(run.data.train)
+    if not any(data):
+        raise ConfigError("name the data: a file, a folder, a hub name, or a run's .toml")
+    return data, run
+
+
+def _renderer(run: configuration.Run) -> Any:
+    """The renderer of model.path, or None where none is named."""
+    if not run.model.path:
+        return None
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    from burnish.data import render, tokenizers
+
+    return render.Renderer(tokenizers.load_light(run.model.path), run.data.template, run.data.control_tokens)
+
+
+def audit(
+    words: Words,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output instead of the summary.")] = False,
+    html: Annotated[str, typer.Option(help="Where to write the page; empty: nowhere.")] = "audit.html",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where there are warnings.")] = False,
+    probe: Annotated[bool, typer.Option(help="Train the bag-of-words probe (seconds).")] = True,
+    logps: Annotated[int, typer.Option(min=0, help="Score so many pairs with the model itself (loads it).")] = 0,
+) -> None:
+    """Look at data before a step is spent: what is broken, how it renders, what it would teach, what to do about it.
+
+    With model.path=FOLDER lengths are in that tokenizer's tokens and its chat template is tried; data.eval=FILE looks
+    for leaks. Exit codes: 0 clean or warnings, 1 warnings with --strict, 2 refused.
+    """
+    data, run = sorted_words(words)
+    from burnish.audit import Auditor, audit
+
+    renderer = _renderer(run)
+    if logps and renderer is None:
+        raise ConfigError("--logps scores pairs with the model, so it needs model.path=FOLDER")
+    length = run.data.max_length
+    sides = [Auditor(renderer, length, run.data.overlong, keep=logps)]
+    ticker = _Ticker(quiet=as_json)
+    for path in data:
+        sides[0].read(path, format=run.data.format, split=run.data.split, limit=run.data.limit, advance=ticker.advance)
+    if run.data.eval:
+        sides.append(Auditor(renderer, length, run.data.overlong, against=sides[0].scan))
+        sides[1].read(run.data.eval, format=run.data.format, split=run.data.eval_split, advance=ticker.advance)
+    ticker.stage("looking for near copies and shortcuts")
+    found = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
+    if logps and sides[0].kept:
+        ticker.stage(f"scoring {len(sides[0].kept)} pairs with {run.model.path}")
+        from burnish.engine import likelihood
+
+        found.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
+    ticker.done()
+    _report(found, data, as_json, html)
+    raise typer.Exit(2 if found.verdict == "refused" else 1 if strict and found.verdict == "warnings" else 0)
+
+
+def _report(found: Any, data: list[str], as_json: bool, html: str) -> None:
+    from burnish.audit.tell import tell
+
+    values = found.to_json() | {"title": ", ".join(Path(p).name for p in data), "made": time.strftime("%Y-%m-%d %H:%M")}
+    if as_json:
+        typer.echo(json.dumps(values, ensure_ascii=True, indent=1, allow_nan=False, default=str))
+    else:
+        tell(found, Console(highlight=False))
+    if html:
+        from burnish.audit.page import page
+
+        try:
+            Path(html).write_text(page(values), encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            said = f"the page cannot be written to {html}: {error.strerror}; name another place with --html"
+            raise ConfigError(said) from None
+        if not as_json:
+            typer.echo(f"\n{found.verdict}. The page with pictures: {html}")
+    elif not as_json:
+        typer.echo(f"\n{found.verdict}.")
+
+
+class _Ticker:
+    """Groups read so far and their rate, on standard error: live on a terminal, a line now and then on a pipe."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.live = sys.stderr.isatty() and not quiet
+        self.quiet, self.count, self.began, self.spoke = quiet, 0, time.perf_counter(), time.perf_counter()
+
+    def advance(self, count: int) -> None:
+        self.count += count
+        now = time.perf_counter()
+        if not self.quiet and now - self.spoke > (0.2 if self.live else 5.0):
+            self.spoke = now
+            self.stage(f"{self.count:,} groups, {self.count / (now - self.began):,.0f}/s")
+
+    def stage(self, text: str) -> None:
+        if self.live:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+        elif not self.quiet and self.count > 20_000:
+            print(text, file=sys.stderr)
+
+    def done(self) -> None:
+        if self.live:
+            sys.stderr.write("\r\x1b[K")
+
+
+def show(
+    data: Annotated[str, typer.Argument(help="file, folder or hub name")],
+    row: Annotated[int, typer.Argument(help="row, counted from 1")],
+    settings: Annotated[list[str] | None, typer.Argument(metavar="model.path=FOLDER [key=value]...")] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="Show token ids too.")] = False,
+) -> None:
+    """One group token by token: prompt, what is trained, where the turns end."""
+    run = configuration.load_partly(None, settings or [])
+    if not run.model.path:
+        raise ConfigError("show needs model.path=FOLDER: the tokenizer whose tokens are shown")
+    from burnish.data import show as showing
+
+    group = showing.find(data, row, run.data.format, run.data.split)
+    console = Console(highlight=False, soft_wrap=True)
+    for line in showing.shown(group, _renderer(run), ids):
+        console.print(line)
+
+
+Source = Annotated[str, typer.Argument(help="file, folder or hub name, in any format burnish reads")]
+Target = Annotated[str, typer.Argument(help="new file: .jsonl, .jsonl.gz, .jsonl.zst or .parquet")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")]
+READING = ("format", "split", "limit", "bad_rows")  # keys of [data] that say how to read
+
+
+def _read(run: configuration.Run, data: str) -> Any:
+    from burnish.data.readers import read
+
+    skip = run.data.bad_rows == "skip"
+    return read(data, format=run.data.format, split=run.data.split, limit=run.data.limit, keep_faults=skip)
+
+
+def convert(data: Source, out: Target, settings: Settings = None, overwrite: Overwrite = False) -> None:
+    """Write any of the formats as burnish's own records, which hold everything a group holds.
+
+    Settings: data.format, data.split, data.limit, data.bad_rows.
+    """
+    from burnish.data.convert import write
+    from burnish.data.load import left_out
+
+    run = configuration.load_partly(None, settings or [])
+    for name, value in run.data:
+        if name not in READING and value != type(run.data).model_fields[name].default:
+            raise ConfigError(f"convert keeps every group, so data.{name} means nothing here; `burnish pairs` filters")
+    found = _read(run, data)
+    count = write(found.groups, out, overwrite=overwrite)
+    typer.echo(f"{count:,} groups read as {found.format} {found.note}, written to {out}")
+    for line in left_out(found):
+        typer.echo(line)
+
+
+def pairs(data: Source, out: Target, settings: Settings = None, overwrite: Overwrite = False) -> None:
+    """Make pairs by a named rule (pairs.*), and filter them (data.*); each pair remembers where it comes from.
+
+    Lengths are in the tokens of model.path, where it is given, else in characters.
+    """
+    from burnish.data import filters
+    from burnish.data.convert import write
+    from burnish.data.load import left_out, rule_of
+    from burnish.data.pairing import characters, make_pairs
+
+    run = configuration.load_partly(None, settings or [])
+    rule, renderer = rule_of(run.pairs), _renderer(run)
+    length = renderer.answer_length if renderer else characters
+    found = _read(run, data)
+    made = list(make_pairs(found.groups, rule, length))
+    kept, said = filters.apply(made, filters.SelectSettings.of(run.data), length, run.seed)
+    count = write(kept, out, overwrite=overwrite)
+    typer.echo(f"{rule.describe()}\n{count:,} pairs of {len(found.groups):,} groups, written to {out}")
+    for line in [*left_out(found), *filter(None, said)]:
+        typer.echo(line)
+
+
+def formats() -> None:
+    """The formats that can be read, and what tells each."""
+    from burnish.data.readers import READERS
+
+    for name, reader in READERS.items():
+        said = (reader.__doc__ or "").strip().splitlines()
+        typer.echo(f"{name:20} {said[0] if said else ''}")
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the verbs on the command line."""
+    for verb in (audit, show, pairs, convert, formats):
+        app.command()(verb)

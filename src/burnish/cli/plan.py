@@ -1,0 +1,110 @@
+"""The verb that says what a run will need: plan."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from burnish import config as configuration
+from burnish.cli.frame import explained, quiet
+from burnish.errors import ConfigError
+
+GIB = 1 << 30
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
+
+
+def plan(
+    settings: Settings = None,
+    device: Annotated[str, typer.Option(help="h100, h200, a100-80, ..., cpu; unset: what this machine has")] = "",
+    memory: Annotated[
+        float | None, typer.Option(min=0.01, help="GiB of it, for another device", show_default=False)
+    ] = None,
+    tflops: Annotated[
+        float | None, typer.Option(min=0.001, help="its TFLOP/s of dense products", show_default=False)
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes, one a device; unset: as `scale` says, or 1", show_default=False),
+    ] = None,
+    mfu: Annotated[float, typer.Option(min=0.01, max=1, help="share of that speed that training reaches")] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="The numbers alone, in bytes and seconds.")] = False,
+) -> None:
+    """What a run will need: memory by what it is for, time of a step, and what to change where it does not fit.
+
+    No weights are loaded: a model's config.json (and tokenizer, where data.train is set) is enough.
+    """
+    words = list(settings or [])
+    is_file = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())
+    file = words.pop(0) if is_file else None
+    run = configuration.load_partly(file, words)
+    if run.data.train:
+        run = configuration.load(file, words)
+    with explained():
+        quiet()
+        from burnish.engine import distributed
+        from burnish.loop.memory import devices as known
+        from burnish.loop.memory import plan as planning
+
+        if not run.model.path:
+            raise ConfigError("model.path: name the folder of the model to plan for (its config.json is enough)")
+        one = known.find(device, memory, tflops)
+        devices = devices or run.scale.replicate * (run.scale.shard or 1)
+        replicate, shard = distributed.shape(run, devices)
+        found = planning.survey(run, fused=one.fused)
+        outcome = planning.plan(found, one, shard=shard, replicate=replicate, mfu=mfu)
+        changes = planning.advice(found, one, shard=shard)
+    if as_json:
+        said = {"bytes": outcome.parts, "total": outcome.total, "usable": one.usable, "token_budget": outcome.budget}
+        said |= {"operations": outcome.operations, "seconds": outcome.seconds, "changes": dict(changes)}
+        typer.echo(json.dumps(said))
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    _tell(console, found, outcome, one, f"{devices} x " if devices > 1 else "", mfu)
+    fits = outcome.total <= one.usable
+    if not fits or (changes and outcome.total > 0.9 * one.usable):
+        console.print("\nwhat would make it smaller, the cheapest first:" if changes else "\nnothing here makes it fit")
+        for words_, total in changes:
+            verdict = "fits" if total <= one.usable else "does not fit yet"
+            saved = (outcome.total - total) / GIB
+            console.print(f"  {words_}: {saved:.1f} GiB less, {total / GIB:.1f} GiB: {verdict}", markup=False)
+
+
+def _tell(console: Console, found: object, outcome: object, device: object, several: str, mfu: float) -> None:
+    from burnish.loop.memory.devices import Device
+    from burnish.loop.memory.plan import Plan, Survey
+
+    assert isinstance(found, Survey) and isinstance(outcome, Plan) and isinstance(device, Device)
+    console.print(found.line, markup=False)
+    console.print(
+        f"model: {(found.trained + found.frozen) / 1e6:,.1f}M parameters, {found.trained / 1e6:,.1f}M trained, in "
+        f"{found.run.model.dtype}; microbatches of {outcome.budget} tokens, {found.step_tokens:,.0f} tokens a step"
+    )
+    table = Table("for", "GiB", box=None, padding=(0, 2, 0, 0))
+    table.columns[1].justify = "right"
+    for name, value in outcome.parts.items():
+        if value:
+            table.add_row(name, f"{value / GIB:.2f}")
+    table.add_row("together", f"{outcome.total / GIB:.2f}")
+    console.print(table)
+    room = device.usable - outcome.total
+    verdict = (
+        f"fits, {room / GIB:.1f} GiB to spare" if room >= 0 else f"does NOT fit: {-room / GIB:.1f} GiB are missing"
+    )
+    console.print(
+        f"{several}{device.name}: {device.usable / GIB:.1f} GiB usable of {device.memory / GIB:.1f}: {verdict}"
+    )
+    console.print(
+        f"a step: {outcome.operations / 1e12:,.3g} TFLOP, {outcome.seconds:,.3g} s at {mfu:.0%} of "
+        f"{device.speed / 1e12:,.3g} TFLOP/s ({found.step_tokens / outcome.seconds:,.0f} tokens/s)"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the verb on the command line."""
+    app.command()(plan)

@@ -1,0 +1,218 @@
+"""Files and hub data sets in the field's formats -> groups. What a row is, is decided by its shape and said.
+
+A row that cannot be read is a sentence with file and row. Rows that are whole but useless (an empty answer, two equal
+answers, a transcript whose prompts differ) are left out, counted, and reported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from burnish.data.readers.files import rows
+from burnish.data.readers.formats import FORMATS
+from burnish.data.readers.prompts import PROMPTS
+from burnish.data.readers.shapes import RECOGNISED, SHAPES, Row, Useless
+from burnish.data.readers.values import Fault, parsed
+from burnish.errors import DataError
+from burnish.group import Group
+
+READERS: dict[str, Callable[[Row, str], Group | list[Group]]] = {
+    **SHAPES,
+    **{name: reader for name, (_, reader) in FORMATS.items()},
+    **{name: reader for name, (_, reader) in PROMPTS.items()},
+}
+SIGNS: dict[str, Callable[[Row], bool]] = {
+    **RECOGNISED,
+    **{name: sign for name, (sign, _) in FORMATS.items()},
+    **{name: sign for name, (sign, _) in PROMPTS.items()},
+}
+SHOWN_FAULTS = 5  # in a refusal; `burnish audit` shows more
+SPECIAL_COLUMNS = ("source", "dataset", "subset")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A row left out, and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """The groups of a source, the format they were read as, the rows left out, and the rows that could not be read."""
+
+    groups: list[Group]
+    format: str
+    skipped: tuple[Skipped, ...]
+    note: str = ""
+    faults: tuple[Fault, ...] = ()
+
+
+class Stream:
+    """The groups of a source one by one, with the rows left out and the faults in their places.
+
+    `format` is known once the first row is read. Iterating raises DataError where the source cannot be read on.
+    """
+
+    def __init__(self, path: str, *, format: str = "auto", split: str = "train", limit: int | None = None) -> None:
+        if format != "auto" and format not in READERS:
+            near = difflib.get_close_matches(format, READERS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise DataError(f"data.format = '{format}' is none of {', '.join(['auto', *READERS])}{hint}")
+        self.path, self.format, self.split, self.limit = path, format, split, limit
+        self.recognised = format == "auto"
+
+    @property
+    def note(self) -> str:
+        return "(recognised by its fields)" if self.recognised else "(as data.format says)"
+
+    def __iter__(self) -> Iterator[Group | Skipped | Fault]:
+        first = ""
+        for number, (where, row) in enumerate(itertools.islice(rows(self.path, self.split), self.limit)):
+            if isinstance(row, Fault):
+                yield row
+                continue
+            if not isinstance(row, Mapping):
+                said = f"{where}: a row must be an object with named fields, not a {type(row).__name__}"
+                yield Fault(where, said)
+                continue
+            try:
+                if self.format == "auto":
+                    self.format, first = detect(row, where), where
+                found = READERS[self.format](row, where)
+                tools = _tools(row, where)
+                _refuse_beside(row, self.format, where)
+            except Useless as useless:
+                yield Skipped(where, str(useless))
+            except DataError as error:
+                yield Fault(where, f"{error}{self._misfit(row, where, first)}")
+            except (
+                KeyError,
+                TypeError,
+                AttributeError,
+                IndexError,
+                ValueError,
+                OverflowError,
+                RecursionError,
+            ) as error:
+                said = f"{where}: not a row of the format '{self.format}': {type(error).__name__} {str(error)[:200]}"
+                yield Fault(where, f"{said}{self._misfit(row, where, first)}")
+            else:
+                yield from _named(found, row, tools, self.path, number)
+
+    def _misfit(self, row: Row, where: str, first: str) -> str:
+        """Where a row fails that another format would have taken: the file mixes shapes."""
+        if not first or where == first or SIGNS[self.format](row):
+            return ""
+        return f" (the file is read as '{self.format}', as {first} is; this row has other fields: {_listed(row)})"
+
+
+def read(
+    path: str, *, format: str = "auto", split: str = "train", limit: int | None = None, keep_faults: bool = False
+) -> ReadResult:
+    """Read a file, a folder of files, or a hub data set.
+
+    Raises DataError with file, row and reason for each row that cannot be read; with `keep_faults` those rows are
+    returned as faults instead.
+    """
+    stream = Stream(path, format=format, split=split, limit=limit)
+    groups: list[Group] = []
+    skipped: list[Skipped] = []
+    faults: list[Fault] = []
+    for item in stream:
+        if isinstance(item, Fault):
+            faults.append(item)
+        elif isinstance(item, Skipped):
+            skipped.append(item)
+        else:
+            groups.append(item)
+    if faults and not keep_faults:
+        raise DataError(refusal(faults))
+    if not groups and not skipped and not faults:
+        raise DataError(f"{path} is empty: it holds no rows")
+    return ReadResult(groups, stream.format, tuple(skipped), stream.note, tuple(faults))
+
+
+def refusal(faults: list[Fault]) -> str:
+    """The sentence about rows that cannot be read: the first few by name, and how to go on without them."""
+    more = f"\n... and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+    count = "1 row" if len(faults) == 1 else f"{len(faults)} rows"
+    way = f"\n{count} cannot be read; mend the file, or leave such rows out with data.bad_rows=skip"
+    return "\n".join(fault.said for fault in faults[:SHOWN_FAULTS]) + more + way
+
+
+def detect(row: Row, where: str) -> str:
+    """The format of a row by its fields. Raises DataError where two readings are possible or none is."""
+    fitting = [name for name, sign in SIGNS.items() if sign(row)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        ways = " or ".join(f"data.format={name}" for name in fitting)
+        raise DataError(
+            f"{where}: fields {_listed(row)} can be read as {' and as '.join(fitting)}, and which is meant is not "
+            f"guessed; say {ways}"
+        )
+    raise DataError(
+        f"{where}: fields {_listed(row)} are no known format; for preferences give the columns prompt, chosen and "
+        f"rejected{_near_names(row)}"
+    )
+
+
+def _listed(row: Row) -> str:
+    names = ", ".join(repr(str(name)[:40]) for name in list(row)[:12])
+    return f"{names}, ..." if len(row) > 12 else names or "(none)"
+
+
+def _near_names(row: Row) -> str:
+    """`; rename 'Prompt' to 'prompt'` where a column differs in case or blanks only."""
+    wanted = ("prompt", "chosen", "rejected", "completion", "completions", "label", "messages")
+    near = {name: str(name).strip().lower() for name in row if name not in wanted}
+    found = [f"'{name}' to '{plain}'" for name, plain in near.items() if plain in wanted]
+    return f"; rename {', '.join(found)}" if found else ""
+
+
+def _refuse_beside(row: Row, format: str, where: str) -> None:
+    """Columns that would change the prompt, in a format that does not read them. Raises DataError."""
+    if format not in SHAPES or format == "burnish":
+        return
+    for name in ("system", "image", "images", "videos", "audios"):
+        if row.get(name):
+            way = "make it the first message of the prompt" if name == "system" else "only text is trained on"
+            raise DataError(f"{where}: the column '{name}' would be passed over: {way}")
+
+
+def _tools(row: Row, where: str) -> tuple[Mapping[str, Any], ...]:
+    """The tools on offer, as a list of objects or as the JSON text of one. Raises DataError for anything else."""
+    tools = row.get("tools")
+    if isinstance(tools, str) and tools.strip():
+        tools = parsed(tools.encode("utf-8", "surrogatepass"), where)
+    if not tools or isinstance(tools, str):
+        return ()
+    if isinstance(tools, Fault) or not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
+        raise DataError(f"{where}: 'tools' must be a list of objects, or the JSON text of one")
+    return tuple(tools)
+
+
+def _named(
+    found: Group | list[Group], row: Row, tools: tuple[Mapping[str, Any], ...], path: str, number: int
+) -> Iterator[Group]:
+    """Ids, sources and tools that a format's function left open; a row's own come first. `meta.subset` is the row's
+    subset (RewardBench, LLMBar), also where that is the source as well."""
+    groups = found if isinstance(found, list) else [found]
+    name = str(row.get("id") or f"{Path(path).name}:{number + 1}")
+    given = next((row[key] for key in SPECIAL_COLUMNS if isinstance(row.get(key), str) and row[key]), "")
+    subset = {"subset": row["subset"]} if isinstance(row.get("subset"), str) and row["subset"] else {}
+    for index, group in enumerate(groups):
+        yield replace(
+            group,
+            id=group.id or (name if len(groups) == 1 else f"{name}/{index + 1}"),
+            source=group.source or given or Path(path).name,
+            tools=group.tools or tools,
+            meta={**subset, **group.meta},
+        )

@@ -1,0 +1,264 @@
+"""Rows -> groups, by the shape of a row: one short function a format, and the rule that recognises each."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from burnish.data.readers.values import Fault, parsed
+from burnish.errors import DataError
+from burnish.group import Completion, Feedback, Group, Labels, Message, Preferences, Scores, Unjudged, from_json, turns
+
+Row = Mapping[str, Any]
+TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
+SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation", "environment")
+ABOUT_PAIR = ("score_chosen", "score_rejected", "margin", "annotator", "category")  # columns kept with a pair
+# A character that shows: none of white space, zero-width and joining characters, soft hyphen, fillers, selectors.
+VISIBLE = re.compile(
+    "[^\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064"
+    "\u2066-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0]"
+)
+
+
+class Useless(Exception):
+    """A row that is whole but teaches nothing; its text is the reason it is counted under."""
+
+
+def _field(row: Row, name: str, where: str) -> Any:
+    if row.get(name) is None:
+        raise DataError(f"{where}: '{name}' is {'null' if name in row else 'missing'}")
+    return row[name]
+
+
+def conversation(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
+    """Text or messages, as `group.turns` reads them, with roles that a chat template can know.
+
+    Raises DataError for a role outside `ROLES`.
+    """
+    found = turns(value, where, what)
+    if not isinstance(found, str):
+        for message in found:
+            if message.role not in ROLES:
+                known = ", ".join(ROLES[:5])
+                raise DataError(f"{where}: a message of the {what} has the role {message.role[:40]!r}, none of {known}")
+    return found
+
+
+def _answer(value: Any, where: str, name: str) -> str | tuple[Message, ...]:
+    found = conversation(value, where, f"{name} answer")
+    text = found if isinstance(found, str) else "".join(m.content for m in found)
+    if not VISIBLE.search(text) and not (not isinstance(found, str) and any(m.extra for m in found)):
+        kind = "an empty" if not text else "a blank" if not text.strip() else "an invisible (zero-width)"
+        raise Useless(f"{kind} {name} answer")
+    return found
+
+
+def _answer_of(message: Message, where: str, name: str) -> tuple[Message, ...]:
+    """One turn of the assistant, under the same rule."""
+    if not message.extra:
+        _answer(message.content, where, name)
+    return (message,)
+
+
+def _pairs(row: Row, where: str) -> Group:
+    """`prompt`, `chosen`, `rejected`, as text or messages; without `prompt`, the messages that both begin with."""
+    chosen, rejected = _field(row, "chosen", where), _field(row, "rejected", where)
+    if "prompt" not in row:
+        return _implicit_prompt(row, chosen, rejected, where)
+    prompt = conversation(_field(row, "prompt", where), where, "prompt")
+    sides = [_answer(x, where, name) for x, name in ((chosen, "chosen"), (rejected, "rejected"))]
+    if isinstance(sides[0], str) != isinstance(sides[1], str):
+        kinds = ["text" if isinstance(side, str) else "a list of messages" for side in sides]
+        raise DataError(f"{where}: chosen is {kinds[0]} and rejected is {kinds[1]}; write both the same way")
+    return _pair(row, prompt, [_without_prompt(side, prompt) for side in sides], where)
+
+
+def _without_prompt(side: str | tuple[Message, ...], prompt: str | tuple[Message, ...]) -> str | tuple[Message, ...]:
+    """Some files repeat the prompt's messages in front of each answer (a prompt of text: as the user's one turn)."""
+    if isinstance(side, str):
+        return side
+    given = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    return side[len(given) :] if len(side) > len(given) and side[: len(given)] == given else side
+
+
+def _pair(row: Row, prompt: str | tuple[Message, ...], sides: list[Any], where: str) -> Group:
+    for side, name in zip(sides, ("chosen", "rejected"), strict=True):
+        for at, which in ((0, "begins"), (-1, "ends")):
+            if not isinstance(side, str) and side[at].role != "assistant":
+                role = side[at].role
+                raise DataError(f"{where}: the {name} answer {which} with a turn of the {role}, not the assistant")
+    if sides[0] == sides[1]:
+        raise Useless("chosen equals rejected")
+    models = [row.get("chosen_model"), row.get("rejected_model")]
+    completions = tuple(Completion(s, m if isinstance(m, str) else None) for s, m in zip(sides, models, strict=True))
+    meta = {name: row[name] for name in ABOUT_PAIR if isinstance(row.get(name), (int, float, str))}
+    return Group(prompt, completions, Preferences(((0, 1, 1.0),), _margin(meta)), where=where, meta=meta)
+
+
+def _margin(meta: Mapping[str, Any]) -> tuple[float, ...]:
+    """By how much the chosen answer is better, where both scores stand in the row, or the margin itself."""
+    found = meta.get("margin")
+    if "score_chosen" in meta and "score_rejected" in meta:
+        sides = meta["score_chosen"], meta["score_rejected"]
+        if all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in sides):
+            found = sides[0] - sides[1]
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+        return ()
+    return (float(found),)
+
+
+def _implicit_prompt(row: Row, chosen: Any, rejected: Any, where: str) -> Group:
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        raise DataError(
+            f"{where}: chosen and rejected are plain text without a prompt, and where the prompt ends is not guessed; "
+            "add a 'prompt' field"
+        )
+    left, right = conversation(chosen, where, "chosen side"), conversation(rejected, where, "rejected side")
+    common = 0
+    while common < min(len(left), len(right)) - 1 and left[common] == right[common]:
+        common += 1
+    if not common:
+        raise DataError(f"{where}: chosen and rejected share no leading message, so there is no prompt")
+    prompt = left[:common]
+    assert not isinstance(prompt, str)
+    return _pair(row, prompt, [left[common:], right[common:]], where)
+
+
+def _hh(row: Row, where: str) -> Group:
+    """Two whole transcripts, `Human:` and `Assistant:` in turn; the answers follow the last `Assistant:`."""
+    sides = [_transcript(_field(row, name, where), where, name) for name in ("chosen", "rejected")]
+    for side, name in zip(sides, ("chosen", "rejected"), strict=True):
+        if side[-1].role != "assistant":
+            raise Useless(f"the {name} transcript ends with the human's turn, not with the assistant")
+        _answer_of(side[-1], where, name)
+    if sides[0][:-1] != sides[1][:-1]:
+        raise Useless("the two transcripts have different prompts")
+    if sides[0][0].role != "user":
+        raise DataError(f"{where}: the transcript begins with the assistant, so the first turn answers nothing")
+    return _pair(row, sides[0][:-1], [side[-1:] for side in sides], where)
+
+
+def _transcript(text: Any, where: str, name: str) -> tuple[Message, ...]:
+    if not isinstance(text, str) or not TURN.match(text):
+        raise DataError(f"{where}: the {name} side is not a transcript that begins with '\\n\\nHuman:'")
+    turns(text, where, f"{name} side")  # refuses half characters
+    parts = TURN.split(text)[1:]
+    found: list[Message] = []
+    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
+        found.append(Message(SPEAKERS[speaker], content.strip()))
+    return tuple(found)
+
+
+def _ranked(row: Row, where: str) -> Group:
+    """`prompt` and `completions`: texts, or objects with text and score (or rank, the lowest being the best)."""
+    prompt = conversation(_field(row, "prompt", where), where, "prompt")
+    given = _field(row, "completions", where)
+    if not isinstance(given, list) or not given:
+        raise DataError(f"{where}: 'completions' is empty: K = 0 answers to this prompt")
+    answers, scores = [], []
+    for c in given:
+        if isinstance(c, Mapping):
+            text = c.get("text", c.get("content", c.get("messages")))
+            model = c.get("model")
+            answers.append(Completion(_answer(text, where, "completion"), model if isinstance(model, str) else None))
+            scores.append(_score_of(c, where))
+        else:
+            answers.append(Completion(_answer(c, where, "completion")))
+    beside = row.get("scores")
+    if isinstance(beside, list) and beside:
+        if any(x is not None for x in scores) and scores != beside:
+            raise DataError(f"{where}: 'scores' and the completions' own scores differ; keep one of them")
+        scores = list(beside)
+    known = [x for x in scores if x is not None]
+    if known and (len(known) != len(scores) or len(scores) != len(answers)):
+        raise DataError(f"{where}: {len(answers)} completions but {len(known)} scores or ranks")
+    if any(isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x) for x in known):
+        raise DataError(f"{where}: a score is not a finite number")
+    feedback: Feedback = Scores(tuple(map(float, known))) if known else Unjudged()
+    return Group(prompt, tuple(answers), feedback, where=where)
+
+
+def _score_of(completion: Row, where: str) -> Any:
+    """The score, higher is better; or minus the rank, 0 or 1 being the best (ranks must not be negative)."""
+    if "score" in completion or "rank" not in completion:
+        return completion.get("score")
+    rank = completion["rank"]
+    if isinstance(rank, bool) or not isinstance(rank, (int, float)):
+        return rank
+    if rank < 0:
+        raise DataError(f"{where}: a rank of {rank}; ranks count from 0 or 1, the best, upwards: or is it a 'score'?")
+    return -rank
+
+
+def _unpaired(row: Row, where: str) -> Group:
+    """One answer and a yes or no: `prompt`, `completion` and `label`, or `messages` that end with it, and `label`."""
+    label = row.get("label")
+    if label not in (True, False, 0, 1) or isinstance(label, float):
+        raise DataError(f"{where}: 'label' must be true or false, not {str(label)[:40]!r}")
+    return replace(_sft(row, where), feedback=Labels((bool(label),)))
+
+
+def _sft(row: Row, where: str) -> Group:
+    """One answer to imitate: `prompt` and `completion`, or `messages` that end with the answer."""
+    if "messages" in row:
+        whole = conversation(row["messages"], where, "conversation")
+        if isinstance(whole, str) or whole[-1].role != "assistant" or len(whole) < 2:
+            raise DataError(f"{where}: 'messages' must end with the assistant's answer to a prompt")
+        return Group(whole[:-1], (Completion(_answer_of(whole[-1], where, "given")),), where=where)
+    prompt = conversation(_field(row, "prompt", where), where, "prompt")
+    return Group(prompt, (Completion(_answer(_field(row, "completion", where), where, "completion")),), where=where)
+
+
+def _burnish(row: Row, where: str) -> Group:
+    """burnish's own record; answers that are empty make the row useless here as in every format."""
+    if "completions" not in row and isinstance(row.get("group_json"), str):  # a Parquet file that `convert` wrote
+        row = parsed(row["group_json"].encode(), where)
+        if isinstance(row, Fault):
+            raise DataError(row.said)
+    group = from_json(row, where)
+    conversation(row.get("prompt"), where, "prompt")
+    for completion in row["completions"]:
+        _answer(completion["messages"], where, "completion")
+    return replace(group, where=where)
+
+
+SHAPES: dict[str, Callable[[Row, str], Group]] = {
+    "burnish": _burnish,
+    "pairs": _pairs,
+    "hh": _hh,
+    "ranked": _ranked,
+    "unpaired": _unpaired,
+    "sft": _sft,
+}
+
+
+def _is_hh(row: Row) -> bool:
+    sides = [row.get("chosen"), row.get("rejected")]
+    return "prompt" not in row and all(isinstance(x, str) for x in sides) and any(TURN.match(str(x)) for x in sides)
+
+
+def _is_burnish(row: Row) -> bool:
+    completions = row.get("completions")
+    first = completions[0] if isinstance(completions, list) and completions else None
+    prompt_alone = completions == [] and "unjudged" in row  # as `convert` writes a prompt without answers
+    return prompt_alone or (isinstance(first, Mapping) and "messages" in first) or "group_json" in row
+
+
+def _is_ranked(row: Row) -> bool:
+    return "prompt" in row and "completions" in row and not _is_burnish(row) and not isinstance(row.get("labels"), list)
+
+
+RECOGNISED: dict[str, Callable[[Row], bool]] = {
+    "burnish": _is_burnish,
+    "pairs": lambda row: {"chosen", "rejected"} <= set(row) and not _is_hh(row) and "conversations" not in row
+    and "instruction" not in row,
+    "hh": _is_hh,
+    "ranked": _is_ranked,
+    "unpaired": lambda row: "label" in row and ({"prompt", "completion"} <= set(row) or "messages" in row),
+    "sft": lambda row: ("messages" in row and not {"chosen", "label"} & set(row))
+    or ({"prompt", "completion"} <= set(row) and not {"label", "baseline_completion"} & set(row)),
+}  # fmt: skip

@@ -1,0 +1,307 @@
+"""Text -> token ids: the chat template, and the boundary between what is given and what is learnt.
+
+The boundary is made, not searched for: the prompt is rendered as generation would see it and tokenised; the completion
+is tokenised alone, as generation would have produced it, and ends with the end-of-turn token exactly once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from burnish.data.control_tokens import Guard
+from burnish.data.tokenizers import BUILT_IN
+from burnish.data.truncate import EncodeReport, Overlong, fit
+from burnish.errors import ConfigError, DataError
+from burnish.group import Completion, EncodedGroup, Group, Message
+
+SENTINEL = "burnishsentinel"
+
+
+class Renderer:
+    """Renders groups with one tokenizer and one template.
+
+    `template`: "auto" (the tokenizer's own, else plain text), "plain", a built-in name, or a .jinja file.
+    `control`: "text" encodes control tokens in the data's own text as text, "keep" lets them act. Raises ConfigError
+    for a template that does not exist or does not render.
+    """
+
+    def __init__(self, tokenizer: Any, template: str = "auto", control: str = "text") -> None:
+        self.tokenizer = tokenizer
+        self.guard = Guard(tokenizer) if control == "text" else None
+        self.name = template
+        self.templated, self.template = self._find(template)
+        self.end_id, self.before_answer, self.opened = self._probe()
+        self.terminal = {self.end_id, tokenizer.eos_token_id} - {None}
+        if self.guard is not None:
+            ends = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(self.terminal)]
+            self.guard.let_act("" if self.templated else tokenizer.bos_token or "", ends)
+        self.prefix = self._added_in_front()
+        self.anchor = self._anchor()
+
+    def _find(self, template: str) -> tuple[bool, str | None]:
+        """(is there a template, its text); None is the tokenizer's own, which may be several under names."""
+        if template == "plain":
+            return False, None
+        if template == "auto":
+            return bool(self.tokenizer.chat_template), None
+        if template in BUILT_IN:
+            return True, BUILT_IN[template]
+        if not Path(template).is_file():
+            known = ", ".join(["auto", "plain", *BUILT_IN])
+            raise ConfigError(f"data.template = '{template}' is none of {known}, and no such file exists")
+        try:
+            return True, Path(template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"data.template = '{template}' cannot be read as UTF-8 text: {error}") from error
+
+    def _probe(self) -> tuple[int, str, str]:
+        """(end-of-turn token, `before_answer`, `opened`), found by rendering an answer that is known.
+
+        `before_answer` is what the template puts between generation header and answer (a space, an empty thinking
+        block): the model would have to write it, so it belongs to the completion. `opened` is the reverse: what the
+        header writes on the answer's behalf (`<think>`), so that the completion must not write it again.
+        """
+        if not self.templated:
+            return self.tokenizer.eos_token_id, "", ""
+        question = [Message("user", "question")]
+        head = self._render(question, header=True)
+        whole = self._render([*question, Message("assistant", SENTINEL)], header=False)
+        before, found, after = whole.partition(SENTINEL)
+        if not found:
+            raise ConfigError(f"data.template = '{self.name}' does not render the assistant's answer")
+        special = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
+        special |= set(self.tokenizer.all_special_tokens)
+        ends = sorted((after.find(t), -len(t), t) for t in special if t and t in after)
+        end = self.tokenizer.convert_tokens_to_ids(ends[0][2]) if ends else self.tokenizer.eos_token_id
+        opened = head[len(before) :] if head.startswith(before) else ""
+        return end, before[len(head) :] if before.startswith(head) else "", opened if opened.strip() else ""
+
+    def _added_in_front(self) -> tuple[int, ...]:
+        """What the tokenizer's post-processor puts before a text: a BOS, or nothing (what it appends is not used)."""
+        with_added, bare = self._ids(["x"], special=True)[0], self._ids(["x"])[0]
+        starts = [i for i in range(len(with_added)) if bare and with_added[i : i + len(bare)] == bare]
+        return with_added[: starts[0]] if starts else ()
+
+    def _anchor(self) -> str:
+        """A newline for tokenizers that put a space before every text (SentencePiece's dummy prefix), else nothing.
+
+        An answer goes on from its prompt, so it must not get that space: it is tokenised behind the anchor, whose ids
+        are then taken off.
+        """
+        lead, joined, bare = self._ids(["\n", "\nx", "x"])
+        spaced = bool(bare) and self.tokenizer.convert_ids_to_tokens(bare[0]).startswith(("▁", "Ġ"))
+        return "\n" if spaced and lead and joined[: len(lead)] == lead and joined[len(lead) :] != bare else ""
+
+    def _render(self, messages: Sequence[Message], *, header: bool, tools: Any = None) -> str:
+        turns = [{"role": m.role, "content": m.content, **m.extra} for m in messages]
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                turns, chat_template=self.template, tools=tools or None, add_generation_prompt=header, tokenize=False
+            )
+        except Exception as error:  # jinja raises its own kinds, and templates raise theirs on roles they refuse
+            raise ConfigError(f"data.template = '{self.name}' cannot render this conversation: {error}") from error
+        return text
+
+    def describe(self) -> str:
+        """One line: which template, which end-of-turn token, how it begins."""
+        kind = "the tokenizer's chat template" if self.templated else "plain text"
+        kind = kind if self.name in ("auto", "plain") else f"template {self.name}"
+        bos = self.tokenizer.bos_token_id
+        text = self._render([Message("user", "x")], header=True) if self.templated else "x"
+        has_bos = bos is not None and self._prompt_ids([text])[0][:1] == (bos,)
+        begins = f"prompts begin with {self.tokenizer.bos_token!r}" if has_bos else "no BOS"
+        end = self.tokenizer.convert_ids_to_tokens(self.end_id)
+        lead = f"; answers begin with {self.before_answer!r}" if self.before_answer.strip() else ""
+        lead = f"; the prompt opens {self.opened!r} for the answer" if self.opened else lead
+        return f"rendering: {kind}; answers end with {end!r}; {begins}{lead}"
+
+    def prompt_text(self, group: Group) -> str:
+        """What generation would be given. Raises DataError naming the row where it cannot be rendered."""
+        if not self.templated:
+            if not isinstance(group.prompt, str):
+                raise DataError(
+                    f"{group.where}: this is a conversation, and the tokenizer has no chat template. Name one: "
+                    "data.template='hh' (Human/Assistant transcript), 'chatml', or a .jinja file"
+                )
+            return group.prompt
+        messages = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
+        try:
+            return self._render(messages, header=True, tools=group.tools)
+        except ConfigError as error:
+            raise DataError(f"{group.where}: {error}") from error
+
+    def completion_text(self, group: Group, completion: Completion) -> str:
+        """What generation would have produced, without the end-of-turn token."""
+        answer = _single_answer(completion)
+        if answer is not None:
+            return self._answer(answer)
+        if not self.templated:
+            raise DataError(f"{group.where}: an answer of several turns needs a chat template; set data.template")
+        prompt = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
+        head = self.prompt_text(group)
+        try:
+            whole = self._render([*prompt, *completion.messages], header=False, tools=group.tools)
+        except ConfigError as error:
+            raise DataError(f"{group.where}: {error}") from error
+        if not whole.startswith(head):
+            raise DataError(f"{group.where}: the template rewrites the prompt when the answer follows it")
+        return whole[len(head) :]
+
+    def _answer(self, text: str) -> str:
+        """One answer's text behind the generation header: nothing missing, nothing written twice."""
+        bare = text.lstrip()
+        if self.opened and bare.startswith(self.opened.strip()):
+            rest = bare[len(self.opened.strip()) :]
+            tail = self.opened[len(self.opened.rstrip()) :]
+            return rest.removeprefix(tail)
+        lead = self.before_answer
+        mark = re.search(r"<[^>]*>|\S+", lead)  # a visible lead (a thinking block) is known by its first tag
+        written = bare.startswith(mark.group()) if mark else text.startswith(lead)
+        return text if written else lead + text
+
+    def _lacks_thought(self, text: str) -> bool:
+        """Whether the header opens a block (`<think>`) that this answer never closes."""
+        return self.opened.lstrip().startswith("<") and "</" + self.opened.strip()[1:] not in text
+
+    def moves_boundary(self, group: Group) -> bool:
+        """Whether prompt and first answer, tokenised in one piece, would get other ids than apart."""
+        (masked,) = [self.guard.mask(group)] if self.guard is not None else [group]
+        texts = self.prompt_text(masked), self.completion_text(masked, masked.completions[0])
+        apart = self._prompt_ids(texts[:1])[0] + self._answer_ids(texts[1:])[0]
+        return self._prompt_ids(["".join(texts)])[0] != apart
+
+    def answer_length(self, turns: str | tuple[Message, ...]) -> int:
+        """Tokens in the text of an answer, for filters; what a template writes around it is not counted."""
+        return len(self._ids([turns if isinstance(turns, str) else "\n".join(m.content for m in turns)])[0])
+
+    def encode(self, group: Group) -> EncodedGroup:
+        """One group in token space; see `encode_all` for many."""
+        return self.encode_many([group])[0]
+
+    def encode_many(self, groups: Sequence[Group], report: EncodeReport | None = None) -> list[EncodedGroup]:
+        """Prompts and completions of many groups, tokenised in two calls; `report` counts answers that were cut.
+
+        Raises DataError that names the row where one cannot be rendered or encoded.
+        """
+        report = report if report is not None else EncodeReport()
+        own = EncodeReport()  # counted apart: a batch that fails is tried again by whoever can do without a row
+        try:
+            found = self._encode_many(groups, own)
+        except DataError as error:
+            if len(groups) > 1:  # which row was it?
+                for group in groups:
+                    self.encode_many([group])
+            where = groups[0].where
+            raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
+        report.cut_at_end += own.cut_at_end
+        report.unopened += own.unopened
+        report.control += own.control
+        return found
+
+    def _encode_many(self, groups: Sequence[Group], report: EncodeReport) -> list[EncodedGroup]:
+        if self.guard is not None:
+            masked = [self.guard.mask(group) for group in groups]
+            report.control += [m.where or m.id for m, group in zip(masked, groups, strict=True) if m is not group]
+            groups = masked
+        prompts = [self.prompt_text(group) for group in groups]
+        texts = [self.completion_text(g, c) for g in groups for c in g.completions]
+        report.unopened += sum(map(self._lacks_thought, texts)) if self.opened else 0
+        prompt_ids = self._prompt_ids(prompts)
+        answers = iter(self._answer_ids(texts))
+        encoded = []
+        for group, prompt in zip(groups, prompt_ids, strict=True):
+            completions = tuple(
+                self._ended(next(answers), _single_answer(c) is not None, report) for c in group.completions
+            )
+            encoded.append(
+                EncodedGroup(
+                    group.id, prompt, completions, (True,) * len(completions), group.feedback, group.source, group.where
+                )
+            )
+        return encoded
+
+    def _prompt_ids(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
+        """With the tokenizer's own BOS in front, unless the text already wrote it: exactly one, never two.
+
+        What some tokenizers append to every text (an EOS) is left out: generation begins before it.
+        """
+        size = len(self.prefix)
+        return [ids if ids[:size] == self.prefix else self.prefix + ids for ids in self._ids(prompts)]
+
+    def _answer_ids(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        if not self.anchor:
+            return self._ids(texts)
+        lead = self._ids([self.anchor])[0]
+        found = self._ids([self.anchor + text for text in texts])
+        # Where the anchor merged with the text there is no boundary to take it off at: the text alone serves.
+        return [
+            ids[len(lead) :] if ids[: len(lead)] == lead else self._ids([text])[0]
+            for ids, text in zip(found, texts, strict=True)
+        ]
+
+    def _ids(self, texts: Sequence[str], *, special: bool = False) -> list[tuple[int, ...]]:
+        if not texts:
+            return []
+        found = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)
+        made = [tuple(ids) for ids in found["input_ids"]]
+        if self.guard is not None and not special:
+            for i, text in enumerate(texts):
+                if self.guard.is_masked(text):
+                    made[i] = self.guard.encode(text)
+                else:
+                    self.guard.refuse_new(text, made[i])
+        return made
+
+    def _ended(self, ids: tuple[int, ...], single: bool, report: EncodeReport) -> tuple[int, ...]:
+        """The answer's ids with the end-of-turn token once, at its end.
+
+        One answer stops at the first end-of-turn or EOS in its text, as generation would; visible text behind it is
+        counted as cut. Several turns keep the ends between them, and lose only what trails the last.
+        """
+        if self.terminal.isdisjoint(ids):
+            return (*ids, self.end_id)
+        start = len(ids)
+        if single:
+            start = next(i for i, token in enumerate(ids) if token in self.terminal)
+            report.cut_at_end += any(not self._trails(token) for token in ids[start:])
+        else:
+            reach = start
+            while reach and self._trails(ids[reach - 1]):
+                reach -= 1
+                start = reach if ids[reach] in self.terminal else start
+        return (*ids[:start], self.end_id)
+
+    def _trails(self, token: int) -> bool:
+        """Whether a token may follow an answer without being part of it: an end, or white space."""
+        return token in self.terminal or not self.tokenizer.decode([token]).strip()
+
+
+def _single_answer(completion: Completion) -> str | None:
+    """The text of an answer that is one plain turn, else None."""
+    if isinstance(completion.messages, str):
+        return completion.messages
+    alone = len(completion.messages) == 1 and not completion.messages[0].extra
+    return completion.messages[0].content if alone else None
+
+
+def encode_all(
+    renderer: Renderer, groups: Sequence[Group], *, max_length: int | None, overlong: Overlong,
+    look: Callable[[Sequence[Group], Sequence[EncodedGroup]], None] | None = None,
+) -> tuple[list[EncodedGroup], EncodeReport]:  # fmt: skip
+    """Encode and apply the length policy, counting whatever it drops or cuts; `look` sees all before that."""
+    report = EncodeReport(max_length)
+    kept = []
+    encoded = renderer.encode_many(groups, report)
+    if look is not None:
+        look(groups, encoded)
+    for group in encoded:
+        if not group.prompt_ids:
+            report.empty_prompts += 1
+            continue
+        fitted = fit(group, max_length, overlong, report, renderer.prefix)
+        if fitted is not None:
+            kept.append(fitted)
+    return kept, report

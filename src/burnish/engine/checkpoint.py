@@ -1,0 +1,161 @@
+"""Saving and finding checkpoints. A folder appears under its final name only when everything in it is on disk.
+
+Tensors lie in torch's distributed checkpoint format, which any number of processes can read; what is not a tensor
+stands in `manifest.json`. Writing happens beside the run, from a copy: the next step does not wait for the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load as load_dcp
+from torch.distributed.checkpoint.state_dict_saver import save as save_dcp
+from torch.distributed.tensor import DTensor
+
+from burnish.engine.distributed import ALONE, World
+from burnish.errors import StoreError
+
+MANIFEST = "manifest.json"
+
+
+def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
+    """Fill a folder beside `target` and rename it into place; an older `target` is replaced only then.
+
+    Raises StoreError (disk full, no permission) with the old folder untouched.
+    """
+    temporary = part_of(target)
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fill(temporary)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(target, old)
+        os.replace(temporary, target)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError) as error:  # torch and safetensors report a full disk as RuntimeError
+        shutil.rmtree(temporary, ignore_errors=True)
+        kept = f"; the last one saved is still in {target}" if target.exists() else ""
+        raise StoreError(f"the {what} could not be written to {target}: {error}{kept}. Free some space") from error
+
+
+class Writer:
+    """Writes `checkpoints/step-N` of a run in the background, one at a time, and drops all but the newest `keep`."""
+
+    def __init__(self, run_dir: Path, keep: int, world: World = ALONE) -> None:
+        self.run_dir, self.keep, self.world = run_dir, keep, world
+        self._thread: threading.Thread | None = None
+        self._failed: StoreError | None = None
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, wait: bool = False) -> Path:
+        """Copy everything now, write it while the run goes on; `wait`: until it is on disk.
+
+        Raises StoreError where this one (with `wait`), or the one before, could not be written.
+        """
+        self.join()
+        target = self.run_dir / "checkpoints" / f"step-{step}"
+        if (target / MANIFEST).exists():  # a run resumed from here and stopped again has nothing new to say
+            return target
+        copies = {name: on_host(tensor.detach(), self.world) for name, tensor in tensors.items()}
+        self._thread = threading.Thread(target=self._write, args=(target, copies, dict(facts)), name="checkpoint")
+        self._thread.start()
+        if wait:
+            self.join()
+        return target
+
+    def join(self) -> None:
+        """Wait for what is being written. Raises StoreError where it failed."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+
+    def _write(self, target: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        def fill(folder: Path) -> None:
+            self._save_tensors(tensors, folder)
+            (folder / MANIFEST).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+        try:
+            if not self.world.leads:  # every process writes its slices; the first one makes it a checkpoint
+                self._save_tensors(tensors, part_of(target))
+                return
+            write_folder(target, fill, "checkpoint")
+            for folder in found(self.run_dir)[: -self.keep]:
+                shutil.rmtree(folder, ignore_errors=True)
+        except StoreError as error:
+            self._failed = error
+        except (Exception, CheckpointException) as error:  # a thread has nobody to raise to
+            self._failed = StoreError(f"the checkpoint could not be written to {target}: {error}")
+
+    def _save_tensors(self, tensors: dict[str, Tensor], folder: Path) -> None:
+        alone = self.world.size == 1
+        with warnings.catch_warnings():  # of one process, that it is one
+            warnings.simplefilter("ignore")
+            save_dcp(tensors, checkpoint_id=folder, process_group=self.world.disk, no_dist=alone)
+
+
+def part_of(target: Path) -> Path:
+    """The name a folder has until it is whole."""
+    return target.with_name(target.name + ".part")
+
+
+def on_host(tensor: Tensor, world: World) -> Tensor:
+    """A copy on the CPU; of a divided tensor, a copy of this process's slice."""
+    if not isinstance(tensor, DTensor):
+        return tensor.to("cpu", copy=True)
+    own = tensor.to_local().to("cpu", copy=True)
+    return DTensor.from_local(
+        own, world.host, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+    )
+
+
+def found(run_dir: Path) -> list[Path]:
+    """Whole checkpoints of a run, oldest first."""
+    folders = [p for p in (run_dir / "checkpoints").glob("step-*") if (p / MANIFEST).exists() and "." not in p.name]
+    return sorted(folders, key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What stands in the manifest. Raises StoreError where it cannot be read."""
+    try:
+        facts: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{folder} cannot be read as a checkpoint: {error}") from error
+    return facts
+
+
+def load(folder: Path, into: dict[str, Tensor], world: World = ALONE) -> None:
+    """Fill the tensors of `into`, by name and in place. Raises StoreError where they are not all there."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            load_dcp(into, checkpoint_id=folder, process_group=world.disk, no_dist=world.size == 1)
+    except (Exception, CheckpointException) as error:  # the latter gathers what happened on all ranks
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise StoreError(f"{folder} cannot be read as a checkpoint of this run: {reason}") from error
+
+
+def names(folder: Path) -> frozenset[str]:
+    """The tensors that a checkpoint holds. Raises StoreError where it cannot be read."""
+    try:
+        return frozenset(FileSystemReader(folder).read_metadata().state_dict_metadata)
+    except Exception as error:  # a damaged pickle raises anything
+        raise StoreError(f"{folder} cannot be read as a checkpoint: {error}") from error
+
+
+def room_for(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
+    """A copy of each tensor on the CPU, to be read into."""
+    return {name: on_host(tensor, world) for name, tensor in tensors.items()}

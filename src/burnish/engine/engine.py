@@ -1,0 +1,257 @@
+"""PackedBatch x model -> per-token log-probs. One forward a microbatch; only predicting rows reach the head.
+
+`Engine` decides once, at load, whether the model may use the shared layout (`canary.py` proves it on the model
+itself) and then hides the choice: both layouts come in as `PackedBatch` and leave as log-probs in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from burnish.engine import attention
+from burnish.engine.distributed import ALONE, World
+from burnish.engine.divergence import HeadInput, kl_from_reference
+from burnish.engine.logprob import log_square_sums, token_logprobs
+from burnish.engine.model import Policy
+from burnish.engine.pack import pack, rows_needed
+from burnish.engine.prune import kept_rows
+from burnish.group import EncodedGroup, Unjudged
+from burnish.tensors import PackedBatch, ScalarScores, TokenScores
+
+VERSION = 1  # part of the reference store's key: raise it when a change here can change a log-prob
+
+
+class Scored(NamedTuple):
+    """What a forward pass gives: for every completion token its log-prob, with gradient; the router loss of a mixture
+    of experts, a sum over groups; where asked for, log sum_v p(v)^2 and the KL from the reference at each token."""
+
+    logps: Tensor
+    aux: Tensor | None = None
+    square: Tensor | None = None
+    kl: Tensor | None = None
+    values: Tensor | None = None
+
+
+@runtime_checkable
+class Critic(Protocol):
+    """A value head: a number for every row that predicts a completion token, float32, with gradient."""
+
+    def __call__(self, hidden: Tensor, batch: PackedBatch) -> Tensor: ...
+
+
+@dataclass
+class Engine:
+    """Scores packed batches with one model. `shared` says which layout; `plain_head` avoids the fused head;
+    `pruned` says that the last layer may drop the rows that predict nothing.
+
+    `token_budget` is the largest number of input tokens in a forward pass. `temperature` divides the logits: the
+    policy is then what a sampler at that temperature draws from.
+    """
+
+    policy: Policy
+    token_budget: int
+    shared: bool = True
+    plain_head: bool = False
+    pruned: bool = False
+    pad_id: int = 0
+    router_aux_coef: float = 0.0
+    world: World = ALONE
+    temperature: float = 1.0
+    critic: Critic | None = None
+    last_layout: attention.Layout | None = field(default=None, init=False)  # the canary reads its call count
+
+    def plan(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
+        """This process's microbatches of a step's groups, `group_index` counting in all of them; as many as any other
+        process has, with idle ones where it has fewer, since every pass needs the weights of all."""
+        chosen = self.share(groups)
+        own = [
+            replace(batch, group_index=tuple(chosen[i] for i in batch.group_index))
+            for batch in self._pack([groups[i] for i in chosen])
+        ]
+        most = max(self.world.gather(len(own)))
+        return own + [self._idle(groups[0])] * (most - len(own))
+
+    def share(self, groups: Sequence[EncodedGroup]) -> list[int]:
+        """Indices of the groups that fall to this process, by their tokens."""
+        return self.world.share([rows_needed(group, shared=self.shared) for group in groups])
+
+    def smallest(self, groups: Sequence[EncodedGroup]) -> bool:
+        """Whether a smaller token budget would divide these groups no further."""
+        return len(self._pack(groups)) == len(groups)
+
+    def _pack(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
+        skip = frozenset(self.policy.pooled_over) if self.policy.scalar else None
+        return pack(groups, self.token_budget, shared=self.shared, pad_id=self.pad_id, pooled_over=skip)
+
+    def _idle(self, group: EncodedGroup) -> PackedBatch:
+        few = group.prompt_ids[:1] or (0,)
+        (batch,) = self._pack([EncodedGroup("", few, (few * 2,), (True,), Unjudged())])
+        return replace(batch, group_index=())
+
+    def score(self, batch: PackedBatch, *, square: bool = False, reference: HeadInput | None = None) -> Scored:
+        """Log-probs of every completion token, in nats, float32; `reference` is what the KL is taken from."""
+        batch = to_device(batch, self.policy.device)
+        if self.plain_head:
+            return self._plain(batch, square, reference)
+        found: Scored = self.policy.within(self._fused, batch, square, reference)
+        return found
+
+    def _fused(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
+        head, aux = self.head_input(batch)
+        logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
+        squares = log_square_sums(head.hidden, head.weight, head.bias, head.transform) if square else None
+        kl = None if reference is None else kl_from_reference(head, reference)
+        return Scored(logps, aux, squares, kl, None if self.critic is None else self.critic(head.hidden, batch))
+
+    def head_and_values(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
+        """What the head turns into whole distributions, and the critic's values where there is one."""
+        found: tuple[HeadInput, Tensor | None] = self.policy.within(self._head_and_values, batch)
+        return found
+
+    def _head_and_values(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
+        head = self.head_input(batch)[0]
+        return head, None if self.critic is None else self.critic(head.hidden, batch)
+
+    def score_reference(self, batch: PackedBatch) -> Tensor:
+        """Log-probs by the initial policy (adapter switched off), without gradient."""
+        with torch.no_grad(), self.policy.as_reference():
+            return self.score(batch).logps
+
+    def reference_head(self, batch: PackedBatch) -> HeadInput:
+        """What the initial policy's head turns into distributions over this batch, without gradient."""
+        with torch.no_grad(), self.policy.as_reference():
+            found: HeadInput = self.policy.within(self.head_input, to_device(batch, self.policy.device))[0]
+        return found
+
+    def reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
+        """The scalar head's number for every completion [completions], float32; and the router loss."""
+        rewards, aux = self.policy.within(self._reward, to_device(batch, self.policy.device))
+        return rewards, aux
+
+    def _reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
+        hidden, aux = self._hidden(batch)
+        head = self.policy.scalar_head
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        bias = None if head.bias is None else head.bias.to(wide)
+        return torch.nn.functional.linear(hidden.to(wide), head.weight.to(wide), bias)[:, 0], aux
+
+    def head_input(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
+        """What goes into the output head for every completion token, and the router loss."""
+        hidden, aux = self._hidden(batch)
+        head = self.policy.head
+        hidden = hidden.to(head.weight.dtype)  # some families end in a float32 norm
+        transform = self.policy.transform
+        if self.temperature != 1.0:
+            transform = replace(transform, scale=transform.scale / self.temperature)
+        return HeadInput(hidden, head.weight, getattr(head, "bias", None), transform), aux
+
+    def _hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
+        """Hidden states of the rows that predict [tokens, width], and the router loss."""
+        rows, keep = batch.predict_rows, None
+        if self.pruned and batch.shared and not self.router_aux_coef:
+            keep, rows = kept_rows(batch.predict_rows)
+        output = self._forward(self.policy.decoder, batch, keep)
+        hidden = output.last_hidden_state.flatten(0, 1).index_select(0, rows)
+        return hidden, self._router_loss(output, batch) if self.router_aux_coef else None
+
+    def _forward(self, module: Any, batch: PackedBatch, keep: Tensor | None = None) -> Any:
+        options: dict[str, Any] = {"input_ids": batch.input_ids, "use_cache": False}
+        if batch.shared:
+            options[attention.KEYWORD] = self.last_layout = attention.Layout.of(batch)
+            self.last_layout.keep = keep
+            options["position_ids"] = batch.position_ids
+        else:
+            options["attention_mask"] = batch.attention_mask  # right padding: the stock positions are right
+        if self.router_aux_coef:
+            options["output_router_logits"] = True
+        return module(**options)
+
+    def _plain(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
+        """Full logits through the stock forward: slow, and right for a head no transform here describes."""
+        logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
+        rows = logits.index_select(0, batch.predict_rows)
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        logps = rows.log_softmax(-1)
+        squares = (2 * logps.detach()).logsumexp(-1) if square else None
+        kl = None
+        if reference is not None:
+            theirs = reference.log_probs(slice(None))[0]
+            kl = torch.where(theirs == -torch.inf, 0.0, theirs.exp() * (theirs - logps)).sum(-1)
+        return Scored(logps.gather(1, batch.targets[:, None])[:, 0], None, squares, kl)
+
+    def _router_loss(self, output: Any, batch: PackedBatch) -> Tensor:
+        """Load-balancing loss (Switch, 2101.03961 eq. 4-6) per group, summed over groups.
+
+        Taken over one group's tokens so that no packing changes it; a prompt token counts once a branch, as it would
+        if the branches were computed apart.
+        """
+        config = self.policy.base.config.get_text_config()
+        top = int(config.num_experts_per_tok)
+        group_of, weight = multiplicity(batch)
+        total = torch.zeros((), dtype=torch.float32, device=batch.input_ids.device)
+        layers = [x for x in output.router_logits if x is not None]
+        groups = int(batch.group_of.max()) + 1
+        for logits in layers:
+            share = logits.float().reshape(-1, logits.shape[-1]).softmax(-1)
+            chosen = torch.zeros_like(share).scatter_(1, share.topk(top, dim=-1).indices, 1.0)
+            zero = share.new_zeros(groups, share.shape[-1])
+            mass = share.new_zeros(groups).index_add(0, group_of, weight).clamp(min=1)[:, None]
+            frequency = zero.index_add(0, group_of, chosen * weight[:, None]) / mass
+            probability = zero.index_add(0, group_of, share * weight[:, None]) / mass
+            total = total + (frequency * probability).sum() * share.shape[-1]
+        return self.router_aux_coef * total / max(len(layers), 1)
+
+
+def multiplicity(batch: PackedBatch) -> tuple[Tensor, Tensor]:
+    """For every input row [rows * width]: its group, and how many completions it serves (0 for padding)."""
+    if not batch.shared:
+        assert batch.attention_mask is not None
+        width = batch.input_ids.shape[1]
+        return batch.group_of.repeat_interleave(width), batch.attention_mask.flatten().float()
+    group_of = torch.zeros(batch.input_ids.shape[1], dtype=torch.long)
+    weight = torch.ones(batch.input_ids.shape[1])
+    for number, group in enumerate(batch.spans):
+        group_of[group.start : group.stop] = number
+        weight[group.prompt.start : group.prompt.stop] = float(len(group.branches))
+    device = batch.input_ids.device
+    return group_of.to(device), weight.to(device)
+
+
+def to_device(batch: PackedBatch, device: torch.device) -> PackedBatch:
+    if device.type == "cpu":
+        return batch
+    names = ["input_ids", "position_ids", "predict_rows", "targets", "completion_of", "lengths", "group_of"]
+    moved: dict[str, Any] = {name: getattr(batch, name).to(device, non_blocking=True) for name in names}
+    if batch.attention_mask is not None:
+        moved["attention_mask"] = batch.attention_mask.to(device, non_blocking=True)
+    return replace(batch, **moved)
+
+
+def alone(batch: PackedBatch) -> PackedBatch:
+    """The batch with its groups numbered as if they were the whole step."""
+    return replace(batch, group_index=tuple(range(len(batch.group_index))))
+
+
+def token_scores(scored: Scored, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
+    """What objectives of log-probs see of a microbatch."""
+    device = scored.logps.device
+    return TokenScores(
+        scored.logps,
+        None if reference is None else reference.to(device),
+        batch.completion_of.to(device),
+        batch.lengths.to(device),
+        batch.group_of.to(device),
+        scored.square,
+        scored.kl,
+        scored.values,
+    )
+
+
+def scalar_scores(rewards: Tensor, batch: PackedBatch) -> ScalarScores:
+    """What objectives of a reward model see of a microbatch."""
+    return ScalarScores(rewards, batch.lengths.to(rewards.device), batch.group_of.to(rewards.device))

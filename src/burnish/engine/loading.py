@@ -1,0 +1,133 @@
+"""A policy in this world: whole in a single process, or divided over several, from files or from the first process.
+
+`Load` is how a model is made, given where its weights are to be: on the device, on the host, or nowhere yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from burnish.config import Run
+from burnish.engine import adapters, canary, sharding
+from burnish.engine.canary import Verdict
+from burnish.engine.distributed import ALONE, World
+from burnish.engine.engine import Engine
+from burnish.engine.model import Place, Policy
+from burnish.errors import ModelError
+
+USUAL_BUDGET = 8192  # where "auto" was asked of a verb that trains nothing
+Load = Callable[[Place], Policy]
+
+
+def load(
+    world: World, make: Load, seed: int, *, straight: bool = True, tell: Callable[[str], None] = lambda line: None
+) -> Policy:
+    """The policy with its weights; `straight`: they may come from the files as they lie there, row by row. `tell`
+    hears how they were divided.
+
+    Raises ModelError for what cannot be divided.
+    """
+    if world.size == 1:
+        policy = make("device")
+        adapters.initialise(policy.module, seed)
+        return policy
+    policy = make("nowhere")
+    files = sharding.Files(_folder(policy.path))
+    shapes = {_in_file(name): p.shape for name, p in policy.module.named_parameters() if not _adapter(name)}
+    kind = policy.base.config.get_text_config().model_type
+    as_they_lie = straight and not sharding.converted(kind) and files.hold(shapes)
+    as_they_lie = all(world.gather(as_they_lie))
+    full: dict[str, torch.Tensor] = {}
+    if not as_they_lie and world.leads:
+        policy = make("host")
+        full = sharding.emptied(policy.module)
+    else:
+        sharding.emptied(policy.module)  # an adapter's weights are made with numbers
+    sharding.shard(policy.base, policy.decoder, world, half=False)
+    policy = replace(policy, sharded=True, anew=lambda: make("nowhere"))
+    named = dict(policy.module.named_parameters())
+    if len(set(world.gather(tuple(named)))) > 1:
+        raise ModelError(f"{policy.path} is not the same model for all processes")
+    if as_they_lie:
+        for name, parameter in named.items():
+            if not _adapter(name):
+                files.fill(_in_file(name), parameter)
+    else:
+        sharding.hand_out(named, full)
+    adapters.initialise(policy.module, seed)
+    copies = world.mesh.size(0) if world.mesh.ndim > 1 else 1
+    count = sum(parameter.numel() for parameter in named.values())
+    how = "read by rows" if as_they_lie else "loaded by the first process and handed out"
+    tell(
+        f"processes: {world.size}, each with {count * copies / world.size / 1e6:.2f}M of the {count / 1e6:.2f}M "
+        f"weights ({how})" + (f"; {copies} copies of them" if copies > 1 else "")
+    )
+    return policy
+
+
+def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
+    """The divided policy as it computes: in bfloat16, another frame around the same slices, since FSDP fixes the type
+    of the computation when it divides, and the layout was proved in float32. Frozen slices are kept in bfloat16."""
+    policy.settle()
+    if not policy.sharded or policy.dtype != torch.bfloat16:
+        return policy
+    assert policy.anew is not None
+    frame = policy.anew()
+    sharding.emptied(frame.module)
+    trained = {name for name, _ in policy.trainable()}
+    slices = dict(policy.module.named_parameters())
+    sharding.shard(frame.base, frame.decoder, world, half=True)
+    sharding.move_in(
+        frame.module, {name: p if name in trained else p.detach().to(torch.bfloat16) for name, p in slices.items()}
+    )
+    for (_, ours), (_, theirs) in zip(policy.base.named_buffers(), frame.base.named_buffers(), strict=True):
+        theirs.copy_(ours)
+    canary.adopt(frame, verdict)
+    return replace(frame, sharded=True)
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(path))
+
+
+def _adapter(name: str) -> bool:
+    return any(part.startswith("lora_") for part in name.split("."))
+
+
+def _in_file(name: str) -> str:
+    """A parameter's name in the model's files: peft puts its own words around and into it."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+def refuse_undividable(world: World, what: dict[str, bool]) -> None:
+    """Raises ModelError for the first thing asked for that several processes cannot do."""
+    asked = next((name for name, wanted in what.items() if wanted), None)
+    if world.size > 1 and asked is not None:
+        raise ModelError(f"{asked} in several processes is not supported; use one process")
+
+
+def make_engine(policy: Policy, config: Run, world: World = ALONE) -> tuple[Engine, str]:
+    """An engine in the layout the canary allows (proved before any cast), and the line that says why."""
+    verdict = canary.decide(policy, config.engine.layout)
+    policy = for_compute(policy, verdict, world)
+    pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
+    scorer = Engine(
+        policy,
+        config.engine.token_budget if isinstance(config.engine.token_budget, int) else USUAL_BUDGET,
+        shared=verdict.shared,
+        plain_head=verdict.plain_head,
+        pruned=verdict.pruned,
+        pad_id=pad if isinstance(pad, int) and pad >= 0 else 0,
+        router_aux_coef=config.model.router_aux_coef,
+        world=world,
+    )
+    return scorer, f"layout: {verdict.line}"

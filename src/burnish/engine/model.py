@@ -1,0 +1,319 @@
+"""Loading and saving a policy: any Hugging Face causal LM, its head, its adapters, and where each lies.
+
+The kernels of the policy and of its reference are the same module in the same dtype. `dtype = "bfloat16"` keeps
+float32 master weights (see `masters.py`) and computes in bfloat16; buffers such as rotary frequencies stay float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from burnish.config import AdapterConfig, ModelConfig
+from burnish.engine import adapters, norms, sharding
+from burnish.engine.logprob import HeadTransform
+from burnish.errors import ConfigError, ModelError
+
+NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes through which families add noise
+Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes alone
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def scalar_head(base: Any) -> nn.Linear:
+    """The linear layer [1, width] of a sequence classifier; peft's trained copy of it where there is one."""
+    head = base.score
+    copies = getattr(head, "modules_to_save", None)
+    found: nn.Linear = head if copies is None else copies[head.active_adapter]
+    return found
+
+
+@dataclass
+class Policy:
+    """A causal LM taken apart where the engine needs it: decoder, head, and what the family does to its logits."""
+
+    module: Any  # PreTrainedModel, or a PeftModel around one
+    base: Any  # the PreTrainedModel
+    path: str
+    dtype: torch.dtype
+    stock_attention: str  # the implementation transformers chose at load
+    scalar: bool = False  # a reward model: a scalar head in place of the one over the vocabulary
+    sharded: bool = False  # its weights are divided over processes, in float32 (float64)
+    anew: Callable[[], Policy] | None = None  # where sharded: the same model without numbers
+
+    @property
+    def decoder(self) -> nn.Module:
+        try:
+            decoder: nn.Module | None = self.base.get_decoder()
+        except AttributeError:  # some families name a part of a larger model that they are not in
+            decoder = None
+        if decoder is None or decoder is self.base:
+            decoder = getattr(self.base, self.base.base_model_prefix, None) or self.base.model
+        return decoder
+
+    @property
+    def head(self) -> nn.Linear:
+        head: nn.Linear = self.base.get_output_embeddings()
+        return head
+
+    @property
+    def scalar_head(self) -> nn.Linear:
+        """The reward model's head, [1, width]; under an adapter, the copy that is trained."""
+        return scalar_head(self.base)
+
+    @property
+    def pooled_over(self) -> tuple[int, ...]:
+        """Tokens at the end that a reward model does not read its number from: its padding token, as transformers
+        pools. Where that token also ends an answer, the number is read at the token before."""
+        pad = self.base.config.get_text_config().pad_token_id
+        return (pad,) if isinstance(pad, int) and pad >= 0 else ()
+
+    @property
+    def transform(self) -> HeadTransform:
+        return head_transform(self.base.config.get_text_config())
+
+    @property
+    def adapted(self) -> bool:
+        return self.module is not self.base
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.module.parameters()).device
+        return device
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+
+    def within(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Do some work with embedding and head in one piece, as they always are in a single process."""
+        return sharding.run_within(self.base, work, *args) if self.sharded else work(*args)
+
+    def settle(self) -> None:
+        """After a pass without gradient whose weights are about to change, or to be read by name."""
+        if self.sharded:
+            sharding.settle(self.base)
+
+    @contextmanager
+    def stock(self) -> Iterator[None]:
+        """The model's own attention put back for a while, for comparisons and for sampling."""
+        current = self.base.config._attn_implementation
+        self.base.set_attn_implementation(self.stock_attention)
+        try:
+            yield
+        finally:
+            self.base.set_attn_implementation(current)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """The initial policy: for an adapter, the same module with the adapter switched off."""
+        trained = [parameter for _, parameter in self.trainable()]
+        with self.module.disable_adapter() if self.adapted else nullcontext():
+            for parameter in trained:  # peft also freezes it, and FSDP reads on its first pass what is to be trained
+                parameter.requires_grad_(True)
+            yield
+
+
+def head_transform(config: Any) -> HeadTransform:
+    """The logit transforms of the families transformers knows; the canary proves each on the model at hand."""
+    scale = 1.0
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        scale *= float(getattr(config, name, None) or 1.0)
+    scaling = getattr(config, "logits_scaling", None)
+    if scaling:
+        scale *= float(scaling) if config.model_type.startswith("hyperclovax") else 1.0 / float(scaling)
+    return HeadTransform(scale, getattr(config, "final_logit_softcapping", None))
+
+
+def require_model_dir(path: str) -> None:
+    """Refuse, before any weight loads, a local folder that holds no model. Hub names pass."""
+    folder = Path(path)
+    if not folder.exists():
+        if path.startswith((".", "/", "~")) or path.count("/") > 1:
+            raise ModelError(f"model.path: there is no folder {path}")
+        return
+    if not folder.is_dir():
+        raise ModelError(f"model.path: {path} is a file; name the folder that holds config.json and the weights")
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        raise ModelError(
+            f"model.path: {path} holds an adapter, not a model. Fold it into its base first "
+            f"(`burnish merge {path} OUT`), so that the reference is the model you mean"
+        )
+    if not (folder / "config.json").exists():
+        raise ModelError(f"model.path: {path} holds no config.json, so it is not a Hugging Face model folder")
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ModelError(f"model.path: {path} has a config.json but no weights (*.safetensors or *.bin)")
+
+
+def load_policy(
+    model: ModelConfig,
+    adapter: AdapterConfig | None = None,
+    *,
+    tokenizer_size: int | None = None,
+    place: Place = "device",
+) -> Policy:
+    """Load the weights as float32 (float64 on request), add the adapter if one is asked for, cast for computing.
+
+    Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
+    """
+    base = load_base(model, quantize=adapter is not None and adapter.kind == "qlora", place=place)
+    refuse_foreign_tokenizer(base, model.path, tokenizer_size)
+    silence_dropout(base)
+    norms.fuse(base)
+    module = base if adapter is None or adapter.kind == "none" else add_adapter(base, adapter)
+    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation)
+
+
+def refuse_foreign_tokenizer(base: Any, path: str, tokenizer_size: int | None) -> None:
+    """Raises ModelError where the tokenizer has more tokens than the embedding has rows."""
+    vocabulary = base.get_input_embeddings().weight.shape[0]
+    if tokenizer_size is not None and tokenizer_size > vocabulary:
+        raise ModelError(
+            f"the tokenizer has {tokenizer_size} tokens but the model's embedding only {vocabulary} rows: "
+            f"this tokenizer does not belong to {path}"
+        )
+
+
+def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place: Place = "device") -> Any:
+    """The PreTrainedModel in float32 (float64 on request); `scalar`: with one number in place of the vocabulary.
+    Raises ModelError where transformers cannot build it."""
+    import transformers
+
+    require_model_dir(model.path)
+    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, **({"num_labels": 1} if scalar else {})}
+    kind: Any = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
+    if quantize:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=DTYPES[model.dtype]
+        )
+        options["dtype"] = DTYPES[model.dtype]
+    else:
+        options["dtype"] = torch.float64 if model.dtype == "float64" else torch.float32
+    try:
+        base: Any = (
+            _weightless(kind, model.path, options)
+            if place == "nowhere"
+            else kind.from_pretrained(model.path, **options)
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0]
+        wanted = "reward model" if scalar else "causal language model"
+        raise ModelError(f"model.path: {model.path} could not be loaded as a {wanted}: {reason}") from error
+    base.config.use_cache = False
+    if model.dtype == "float64" and hasattr(base, "set_experts_implementation"):
+        base.set_experts_implementation("eager")  # the grouped product knows no float64
+    if torch.cuda.is_available() and not quantize and place == "device":
+        base = base.to(torch.device("cuda"))
+    return base
+
+
+def _weightless(kind: Any, path: str, options: dict[str, Any]) -> Any:
+    """The model that `from_pretrained` makes, without reading a weight."""
+    from transformers import AutoConfig
+
+    given = {name: value for name, value in options.items() if name != "dtype"}
+    config = AutoConfig.from_pretrained(path, **given)
+    with sharding.weightless():
+        base = kind.from_config(config, dtype=options["dtype"], trust_remote_code=given["trust_remote_code"])
+    return base.eval()
+
+
+def silence_dropout(module: nn.Module) -> None:
+    """Preference losses compare two passes over the same text, so noise between them is noise in the margin."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        for name, value in list(vars(part).items()):
+            if isinstance(value, float) and NOISE.search(name):
+                setattr(part, name, 0.0)
+
+
+def add_adapter(base: Any, adapter: AdapterConfig, *, scalar: bool = False) -> Any:
+    """The model with a fresh LoRA; raises ConfigError where `adapter.targets` does not fit."""
+    from peft import LoraConfig, TaskType, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    targets: Any = list(adapter.targets) if not isinstance(adapter.targets, str) else adapter.targets
+    if "lm_head" in targets or (isinstance(targets, list) and "embed_tokens" in targets):
+        raise ConfigError("adapter.targets: adapters on the embedding or the output head are not supported")
+    settings = LoraConfig(
+        task_type=TaskType.SEQ_CLS if scalar else TaskType.CAUSAL_LM,
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        use_rslora=adapter.rslora,
+        use_dora=adapter.dora,
+    )
+    try:
+        with warnings.catch_warnings():  # peft asks transformers by names that are going out of use
+            warnings.simplefilter("ignore", FutureWarning)
+            adapted = get_peft_model(base, settings)
+    except ValueError as error:
+        raise ConfigError(f"adapter.targets: {str(error).splitlines()[0]}") from error
+    for part in (base.get_input_embeddings(), base.get_output_embeddings()):
+        if isinstance(part, BaseTunerLayer):
+            raise ConfigError(f"adapter.targets = {targets!r} reaches the embedding or the output head: not supported")
+    adapters.fuse(adapted)
+    return adapted
+
+
+def open_adapter(base: Any, folder: Path) -> Any:
+    """The model with the adapter that lies in `folder`."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():  # peft asks transformers by names that are going out of use
+        warnings.simplefilter("ignore", FutureWarning)
+        return PeftModel.from_pretrained(base, str(folder))
+
+
+def cast_for_compute(policy: Policy) -> None:
+    """Cast parameters, never buffers: rotary frequencies in bfloat16 would be off by a whole position at 256."""
+    if policy.dtype == torch.bfloat16 and not policy.sharded:  # divided weights are cast when they are put together
+        for parameter in policy.module.parameters():
+            if parameter.is_floating_point() and parameter.dtype == torch.float32:
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def weights_hash(path: str) -> str:
+    """Content hash of a model folder's weights and configuration; a hub name hashes its resolved snapshot."""
+    folder = Path(path)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(path))
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"]):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def save_model(policy: Policy, folder: Path, tokenizer: Any, weights: dict[str, Any] | None = None) -> None:
+    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `weights`: of a
+    divided model, gathered."""
+    folder.mkdir(parents=True)
+    if policy.adapted and Path(policy.path).is_dir():  # so that the adapter finds its base from any folder
+        policy.module.active_peft_config.base_model_name_or_path = str(Path(policy.path).resolve())
+    policy.module.save_pretrained(folder, state_dict=weights)
+    file = folder / "config.json"
+    if file.exists():
+        config = json.loads(file.read_text())
+        if weights is not None:
+            config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model's own is its masters'
+        config.pop("attn_implementation", None)
+        config["use_cache"] = True
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,165 @@
+"""Reward models: a scalar head on any backbone, in the format of `AutoModelForSequenceClassification` with one label.
+
+The number is read at an answer's last token, found by its length and never by looking for padding. transformers looks
+for padding when it loads the saved model, so a model saved here always has a padding token that ends no answer, where
+its vocabulary allows one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from burnish.config import AdapterConfig, ModelConfig
+from burnish.engine import norms
+from burnish.engine.model import (
+    DTYPES,
+    Place,
+    Policy,
+    add_adapter,
+    load_base,
+    open_adapter,
+    refuse_foreign_tokenizer,
+    require_model_dir,
+    silence_dropout,
+)
+from burnish.errors import ModelError
+
+ABOUT = "reward.json"  # beside the weights: padding token, and mean and spread of the rewards on held-out answers
+PAD = "<|pad|>"
+
+
+def load_reward_model(
+    model: ModelConfig,
+    adapter: AdapterConfig,
+    tokenizer: Any,
+    terminal: set[int],
+    *,
+    head_only: bool,
+    seed: int,
+    place: Place = "device",
+) -> tuple[Policy, list[str]]:
+    """A reward model to train, and what to tell the user: a fresh head on a language model, or one that has its head.
+
+    `terminal` are the tokens that end an answer. Raises ModelError for an architecture without a scalar head, or a
+    classifier of several labels.
+    """
+    fresh = _is_fresh(model)
+    base = load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
+    require_head(base, model.path)
+    refuse_foreign_tokenizer(base, model.path, len(tokenizer))
+    lines = [f"reward model: the scalar head of {model.path} is trained further"]
+    if fresh:
+        draw = torch.randn(1, base.score.in_features, generator=torch.Generator().manual_seed(seed))
+        base.score.weight.data.copy_(draw / base.score.in_features**0.5)
+        lines = [
+            f"reward model: a fresh scalar head of {base.score.in_features} weights",
+            _choose_pad(base, tokenizer, terminal, may_grow=adapter.kind == "none" and not head_only),
+        ]
+    silence_dropout(base)
+    norms.fuse(base)
+    module = base if adapter.kind == "none" else add_adapter(base, adapter, scalar=True)
+    if head_only:
+        train_head_only(module)
+    policy = Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True)
+    return policy, lines
+
+
+def train_head_only(module: Any) -> None:
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_("score" in name.split("."))
+
+
+def open_reward_model(model: ModelConfig) -> Policy:
+    """A reward model to score with: a run's folder, its model or adapter, or any sequence classifier of one label.
+
+    Raises ModelError for a folder that holds none.
+    """
+    folder = Path(model.path)
+    if (folder / "model" / ABOUT).exists():
+        folder = folder / "model"
+    about = json.loads((folder / ABOUT).read_text()) if (folder / ABOUT).exists() else {}
+    adapter = folder / "adapter_config.json"
+    path = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else str(folder)
+    source = model.model_copy(update={"path": path})
+    if not adapter.exists() and _is_fresh(source):
+        raise ModelError(f"{model.path} is a language model without a scalar head, not a reward model")
+    base = load_base(source, quantize=False, scalar=True)
+    require_head(base, path)
+    module: Any = base
+    if adapter.exists():
+        module = open_adapter(base, folder)
+    if "pad_token_id" in about:
+        base.config.get_text_config().pad_token_id = about["pad_token_id"]
+    silence_dropout(base)
+    norms.fuse(base)
+    module.requires_grad_(False)
+    return Policy(module, base, str(folder), DTYPES[model.dtype], base.config._attn_implementation, scalar=True)
+
+
+def write_about(policy: Policy, folder: Path, rewards: Sequence[Sequence[float]], objective: str) -> None:
+    """Write `reward.json`: how rewards lie on the answers of some groups, so that several models share a scale."""
+    every = torch.tensor([value for group in rewards for value in group], dtype=torch.float64)
+    pad = policy.base.config.get_text_config().pad_token_id
+    said = {
+        "pad_token_id": pad,
+        "mean": float(every.mean()),
+        "sd": float(every.std(correction=0)),
+        "answers": len(every),
+        "objective": objective,
+    }
+    (folder / ABOUT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def _is_fresh(model: ModelConfig) -> bool:
+    """Whether the folder holds a language model, whose scalar head is still to be made."""
+    from transformers import AutoConfig
+
+    require_model_dir(model.path)
+    try:
+        config = AutoConfig.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"model.path: the configuration of {model.path} cannot be read: {reason}") from error
+    classifier = any("SequenceClassification" in str(name) for name in config.architectures or [])
+    if classifier and config.num_labels != 1:
+        raise ModelError(f"{model.path} tells {config.num_labels} classes apart; a reward model has one label")
+    return not classifier
+
+
+def require_head(base: Any, path: str) -> None:
+    """Raises ModelError for an architecture whose scalar head is not one linear layer."""
+    head = getattr(base, "score", None)
+    if not isinstance(head, torch.nn.Linear) or head.out_features != 1:
+        raise ModelError(f"{path}: a {type(base).__name__} has no linear layer `score` with one output")
+
+
+def _choose_pad(base: Any, tokenizer: Any, terminal: set[int], *, may_grow: bool) -> str:
+    """Give model and tokenizer a padding token that ends no answer; returns the line that says which. `may_grow`: the
+    embedding is trained and saved, so it may get a row."""
+    rows = base.get_input_embeddings().weight.shape[0]
+    pad = tokenizer.pad_token_id
+    if pad is None or pad in terminal:
+        spare = [
+            t.content for i, t in tokenizer.added_tokens_decoder.items() if "pad" in t.content and i not in terminal
+        ]
+        if spare:
+            tokenizer.pad_token = spare[0]
+        elif len(tokenizer) < rows or may_grow:
+            tokenizer.add_special_tokens({"pad_token": PAD})
+            if len(tokenizer) > rows:  # one more row, which no text reaches
+                base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+        elif tokenizer.unk_token_id is not None and tokenizer.unk_token_id not in terminal:
+            tokenizer.pad_token = tokenizer.unk_token
+        else:
+            base.config.get_text_config().pad_token_id = None
+            return (
+                "reward model: no token is free for padding, so transformers will score the saved model's answers one "
+                "at a time only"
+            )
+    base.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return f"reward model: pads with {tokenizer.pad_token!r}, which ends no answer"

@@ -1,0 +1,313 @@
+"""Whoever gives a number to an answer, from its folder: reward models, ensembles of them, a policy's implicit reward.
+
+Groups of text go in; each scorer renders them with its own tokenizer; what comes out are the records of `report`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from burnish import config as configuration
+from burnish import objectives
+from burnish.config import ModelConfig, Run
+from burnish.data import render, tokenizers
+from burnish.data.views import pair_view
+from burnish.engine import model, reward_model, scoring
+from burnish.engine.engine import Engine
+from burnish.engine.loading import make_engine
+from burnish.errors import ConfigError, DataError, ModelError
+from burnish.group import Completion, EncodedGroup, Group, Message, Scores
+from burnish.reports.rewards.ensemble import How, combine, moments
+from burnish.reports.rewards.probes import PROBES
+from burnish.reports.rewards.records import Scored, ScoredGroup, Scorer
+
+Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what reports its progress
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scorer still on disk: a reward model, or a policy that was trained against a reference."""
+
+    name: str
+    folder: Path
+    run: Run | None  # of a policy: how it was trained
+
+    @property
+    def implicit(self) -> bool:
+        return self.run is not None
+
+
+def find(paths: Sequence[str]) -> list[tuple[str, list[Candidate]]]:
+    """(name, its members) of every path: a model, a run's folder, or a run with members. Raises ModelError, and loads
+    no weights."""
+    found, names = [], set[str]()
+    for path in paths:
+        folder = Path(path)
+        if not folder.is_dir():
+            raise ModelError(f"there is no folder {path}: name reward models, or runs of policies, by their folders")
+        name = folder.parent.name if folder.name == "model" and folder.parent.name else folder.resolve().name
+        while name in names:
+            name += "'"
+        names.add(name)
+        members = sorted(folder.glob("member-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+        inner = [(f"{name}/{member.name}", member) for member in members] or [(name, folder)]
+        found.append((name, [_candidate(own, where) for own, where in inner]))
+    return found
+
+
+def _candidate(name: str, folder: Path) -> Candidate:
+    saved = folder / "model" if (folder / "model").is_dir() else folder
+    if _is_reward_model(saved):
+        return Candidate(name, saved, None)
+    file = folder / "config.toml" if (folder / "config.toml").exists() else folder.parent / "config.toml"
+    if not file.exists():
+        raise ModelError(
+            f"{folder} is no reward model, and no run's folder with its config.toml, which would say against which "
+            "reference its policy was trained"
+        )
+    run = configuration.load_partly(str(file))
+    if not (saved / "config.json").exists() and not (saved / "adapter_config.json").exists():
+        raise ModelError(f"{folder} holds no finished model (its folder model/ is missing)")
+    return Candidate(name, saved, run)
+
+
+def _is_reward_model(folder: Path) -> bool:
+    if (folder / reward_model.ABOUT).exists():
+        return True
+    for name, key in (("adapter_config.json", "task_type"), ("config.json", "architectures")):
+        if (folder / name).exists():
+            return "SEQ_CLS" in (told := str(json.loads((folder / name).read_text()).get(key))) or (
+                "SequenceClassification" in told
+            )
+    return False
+
+
+def score(
+    groups: Sequence[Group], scorers: Sequence[tuple[str, list[Candidate]]], run: Run, *, tell: Tell, probes: int,
+    hows: Sequence[How], coef: float,
+) -> tuple[Scored, int]:  # fmt: skip
+    """(records of every group that fits all scorers, how many do not fit). `probes`: groups whose answers are edited,
+    too. Raises ModelError or DataError with a sentence."""
+    renderers = {one.name: _renderer(one, run) for _, members in scorers for one in members}
+    limits = {one.name: _limit(one, run) for _, members in scorers for one in members}
+    kept, encoded = _fitting(groups, renderers, limits)
+    if not kept:
+        raise DataError(f"none of the {len(groups)} groups fits every model: all are too long, or empty")
+    edits = _edited(kept[:probes])
+    rewards: dict[str, list[tuple[float, ...]]] = {}
+    probed: dict[str, dict[str, list[tuple[float | None, ...]]]] = {name: {} for name in edits}
+    named: list[Scorer] = []
+    for name, members in scorers:
+        for one in members:
+            rows = [renderers[one.name].encode(group) for edit in edits.values() for group in edit]
+            every = _score(one, [*encoded[one.name], *rows], run, tell(one.name))
+            rewards[one.name] = every[: len(kept)]
+            for place, edit in enumerate(edits):
+                first = len(kept) + place * len(kept[:probes])
+                probed[edit][one.name] = _told(kept, edits[edit], every[first : first + len(kept[:probes])])
+            named.append(_scorer(one))
+        if len(members) > 1:
+            named += _combined(name, [one.name for one in members], rewards, probed, hows, coef)
+    lengths = encoded[named[0].name]
+    records = [
+        _record(group, i, lengths[i], {one.name: rewards[one.name][i] for one in named}) for i, group in enumerate(kept)
+    ]
+    return Scored(tuple(records), tuple(named), probed), len(groups) - len(kept)
+
+
+def _renderer(one: Candidate, run: Run) -> render.Renderer:
+    return render.Renderer(tokenizers.load_tokenizer(str(one.folder)), run.data.template, run.data.control_tokens)
+
+
+def _limit(one: Candidate, run: Run) -> int:
+    """Longest prompt + answer that the model is exact for, and that the user allows."""
+    from transformers import AutoConfig
+
+    base = one.run.model.path if one.run is not None else str(one.folder)
+    adapter = one.folder / "adapter_config.json"
+    if adapter.exists():
+        base = json.loads(adapter.read_text())["base_model_name_or_path"]
+    text = AutoConfig.from_pretrained(base, trust_remote_code=run.model.trust_remote_code).get_text_config()
+    known = [run.data.max_length, getattr(text, "max_position_embeddings", None)]
+    return min((x for x in known if isinstance(x, int) and x > 0), default=1 << 30)
+
+
+def _fitting(
+    groups: Sequence[Group], renderers: Mapping[str, render.Renderer], limits: Mapping[str, int]
+) -> tuple[list[Group], dict[str, list[EncodedGroup]]]:
+    """The groups that every scorer can read, and how each of them reads them."""
+    every = {name: renderer.encode_many(groups) for name, renderer in renderers.items()}
+
+    def fits(name: str, group: EncodedGroup) -> bool:
+        longest = max((len(ids) for ids in group.completion_ids), default=0)
+        sound = bool(group.prompt_ids) and all(group.completion_ids)
+        return sound and len(group.prompt_ids) + longest <= limits[name]
+
+    good = [i for i in range(len(groups)) if all(fits(name, every[name][i]) for name in every)]
+    return [groups[i] for i in good], {name: [rows[i] for i in good] for name, rows in every.items()}
+
+
+def _score(
+    one: Candidate, groups: list[EncodedGroup], run: Run, advance: Callable[[int, int], None]
+) -> list[tuple[float, ...]]:
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        advance(min(done, len(groups)), len(groups))
+
+    source = run.model.model_copy(update={"path": str(one.folder), "dtype": _dtype(run)})
+    if one.run is None:
+        engine = _engine(reward_model.open_reward_model(source), run)
+        return scoring.rewards(engine, groups, tick)
+    return implicit(one, source, groups, run, tick)
+
+
+def implicit(
+    one: Candidate, source: ModelConfig, groups: list[EncodedGroup], run: Run, tick: scoring.Tick
+) -> list[tuple[float, ...]]:
+    """beta x log-ratio to the reference (per token where beta is); without a reference, beta x log-prob."""
+    assert one.run is not None
+    row, beta = implicit_scale(one.run)
+    base = source.model_copy(update={"path": one.run.model.path})
+    if (one.folder / "adapter_config.json").exists():
+        policy = model.load_policy(base)
+        policy = replace(policy, module=model.open_adapter(policy.base, one.folder))
+    else:
+        policy = model.load_policy(source)
+    own = scoring.logps(_engine(policy, run), groups, tick)
+    if "reference" in row.needs:
+        path = one.run.reference.path if one.run.reference.kind == "path" else one.run.model.path
+        engine = _engine(model.load_policy(source.model_copy(update={"path": path})), run)
+        theirs = scoring.logps(engine, groups)
+        own = [tuple(p - q for p, q in zip(a, b, strict=True)) for a, b in zip(own, theirs, strict=True)]
+    per_token = row.beta_unit == "per token" or one.run.objective[0].params.get("normalize") == "avg"
+    sizes = [[len(ids) if per_token else 1 for ids in group.completion_ids] for group in groups]
+    return [tuple(beta * x / n for x, n in zip(a, b, strict=True)) for a, b in zip(own, sizes, strict=True)]
+
+
+def implicit_scale(run: Run) -> tuple[objectives.Objective, float]:
+    """The objective that a policy was trained with (a mixture's first with a beta), and its beta."""
+    for part in run.objective:
+        row = objectives.find(part.name)
+        params = row.validate(dict(part.params))
+        found = next((params[name] for name in ("beta", "tau", "beta0", "lam") if name in params), None)
+        if found is not None:
+            return row, float(found)
+    raise ConfigError(f"a policy trained with {run.objective[0].name} has no implicit reward: there is no beta in it")
+
+
+def _engine(policy: model.Policy, run: Run) -> Engine:
+    engine = make_engine(policy, run)[0]
+    model.cast_for_compute(policy)
+    policy.module.requires_grad_(False)
+    return engine
+
+
+def _dtype(run: Run) -> str:
+    """float32 unless the user says otherwise: rewards of two answers may differ by less than bfloat16's rounding."""
+    return run.model.dtype if "dtype" in run.model.model_fields_set else "float32"
+
+
+def _scorer(one: Candidate) -> Scorer:
+    if one.run is None:
+        return Scorer(one.name, "reward model", str(one.folder))
+    row, beta = implicit_scale(one.run)
+    what = "log-ratio" if "reference" in row.needs else "log-prob"
+    unit = " per token" if row.beta_unit == "per token" else ""
+    unit += " to the initial reference, which moved in training" if one.run.reference.update != "never" else ""
+    return Scorer(one.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {one.folder}", beta)
+
+
+def _combined(
+    name: str, members: list[str], rewards: dict[str, list[tuple[float, ...]]],
+    probed: dict[str, dict[str, list[tuple[float | None, ...]]]], hows: Sequence[How], coef: float,
+) -> list[Scorer]:  # fmt: skip
+    """The members as one scorer, combined in each of the ways; standardised by their moments over these answers."""
+    table = [[x for row in rewards[member] for x in row] for member in members]
+    means, sds = moments(table)
+    found = []
+    for how in hows:
+        own = f"{name} ({how})"
+        extra = {"coef": coef} if how == "uncertainty" else {}
+
+        def joined(rows: Iterable[Sequence[float]], how: How = how, extra: dict[str, float] = extra) -> list[float]:
+            return combine(list(rows), how, means=means, sds=sds, **extra)
+
+        rewards[own] = [
+            tuple(joined(rewards[member][i] for member in members)) for i in range(len(rewards[members[0]]))
+        ]
+        for by in probed.values():
+            by[own] = [_joined_edits([by[member][i] for member in members], joined) for i in range(len(rewards[own]))]
+        found.append(Scorer(own, "ensemble", f"{len(members)} members, {how}", None, tuple(members)))
+    return found
+
+
+def _joined_edits(
+    rows: list[tuple[float | None, ...]], joined: Callable[[Iterable[Sequence[float]]], list[float]]
+) -> tuple[float | None, ...]:
+    """One group's edited answers, combined; an edit that does not apply to an answer applies for no member."""
+    applies = [k for k, value in enumerate(rows[0]) if value is not None]
+    values = joined([[float(row[k] or 0.0) for k in applies] for row in rows]) if applies else []
+    place = dict(zip(applies, values, strict=True))
+    return tuple(place.get(k) for k in range(len(rows[0])))
+
+
+def _edited(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Each probe's edit of every answer; an answer that it does not touch stays as it is."""
+    return {
+        name: [replace(group, completions=tuple(_edit(c, edit) for c in group.completions)) for group in groups]
+        for name, edit in PROBES.items()
+    }
+
+
+def _edit(completion: Completion, edit: Callable[[str], str | None]) -> Completion:
+    """The answer with its last text edited."""
+    if isinstance(completion.messages, str):
+        return replace(completion, messages=edit(completion.messages) or completion.messages)
+    *before, last = completion.messages
+    changed = Message(last.role, edit(last.content) or last.content, last.extra)
+    return replace(completion, messages=(*before, changed))
+
+
+def _told(
+    groups: Sequence[Group], edited: Sequence[Group], rewards: Sequence[tuple[float, ...]]
+) -> list[tuple[float | None, ...]]:
+    """Rewards of edited answers; None where the edit changed nothing, and for groups that were not edited."""
+    rows: list[tuple[float | None, ...]] = [
+        tuple(
+            value if new.messages != old.messages else None
+            for old, new, value in zip(group.completions, other.completions, row, strict=True)
+        )
+        for group, other, row in zip(groups, edited, rewards, strict=False)
+    ]
+    return rows + [(None,) * len(group.completions) for group in groups[len(rows) :]]
+
+
+def _record(group: Group, index: int, encoded: EncodedGroup, rewards: Mapping[str, tuple[float, ...]]) -> ScoredGroup:
+    gold = group.feedback.values if isinstance(group.feedback, Scores) else None
+    return ScoredGroup(
+        id=group.id or group.where or str(index),
+        source=group.source,
+        subset=str(group.meta.get("subset", "")),
+        prompt=_text(group.prompt),
+        answers=tuple(_text(c.messages) for c in group.completions),
+        lengths=tuple(len(ids) for ids in encoded.completion_ids),
+        pairs=pair_view(encoded, "all"),
+        gold=gold,
+        rewards=rewards,
+    )
+
+
+def _text(turns: str | tuple[Message, ...]) -> str:
+    return turns if isinstance(turns, str) else "\n".join(f"{m.role}: {m.content}" for m in turns)
+
+
+def chosen_gold(groups: Iterable[Group]) -> tuple[float, ...] | None:
+    """Gold scores of the best answers of training groups; None where the data has no scores."""
+    found = tuple(max(group.feedback.values) for group in groups if isinstance(group.feedback, Scores))
+    return found or None

@@ -1,0 +1,117 @@
+"""What should stop a reader, if not the run: the policy too far from its reference, answers that swell or shrink, the
+same answer again and again, a reward that rises while gold does not.
+
+All are means over a window of refreshes, against the run's own first window. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
+from typing import Any
+
+from burnish.answers.figures import Figures
+from burnish.config import StopConfig
+
+WATCHED = ("kl/answer", "length", "distinct", "reward", "gold")
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm: its name as in `stop.when`, and the sentence."""
+
+    name: str
+    line: str
+
+
+@dataclass
+class Alarms:
+    """Hears of every refresh. An alarm is given once, and again only after what it is about was well for a whole window
+    in between."""
+
+    limits: StopConfig
+    history: dict[str, list[float]] = field(default_factory=dict)
+    rung: dict[str, int] = field(default_factory=dict)  # by alarm: refreshes since it was last about to ring
+
+    def hear(self, figures: Figures) -> list[Alarm]:
+        """The alarms that this refresh sets off."""
+        for name in WATCHED:
+            if name in figures:
+                self.history.setdefault(name, []).append(float(figures[name]))
+        found = [alarm for alarm in (self._kl(), self._length(), self._distinct(), self._gold()) if alarm is not None]
+        self.rung = {name: quiet + 1 for name, quiet in self.rung.items() if quiet < self.limits.window}
+        new = [alarm for alarm in found if alarm.name not in self.rung]
+        self.rung |= {alarm.name: 0 for alarm in found}
+        return new
+
+    def level(self) -> float | None:
+        """How good the policy is, over the last window: by gold where there is one, else by its judge."""
+        name = "gold" if self.history.get("gold") else "reward"
+        own = self._last(name)
+        return None if own is None else fmean(own)
+
+    def state(self) -> dict[str, Any]:
+        return {"history": self.history, "rung": self.rung}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.history = {name: list(values) for name, values in state["history"].items()}
+        self.rung = {name: int(quiet) for name, quiet in state["rung"].items()}
+
+    def _last(self, name: str, ago: int = 0) -> Sequence[float] | None:
+        """The window that ended `ago` windows before the newest refresh; None where it is not full."""
+        values, size = self.history.get(name, []), self.limits.window
+        stop = len(values) - ago * size
+        return values[stop - size : stop] if stop >= size else None
+
+    def _first(self, name: str) -> float:
+        return fmean(self.history[name][: self.limits.window])
+
+    def _kl(self) -> Alarm | None:
+        now = self._last("kl/answer")
+        if now is None or fmean(now) <= self.limits.kl:
+            return None
+        return Alarm(
+            "kl",
+            f"the policy is {fmean(now):.3g} nats an answer from its reference, above stop.kl = {self.limits.kl:g}",
+        )
+
+    def _length(self) -> Alarm | None:
+        now = self._last("length")
+        if now is None or not self._first("length"):
+            return None
+        ratio = fmean(now) / self._first("length")
+        if 1 / self.limits.length <= ratio <= self.limits.length:
+            return None
+        return Alarm(
+            "length", f"answers are {fmean(now):.3g} tokens long, {ratio:.2f} times what they were at first: who asked "
+            "for that? Raters and reward models often like length for its own sake",
+        )  # fmt: skip
+
+    def _distinct(self) -> Alarm | None:
+        now = self._last("distinct")
+        if now is None or fmean(now) >= self.limits.distinct * self._first("distinct"):
+            return None
+        return Alarm(
+            "distinct", f"only {fmean(now):.0%} of a prompt's answers differ from each other, "
+            f"{self._first('distinct'):.0%} did at first: with nothing to compare, nothing is learnt",
+        )  # fmt: skip
+
+    def _gold(self) -> Alarm | None:
+        """The judge's reward has risen beyond its noise since the window before the last, and gold has not."""
+        now, then = self._last("reward"), self._last("reward", 2)
+        gold, before = self._last("gold"), self._last("gold", 2)
+        if now is None or then is None or gold is None or before is None:
+            return None
+        noise = ((_variance(now) + _variance(then)) / len(now)) ** 0.5
+        rise, gain = fmean(now) - fmean(then), fmean(gold) - fmean(before)
+        if rise <= 2 * noise or gain > 0:
+            return None
+        return Alarm(
+            "gold", f"over the last {2 * len(now)} refreshes the judge's reward rose by {rise:.3g} and gold by "
+            f"{gain:.3g}: the policy has learnt the judge, not the task",
+        )  # fmt: skip
+
+
+def _variance(values: Sequence[float]) -> float:
+    return stdev(values) ** 2 if len(values) > 1 else 0.0

@@ -1,0 +1,165 @@
+"""A run's objective, or weighted mixture of them: a step's feedback and scores -> un-reduced losses, and what divides
+them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from burnish.data.views import label_view, pair_view, winner_view
+from burnish.group import EncodedGroup
+from burnish.objectives import Objective, feedback
+from burnish.objectives.feedback import Step, StepSums
+from burnish.tensors import Losses, Metric, PackedBatch, ScalarScores, TokenScores
+
+State = dict[str, dict[str, float]]  # running averages by objective
+
+
+@dataclass(frozen=True)
+class Part:
+    """One objective with its hyper-parameters, and its weight in the sum."""
+
+    objective: Objective
+    params: Mapping[str, Any]
+    weight: float = 1.0
+
+    def units(self, groups: Sequence[EncodedGroup]) -> int:
+        """What the summed losses of these groups are divided by; counted before the first backward pass."""
+        if self.objective.unit == "group":
+            return len(groups)
+        if self.objective.unit == "pair":
+            kept = self.params.get("keep")
+            return sum(len(pair_view(group)) for group in groups) if kept is None else len(kept)
+        if self.objective.view == "rollouts":
+            by_token = self.params.get("agg", f"{self.objective.unit}_mean") == "token_mean"
+            by_token = by_token and self.params.get("level") != "sequence_sum"  # one term an answer, whatever agg says
+            return sum(len(ids) if by_token else 1 for group in groups for ids in group.completion_ids)
+        if self.objective.view == "labels":
+            return sum(len(label_view(group)) for group in groups)
+        trained = [(group, k) for group in groups for k in winner_view(group)]
+        if self.objective.unit == "completion":
+            return len(trained)
+        return sum(len(group.completion_ids[k]) for group, k in trained)
+
+    def closed_form(self, groups: Sequence[EncodedGroup]) -> float | None:
+        """Mean loss when the policy is its reference; None where it depends on the log-probs themselves."""
+        if self.objective.view != "pairs" or self.objective.running is not None:
+            return None
+        values: list[float] = []
+        for group in groups:
+            for winner, loser, weight in pair_view(group):
+                sizes = len(group.completion_ids[winner]), len(group.completion_ids[loser])
+                value = self.objective.at_reference(*sizes, self.params)
+                if value is None:
+                    return None
+                values.append(weight * value)
+        return sum(values) / len(values)
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """The parts, ready for the microbatches of one step."""
+
+    parts: tuple[Part, ...]
+    units: tuple[int, ...]
+    step: Step
+
+    def __call__(self, scores: TokenScores | ScalarScores, batch: PackedBatch) -> list[Losses]:
+        """Un-reduced losses of each part, on one of the step's microbatches."""
+        found = []
+        for part in self.parts:
+            view = feedback.view_of(part.objective, batch, scores, self.step)
+            found.append(part.objective.function(scores, view, **part.params))
+        return found
+
+    def total(self, losses: Sequence[Losses]) -> Tensor:
+        """This microbatch's share of the step's loss: sum over parts of weight x sum of losses / the step's units."""
+        shares = [
+            part.weight * found.values.sum() / units
+            for part, found, units in zip(self.parts, losses, self.units, strict=True)
+        ]
+        return torch.stack(shares).sum() if len(shares) > 1 else shares[0]
+
+    def metrics(self, losses: Sequence[Losses]) -> dict[str, Metric]:
+        """The metrics of all parts, the first to name one first; in a mixture each part's own loss besides."""
+        found: dict[str, Metric] = {}
+        for part, own in zip(self.parts, losses, strict=True):
+            found = {**own.metrics, **found}
+            if len(self.parts) > 1:
+                found[f"loss/{part.objective.name}"] = Metric.of(own.values)
+        return found
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run minimises: one objective, or several with weights."""
+
+    parts: tuple[Part, ...]
+
+    def needs(self, what: str) -> bool:
+        return any(what in part.objective.needs for part in self.parts)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(part.objective.view for part in self.parts))
+
+    @property
+    def name(self) -> str:
+        return " + ".join(f"{p.weight:g} {p.objective.name}" if p.weight != 1 else p.objective.name for p in self.parts)
+
+    def start(self) -> State:
+        """The running averages before the first step."""
+        return {p.objective.name: dict(p.objective.running.start) for p in self.parts if p.objective.running}
+
+    def advance(
+        self, state: State, groups: Sequence[EncodedGroup], sums: StepSums | None, moment: tuple[int, int]
+    ) -> tuple[State, Recipe]:
+        """(running averages after these groups, the recipe with this step's values filled in). `moment` is (seed,
+        step), from which everything random is drawn."""
+        moved, parts = dict(state), []
+        for part in self.parts:
+            running = part.objective.running
+            if running is None:
+                parts.append(part)
+                continue
+            if sums is None:
+                raise ValueError(f"{part.objective.name} needs the step's sums")
+            own = {name: value for name, value in part.params.items() if name in part.objective.running_settings()}
+            generator = feedback.generator(*moment, part.objective.name)
+            pairs = feedback.pair_sums(groups, sums)
+            moved[part.objective.name], given = running.update(state[part.objective.name], pairs, generator, **own)
+            parts.append(replace(part, params=dict(part.params) | given))
+        return moved, Recipe(tuple(parts))
+
+    def holding(self, state: State) -> Recipe:
+        """The recipe with the running averages as they stand, for a look that must not move them."""
+        parts = []
+        for part in self.parts:
+            given = part.objective.running.given if part.objective.running else ()
+            held = {k: v for k, v in state.get(part.objective.name, {}).items() if k in given}
+            parts.append(replace(part, params=dict(part.params) | held))
+        return Recipe(tuple(parts))
+
+    def at(
+        self, groups: Sequence[EncodedGroup], sums: StepSums | None = None, moment: tuple[int, int] = (0, 0)
+    ) -> StepLoss:
+        """The loss of a step of these groups. `sums` are the first pass's, for an objective of the whole step; without
+        them each microbatch is taken for the step."""
+        own = [part.objective.running_settings() | part.objective.credit_settings() for part in self.parts]
+        parts = tuple(
+            replace(part, params={k: v for k, v in part.params.items() if k not in hidden})
+            for part, hidden in zip(self.parts, own, strict=True)
+        )
+        return StepLoss(parts, tuple(part.units(groups) for part in parts), Step(groups, sums, moment))
+
+    def closed_form(self, groups: Sequence[EncodedGroup]) -> float | None:
+        """Mean loss when the policy is its reference; None where a part's depends on the log-probs themselves."""
+        values = [part.closed_form(groups) for part in self.parts]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values):
+            return None
+        return sum(part.weight * value for part, value in zip(self.parts, known, strict=True))

@@ -1,0 +1,324 @@
+"""Trackers (TensorBoard, Weights & Biases, trackio, MLflow): copies of a run's log, for those who watch runs there.
+
+The log stays the truth. Everything a tracker does, importing it included, happens in a thread of its own behind a
+bounded queue, so that a tracker that fails, blocks or has no network neither stops nor slows the run. Its first failure
+is said in one line and recorded; after that it is silent. What a full queue drops is counted and told at the end.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+import queue
+import re
+import sys
+import threading
+import time
+import tomllib
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from burnish.config import Run, to_toml
+from burnish.errors import ConfigError
+from burnish.runlog.log import RunLog
+
+PROJECT = "burnish"  # where the tracker's own variable (WANDB_PROJECT, ...) names no other
+WAITING = 1000  # records a tracker may be behind
+PATIENCE = 10.0  # seconds that the end of a run waits for all trackers together
+PREFIXES = {"step": "", "eval": "eval/", "fresh": "fresh/"}  # records that trackers hear of, and their names there
+NOT_SCALARS = ("record", "time", "step")
+SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+IN_ADDRESS = re.compile(
+    r"(?<=://)[^/\s@]+(?=@)|(?<=[?&])[\w-]*(?:key|token|secret|password)[\w-]*=[^&\s]+", re.IGNORECASE
+)
+LIKE_A_KEY = re.compile(r"[A-Za-z0-9_-]{32,}")
+
+
+@dataclass(frozen=True)
+class About:
+    """What a tracker is told once: the run's name, its folder, its flat configuration, the steps already done."""
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    first_step: int = 0
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """One tracker. All three are called in the same thread, never the run's own; each may block, and may raise."""
+
+    def start(self, about: About) -> str:
+        """Open a run; returns where to look at it, or an empty string where the tracker says so itself."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def stop(self, finished: bool) -> None: ...
+
+
+class TensorBoard:
+    """Event files in the run's folder, under `tensorboard/`."""
+
+    def start(self, about: About) -> str:
+        from torch.utils.tensorboard import SummaryWriter
+
+        where = about.folder / "tensorboard"
+        again = about.first_step + 1 if about.first_step else None  # hides what a resumed run does once more
+        self.writer: Any = SummaryWriter(str(where), purge_step=again, flush_secs=10)
+        lines = "".join(f"    {name} = {value!r}\n" for name, value in about.config.items())
+        self.writer.add_text("config", lines, about.first_step)
+        return f"tensorboard --logdir {where}"
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def stop(self, finished: bool) -> None:
+        self.writer.close()
+
+
+class WandB:
+    """Weights & Biases. Never asks for a key: a question from here would take the terminal from the run."""
+
+    def start(self, about: About) -> str:
+        import wandb
+
+        # its own limits too: at the end of the process wandb waits for itself, whatever thread it was used in
+        settings = wandb.Settings(silent=True, console="off", init_timeout=2 * PATIENCE, finish_timeout=PATIENCE)
+        mode = wandb.setup(settings=settings).settings.mode
+        if mode == "online" and not wandb.login(prompt=False, verify=False):
+            raise RuntimeError("no API key: `wandb login` once, or set WANDB_API_KEY, or WANDB_MODE=offline")
+        self.run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT") or PROJECT, name=about.name, config=dict(about.config),
+            dir=str(about.folder), reinit="create_new", settings=settings,
+        )  # fmt: skip
+        return self.run.url or f"wandb sync {Path(self.run.dir).parent}"
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def stop(self, finished: bool) -> None:
+        self.run.finish(exit_code=0 if finished else 1)
+
+
+class Trackio:
+    """trackio, on this machine or, with TRACKIO_SPACE_ID, in a Space."""
+
+    def start(self, about: About) -> str:
+        import trackio
+
+        self.run: Any = trackio.init(
+            project=os.environ.get("TRACKIO_PROJECT") or PROJECT, name=about.name, config=dict(about.config),
+            embed=False, auto_log_gpu=False, auto_log_cpu=False,
+        )  # fmt: skip
+        return ""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def stop(self, finished: bool) -> None:
+        self.run.finish()
+
+
+class MLflow:
+    """MLflow, where MLFLOW_TRACKING_URI says; an MLflow run belongs to the thread that started it."""
+
+    def start(self, about: About) -> str:
+        import mlflow
+
+        if not (os.environ.get("MLFLOW_EXPERIMENT_NAME") or os.environ.get("MLFLOW_EXPERIMENT_ID")):
+            mlflow.set_experiment(PROJECT)
+        mlflow.start_run(run_name=about.name)
+        mlflow.log_params({name: str(value) for name, value in about.config.items()})
+        return ""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        import mlflow
+
+        mlflow.log_metrics(dict(values), step=step)
+
+    def stop(self, finished: bool) -> None:
+        import mlflow
+
+        mlflow.end_run("FINISHED" if finished else "FAILED")
+
+
+TRACKERS: dict[str, Callable[[], Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WandB,
+    "trackio": Trackio,
+    "mlflow": MLflow,
+}  # the name in the configuration, of the package, and of burnish's pip extra
+
+
+def named(run: Run) -> list[str]:
+    """The trackers of `log.to`, each known, installed and there once. Raises ConfigError."""
+    names = [run.log.to] if isinstance(run.log.to, str) else list(run.log.to)
+    for number, name in enumerate(names):
+        if name not in TRACKERS:
+            near = difflib.get_close_matches(name.lower(), TRACKERS, n=1, cutoff=0.5)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(TRACKERS)}"
+            raise ConfigError(f"log.to: there is no tracker '{name}'{hint}")
+        if name in names[:number]:
+            raise ConfigError(f"log.to lists {name} twice")
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"log.to: {name} is not installed. Install it (pip install 'burnish[{name}]') or leave it out"
+            )
+    return names
+
+
+def attach(run: Run, log: RunLog, say: Callable[[str], None]) -> None:
+    """Let the run's trackers hear what `log` writes; `say` shows a line to the user."""
+    names = named(run)
+    if names:
+        log.listeners.append(Feeds(run, log, say, {name: TRACKERS[name]() for name in names}))
+
+
+class Feeds:
+    """The listener of a run's log: hands scalars to every tracker, and tells what befell them."""
+
+    def __init__(self, run: Run, log: RunLog, say: Callable[[str], None], trackers: Mapping[str, Tracker]) -> None:
+        self.log, self.say = log, say
+        folder = Path(run.run.dir)
+        self.about = About("/".join(folder.resolve().parts[-2:]).lstrip("/"), folder, flat(tomllib.loads(to_toml(run))))
+        self.feeds = [Feed(name, tracker) for name, tracker in trackers.items()]
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        kind = record["record"]
+        if kind == "run":
+            for feed in self.feeds:
+                feed.begin(replace(self.about, first_step=int(record["first_step"])))
+        elif kind in PREFIXES:
+            values = scalars(record, PREFIXES[kind])
+            for feed in self.feeds:
+                feed.offer(int(record["step"]), values)
+        elif kind == "end":
+            for feed in self.feeds:
+                feed.finished = True
+        elif kind == "completion":
+            return
+        self._tell()
+
+    def close(self) -> None:
+        """Give the trackers a last while, the same for all, and leave those that do not come to an end."""
+        deadline = time.monotonic() + PATIENCE
+        for feed in self.feeds:
+            feed.end(deadline)
+        self._tell()
+        for feed in self.feeds:
+            if feed.lost:
+                text = f"{feed.name}: {feed.lost} of {feed.offered} records did not reach it; log.jsonl has them all"
+                self.log.append("note", tracker=feed.name, lost=feed.lost, text=text)
+                if not feed.failed:
+                    self.say(text)
+
+    def _tell(self) -> None:
+        """In the run's own thread: what the trackers' threads have to say."""
+        for feed in self.feeds:
+            while feed.lines:
+                text = feed.lines.popleft()
+                self.say(text)
+                self.log.append("note", tracker=feed.name, text=text)
+
+
+class Feed:
+    """One tracker behind its queue. `lost` counts the records that it did not take."""
+
+    def __init__(self, name: str, tracker: Tracker) -> None:
+        self.name, self.tracker = name, tracker
+        self.lines: deque[str] = deque()  # for the run's thread to say
+        self.failed = self.finished = False
+        self.offered = self.taken = 0
+        self._queue: queue.Queue[tuple[int, Mapping[str, float]] | None] = queue.Queue(WAITING)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def lost(self) -> int:
+        return self.offered - self.taken
+
+    def begin(self, about: About) -> None:
+        self._thread = threading.Thread(target=self._work, args=(about,), name=f"burnish-{self.name}", daemon=True)
+        self._thread.start()
+
+    def offer(self, step: int, values: Mapping[str, float]) -> None:
+        """Never waits: what does not fit is dropped and counted."""
+        self.offered += 1
+        with suppress(queue.Full):
+            self._queue.put_nowait((step, values))
+
+    def end(self, deadline: float) -> None:
+        if self._thread is None:
+            return
+        with suppress(queue.Full):  # it is blocked then, as the next lines find
+            self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            self._fail(f"is not done {PATIENCE:g} s after the end of the run, and is left")
+
+    def _work(self, about: About) -> None:
+        """The tracker's thread. A tracker that does not start takes nothing; one that stumbles is tried again."""
+        started = self._try(partial(self._start, about), "could not start")
+        while (item := self._queue.get()) is not None:
+            if started and self._try(partial(self.tracker.log, *item), "failed"):
+                self.taken += 1
+        if started:
+            self._try(partial(self.tracker.stop, self.finished), "could not be closed")
+
+    def _start(self, about: About) -> None:
+        where = self.tracker.start(about)
+        if where:
+            self.lines.append(f"{self.name}: {scrub(where)}")
+
+    def _try(self, call: Callable[[], Any], what: str) -> bool:
+        try:
+            call()
+        except (Exception, SystemExit) as error:
+            reason = scrub(" ".join(str(error).split()), keys=True)[:300]
+            self._fail(f"{what}: {type(error).__name__}{': ' if reason else ''}{reason}")
+            return False
+        return True
+
+    def _fail(self, what: str) -> None:
+        if not self.failed:
+            self.lines.append(f"{self.name} {what}. The run goes on; its own log has everything")
+        self.failed = True
+
+
+def scalars(record: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """The numbers of a record under the log's own names; the log writes those that are not finite as words."""
+    found: dict[str, float] = {}
+    for name, value in record.items():
+        if name in NOT_SCALARS or isinstance(value, bool):
+            continue
+        if isinstance(value, (int, float)) or value in ("nan", "inf", "-inf"):
+            found[prefix + name] = float(value)
+    return found
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as `{"optim.lr": 1e-6, ...}`, without secrets."""
+    if isinstance(values, Mapping):
+        parts = [flat(inner, f"{prefix}.{name}" if prefix else str(name)) for name, inner in values.items()]
+        return {name: value for part in parts for name, value in part.items()}
+    if isinstance(values, list):
+        if any(isinstance(inner, Mapping) for inner in values):
+            return flat(dict(enumerate(values)), prefix)
+        return {prefix: ", ".join(scrub(str(inner)) for inner in values)}
+    return {prefix: scrub(values) if isinstance(values, str) else values}
+
+
+def scrub(text: str, *, keys: bool = False) -> str:
+    """`text` without the values of secret-looking environment variables and without what addresses carry of them;
+    `keys`: also without anything that looks like a key, for messages whose origin nobody knows."""
+    secrets = {v for name, v in os.environ.items() if SECRET_NAME.search(name) and len(v) >= 8}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = IN_ADDRESS.sub("***", text)
+    return LIKE_A_KEY.sub("***", text) if keys else text

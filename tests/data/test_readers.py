@@ -1,0 +1,187 @@
+"""Every format is read as its fields say; every fault is a sentence with file and row."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from burnish.data.readers import read
+from burnish.errors import DataError
+from burnish.group import Completion, Group, Labels, Message, Preferences, Scores, content_hash, from_json, to_json
+
+PAIR = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+USER, GOOD, BAD = (
+    {"role": r, "content": c} for r, c in (("user", "Why?"), ("assistant", "Because."), ("assistant", "No."))
+)
+
+
+def write(folder: Path, *rows: Any, name: str = "data.jsonl") -> str:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+EQUAL_PAIRS = [
+    {"prompt": [USER], "chosen": [GOOD], "rejected": [BAD]},
+    {"chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    {"prompt": [USER], "chosen": [USER, GOOD], "rejected": [USER, BAD]},
+    {"chosen": "\n\nHuman: Why?\n\nAssistant: Because.", "rejected": "\n\nHuman: Why?\n\nAssistant: No."},
+]
+
+
+@pytest.mark.parametrize("row", EQUAL_PAIRS, ids=["explicit", "implicit", "repeated prompt", "hh"])
+def test_one_pair_in_four_shapes_is_one_group(tmp_path: Path, row: dict[str, Any]) -> None:
+    (group,) = read(write(tmp_path, row)).groups
+    assert group.prompt == (Message("user", "Why?"),)
+    assert [c.messages for c in group.completions] == [
+        (Message("assistant", "Because."),),
+        (Message("assistant", "No."),),
+    ]
+    assert group.feedback == Preferences(((0, 1, 1.0),))
+
+
+@pytest.mark.parametrize("pack", ["plain", "gz", "zst", "bom", "crlf", "array", "parquet", "folder"])
+def test_containers_hold_the_same_rows(tmp_path: Path, pack: str) -> None:
+    rows = [PAIR, {**PAIR, "prompt": "How? \u2028 é"}]
+    path = Path(write(tmp_path, *rows))
+    text = path.read_bytes()
+    if pack == "gz":
+        (path := path.with_suffix(".jsonl.gz")).write_bytes(gzip.compress(text))
+    elif pack == "zst":
+        import zstandard
+
+        (path := path.with_suffix(".jsonl.zst")).write_bytes(zstandard.compress(text))
+    elif pack == "bom":
+        path.write_bytes(b"\xef\xbb\xbf" + text)
+    elif pack == "crlf":
+        path.write_bytes(text.replace(b"\n", b"\r\n"))
+    elif pack == "array":
+        path.write_text(json.dumps(rows))
+    elif pack == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path := tmp_path / "data.parquet")
+    elif pack == "folder":
+        path = tmp_path
+    assert [g.prompt for g in read(str(path)).groups] == ["Why?", "How? \u2028 é"]
+
+
+def test_ranked_and_unpaired_and_sft(tmp_path: Path) -> None:
+    ranked = {"prompt": "p", "completions": [{"text": "a", "rank": 1}, {"text": "b", "rank": 0}]}
+    assert read(write(tmp_path, ranked)).groups[0].feedback == Scores((-1.0, 0.0))
+    unpaired = {"prompt": "p", "completion": "a", "label": False}
+    assert read(write(tmp_path, unpaired)).groups[0].feedback == Labels((False,))
+    assert read(write(tmp_path, {"messages": [USER, GOOD]})).groups[0].prompt == (Message("user", "Why?"),)
+
+
+def test_hub_loading_code_on_a_local_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    local = write(tmp_path, PAIR)
+    original = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: original("json", data_files=local, split=split))
+    (group,) = read("someone/pairs").groups
+    assert group.prompt == "Why?" and group.where == "someone/pairs:1"
+
+
+FAULTS = [
+    ('{"prompt": "\\ud83d", "chosen": "a", "rejected": "b"}', "lone surrogate"),
+    ("{not json", "not JSON"),
+    ('{"prompt": "p", "chosen": "a"}', "no known format"),
+    ('{"prompt": "p", "chosen": null, "rejected": "b"}', "'chosen' is null"),
+    ('{"prompt": 3, "chosen": "a", "rejected": "b"}', "must be text or a list of messages"),
+    ('{"chosen": "a", "rejected": "b"}', "is not guessed"),
+    ('{"prompt": "p", "completion": "a", "label": "yes"}', "must be true or false"),
+    ('{"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b"}]}', "2 completions but 1 scores"),
+    ('[1, 2]', "must be an object"),
+    ('{"prompt": "p", "completions": [{"text": "a", "score": NaN}]}', "not a JSON number"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "message"), FAULTS, ids=[m for _, m in FAULTS])
+def test_a_bad_row_is_a_sentence_with_its_place(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match=message) as error:
+        read(str(path))
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b"", "no rows"),
+        ("a.jsonl", b"<html><body>404</body></html>", "HTML"),
+        ("a.jsonl", b"\xff\xfea\x00", "UTF-16"),
+        ("a.jsonl", b'{"prompt": "\xe9"}', "not UTF-8"),
+        ("a.jsonl.gz", gzip.compress(b"x" * 1000)[:20], "cut short"),
+        ("a.parquet", b"PAR1 nothing", "not a sound Parquet file"),
+        ("a.jsonl", b"prompt,chosen,rejected\n1,2,3\n", "CSV"),
+    ],
+    ids=lambda x: str(x)[:12],
+)
+def test_a_bad_file_is_a_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(str(tmp_path / name))
+    with pytest.raises(DataError, match="no such file or folder"):
+        read(str(tmp_path / "missing.jsonl"))
+
+
+def test_useless_rows_are_counted_not_silent(tmp_path: Path) -> None:
+    found = read(write(tmp_path, PAIR, {**PAIR, "chosen": " "}, {**PAIR, "chosen": "No."}))
+    assert len(found.groups) == 1
+    assert [s.reason for s in found.skipped] == ["a blank chosen answer", "chosen equals rejected"]
+
+
+def test_codec_round_trip() -> None:
+    answers = (Completion("x", "model-a", {"k": 1}), Completion((Message("assistant", "y", {"name": "n"}),)))
+    for feedback in (Scores((0.5, 1.0)), Labels((True, False)), Preferences(((1, 0, 2.0),))):
+        group = Group(
+            (Message("user", "p"),), answers, feedback, "id", "source", "file:1", ({"type": "function"},), {"a": 1}
+        )
+        again = from_json(json.loads(json.dumps(to_json(group))), "file:1")
+        assert again == group and content_hash(again) == content_hash(group)
+
+
+@pytest.mark.parametrize(
+    ("file", "groups", "skipped"),
+    [
+        (
+            "hh/harmless_base_pairs.jsonl",
+            1775,
+            {"the two transcripts have different prompts": 5, "an empty chosen answer": 4},
+        ),
+        ("chat_pairs/dpo_en.jsonl", 215, {}),
+        ("chat_pairs/dpo_zh.jsonl", 182, {}),
+        ("chat_pairs/kto_en.jsonl", 189, {}),
+        ("chat_pairs/gsm8k_verified_pairs.jsonl", 1197, {}),
+        ("human/oasst_ranked.jsonl", 160, {}),
+    ],
+)
+def test_real_files_are_read_row_for_row(shared_data: Path, file: str, groups: int, skipped: dict[str, int]) -> None:
+    found = read(str(shared_data / file))
+    assert len(found.groups) == groups
+    assert Counter(s.reason for s in found.skipped) == skipped
+
+
+def test_an_answer_that_begins_with_the_user_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="chosen answer begins with a turn of the user"):
+        read(write(tmp_path, {"prompt": [USER], "chosen": [USER], "rejected": [BAD]}))
+
+
+def test_tools_may_be_a_list_or_its_json_text(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    for given in ([tool], json.dumps([tool])):
+        (group,) = read(write(tmp_path, {**PAIR, "tools": given})).groups
+        assert group.tools == (tool,)
+    assert read(write(tmp_path, {**PAIR, "tools": "[]"})).groups[0].tools == ()
+    for wrong in ("[1]", "not json", {"name": "f"}):
+        with pytest.raises(DataError, match="'tools' must be a list of objects"):
+            read(write(tmp_path, {**PAIR, "tools": wrong}))
