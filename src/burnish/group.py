@@ -126,6 +126,18 @@ class EncodedGroup:
     rollout: Rollout | None = field(default=None, repr=False)  # of fresh answers
 
 
+def answer_text(completion: Completion) -> str:
+    """What the answer says: plain text as it is; of messages, the last one's content."""
+    messages = completion.messages
+    return messages if isinstance(messages, str) else messages[-1].content if messages else ""
+
+
+def prompt_text(group: Group) -> str:
+    """The prompt as one text, with the roles of a conversation named."""
+    prompt = group.prompt
+    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)
+
+
 def to_json(group: Group) -> dict[str, Any]:
     """The group as burnish's JSONL holds it; `from_json` reads it back equal (but for `where`)."""
     row: dict[str, Any] = {"prompt": _turns_to_json(group.prompt)}

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burnish.engine.pack import divide, offsets, pack, rows_needed
+from burnish.data.views import offsets
+from burnish.engine.pack import divide, pack, rows_needed
 from burnish.group import EncodedGroup, Unjudged
 
 ids = st.integers(0, 40)

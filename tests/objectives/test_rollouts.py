@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from burnish.engine.reference import tr_dpo_update
 from burnish.errors import ConfigError
 from burnish.objectives import TABLE
 from burnish.objectives.advantages import (
@@ -19,7 +20,6 @@ from burnish.objectives.advantages import (
     whiten,
 )
 from burnish.objectives.batch import beta_dpo_state
-from burnish.objectives.moving import tr_dpo_update
 from burnish.tensors import Losses, Rollouts, TokenScores
 from tests.objectives.test_golden import close, golden, number
 

@@ -69,10 +69,11 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
 
     from burnish.data.load import left_out
     from burnish.data.readers import read
+    from burnish.engine import candidates
     from burnish.evals import rewards
     from burnish.runlog.progress import Progress
 
-    found = rewards.find(paths)
+    found = candidates.find(paths)
     with Progress(0) as shown:
         groups = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
                       keep_faults=run.data.bad_rows == "skip")  # fmt: skip

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from burnish.answers.judges import text_of
 from burnish.config import Run
 from burnish.data.identity import prompt_key
 from burnish.data.readers import ReadResult, read
@@ -14,7 +13,7 @@ from burnish.data.render import Renderer
 from burnish.data.views import winner_view
 from burnish.errors import ConfigError, DataError
 from burnish.findings import counted
-from burnish.group import EncodedGroup, Group, Unjudged
+from burnish.group import EncodedGroup, Group, Unjudged, answer_text
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _with_reference(group: Group) -> Group:
         return group
     encoded = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
     best = winner_view(encoded)
-    return replace(group, meta={**group.meta, "reference": text_of(group.completions[best[0]])}) if best else group
+    return replace(group, meta={**group.meta, "reference": answer_text(group.completions[best[0]])}) if best else group
 
 
 def longest_group(run: Run, asked: Sequence[Asked]) -> EncodedGroup:

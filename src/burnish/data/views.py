@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import accumulate, combinations, pairwise
 
 from burnish.group import EncodedGroup, Feedback, Group, Labels, Preferences, Scores, Unjudged
 
@@ -136,3 +136,8 @@ def missing_feedback(groups: Sequence[EncodedGroup], view: str, objective: str) 
         use = "kto" if isinstance(group.feedback, Labels) else "sft"
         return f"{group.where or group.id}: `{objective}` needs preferences, and this row has {has}; use `{use}`"
     return None
+
+
+def offsets(groups: Sequence[EncodedGroup]) -> list[int]:
+    """Number of the first completion of each group, when a microbatch's completions are numbered 0..C-1."""
+    return [0, *accumulate(len(group.completion_ids) for group in groups)][:-1]

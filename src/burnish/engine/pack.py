@@ -7,7 +7,6 @@ decided before packing, and every loss is divided by the step's counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 
@@ -165,8 +164,3 @@ def _batch(
         group_of=torch.repeat_interleave(torch.arange(len(groups)), sizes),
         group_index=tuple(members),
     )
-
-
-def offsets(groups: Sequence[EncodedGroup]) -> list[int]:
-    """Number of the first completion of each group, when a microbatch's completions are numbered 0..C-1."""
-    return [0, *accumulate(len(group.completion_ids) for group in groups)][:-1]

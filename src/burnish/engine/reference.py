@@ -21,7 +21,6 @@ from burnish.engine.engine import Engine, to_device
 from burnish.engine.logprob import token_logprobs
 from burnish.engine.reference_store import ReferenceStore, row_keys
 from burnish.group import EncodedGroup
-from burnish.objectives.moving import tr_dpo_update
 from burnish.tensors import PackedBatch
 
 FLUSH_GROUPS = 512  # an interrupted pass loses at most this much work
@@ -163,3 +162,15 @@ def wide_type(dtype: torch.dtype) -> torch.dtype:
 def wide(tensor: Tensor) -> Tensor:
     """In float32 at least."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def tr_dpo_update(
+    ref: Tensor, pol: Tensor, step: int, alpha: float = 0.6, tau: int = 512, kind: Literal["soft", "hard"] = "soft"
+) -> Tensor:
+    """After optimiser step `step` (from 1), where tau divides it: `alpha policy + (1 - alpha) reference`, or the policy
+    itself with `hard`; else the reference as it is. Both in float32 or wider; what comes back is the reference's own.
+    """
+    if step % tau:
+        return ref
+    share = 1.0 if kind == "hard" else alpha
+    return share * pol.to(ref.dtype) + (1 - share) * ref

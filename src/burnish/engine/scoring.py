@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from burnish.data.views import offsets
 from burnish.engine.engine import Engine
-from burnish.engine.pack import offsets
 from burnish.group import EncodedGroup
 from burnish.tensors import PackedBatch
 

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from burnish import config
 from burnish.lab import cosine, dial_picture, policy, quickstart, world
+from burnish.lab.curves import WINDOW, Curve, curve_of, smoothed
 from burnish.lab.quickstart import quiet_transformers
 from burnish.loop import train
-from burnish.runlog import log
 
 GOLD, RATER = "burnish.lab.gold:utility", "burnish.lab.gold:rater"
 ARMS = {
@@ -30,8 +30,6 @@ ARMS = {
     "rloo": "RLOO, gold",
     "frozen": "RLOO, frozen reward model",
 }
-FEWEST_PAIRS = 20  # that a judge's accuracy is quoted of, in one refresh
-WINDOW = 10  # refreshes that a figure at a step is the mean of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +42,6 @@ class Settings:
     pairs_per_step: int = 48
     prompts_per_step: int = 24
     cosine_pairs: int = 4000
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One arm of one seed, from its log: by optimiser steps, what its own answers were like."""
-
-    steps: list[int]
-    gold: list[float]
-    reward: list[float]
-    kl: list[float]
-    accuracy: list[float]
-
-    def at_end(self, name: str) -> float:
-        """Mean over the last window in which there was something to measure: a collapsed policy's answers leave a
-        judge nothing to be right about."""
-        values: list[float] = [value for value in getattr(self, name) if value == value]
-        if not values:
-            return float("nan")
-        tail = values[-WINDOW:] if len(values) > 3 * WINDOW else values[-1:]
-        return sum(tail) / len(tail)
 
 
 def run(out: Path, settings: Settings) -> dict[str, Any]:
@@ -137,26 +115,6 @@ def _common(folder: Path, settings: Settings, name: str) -> list[str]:
         f"model.path={folder / 'sft'}", "model.dtype=float32", f"run.dir={folder / name}", "run.overwrite=true",
         "engine.threads=1", f"seed={settings.base.seed}",
     ]  # fmt: skip
-
-
-def curve_of(run_dir: Path) -> Curve:
-    """What the run's own answers were like, from its log."""
-    records = [r for r in log.read(run_dir) if r["record"] == "fresh"]
-
-    def column(name: str) -> list[float]:
-        return [float(r.get(name, float("nan"))) for r in records]
-
-    steps = [int(r["step"]) - 1 for r in records]
-    pairs = column("judge_pairs")
-    accuracy = [a if n >= FEWEST_PAIRS else float("nan") for a, n in zip(column("judge_accuracy"), pairs, strict=True)]
-    return Curve(steps, column("gold"), column("reward"), column("kl/answer"), accuracy)
-
-
-def smoothed(values: Sequence[float]) -> list[float]:
-    """Mean over the window around each point."""
-    half = WINDOW // 2 if len(values) > 3 * WINDOW else 0
-    parts = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    return [sum(part) / len(part) for part in parts]
 
 
 def summary(curves: dict[str, list[Curve]], cosines: list[dict[str, float]]) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from burnish.lab.curves import Curve, smoothed
+
 if TYPE_CHECKING:
     from burnish.lab.cosine import Cosines
-    from burnish.lab.dial import Curve
 
 COLOURS = {"static": "#6b7280", "online": "#2563eb", "rloo": "#059669", "frozen": "#dc2626"}
 LABELS = {"static": "DPO, one data set", "online": "online DPO", "rloo": "RLOO, gold", "frozen": "RLOO, frozen RM"}
@@ -33,8 +34,6 @@ def draw(file: Path, curves: dict[str, list[Curve]], cosines: Sequence[Cosines])
 
 
 def _line(axes: Any, seeds: Sequence[Curve], name: str, colour: str, label: str, style: str = "-") -> None:
-    from burnish.lab.dial import smoothed
-
     rows = [smoothed(getattr(one, name)) for one in seeds]
     points = [list(values) for values in zip(*rows, strict=True)]
     steps = seeds[0].steps
@@ -71,8 +70,6 @@ def _accuracy(axes: Any, curves: dict[str, list[Curve]]) -> None:
 
 
 def _frontier(axes: Any, curves: dict[str, list[Curve]]) -> None:
-    from burnish.lab.dial import smoothed
-
     for arm, seeds in curves.items():
         for number, one in enumerate(seeds):
             axes.plot(

@@ -18,6 +18,7 @@ from transformers import LlamaForCausalLM
 
 from burnish import config
 from burnish.data.readers import read
+from burnish.engine import candidates
 from burnish.evals import rewards
 from burnish.group import Completion, Group, Preferences, Scores, to_json
 from burnish.lab import policy, quickstart, world
@@ -115,7 +116,7 @@ def _report(out: Path, console: Console, chosen: Sequence[float]) -> dict[str, A
     with Progress(0) as shown:
         scored, _ = rewards.score(
             read(str(out / "fresh.jsonl")).groups,
-            rewards.find([str(out / "rm"), str(out / "dpo")]),
+            candidates.find([str(out / "rm"), str(out / "dpo")]),
             settings,
             tell=lambda name: shown.stage(f"scoring with {name}"),
             probes=100,

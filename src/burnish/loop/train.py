@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from burnish.config import Run
+from burnish.data.views import offsets
 from burnish.engine import checkpoint, model, reward_model, sharding
 from burnish.engine.distributed import ALONE, World
 from burnish.engine.engine import scalar_scores, token_scores
-from burnish.engine.pack import offsets
 from burnish.engine.reference import Stored
 from burnish.engine.scoring import rewards
 from burnish.engine.sharding import whole

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from burnish.data.views import label_view, list_view, margins, pair_view, winner_view
-from burnish.engine.pack import offsets
+from burnish.data.views import label_view, list_view, margins, offsets, pair_view, winner_view
 from burnish.group import EncodedGroup
 from burnish.objectives import Objective
 from burnish.tensors import (

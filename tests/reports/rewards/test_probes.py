@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
+from burnish.answers.judges.ensemble import combine, disagreement, moments
 from burnish.errors import ConfigError
 from burnish.reports.rewards.columns import Answers, Pairs
-from burnish.reports.rewards.ensemble import combine, disagreement, moments
 from burnish.reports.rewards.probes import LIST, PROBES, SORRY, probed
 from burnish.reports.rewards.records import Scorer
 from burnish.reports.rewards.spread import within_sd

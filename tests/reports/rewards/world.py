@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from burnish.reports.rewards.ensemble import combine, moments
+from burnish.answers.judges.ensemble import combine, moments
 from burnish.reports.rewards.probes import PROBES
 from burnish.reports.rewards.records import Scored, ScoredGroup, Scorer
 

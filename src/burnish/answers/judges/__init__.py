@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from burnish.group import Completion, Feedback, Group, Message
+from burnish.group import Feedback, Group
 
-__all__ = ["Judge", "Reports", "asked", "text_of"]
+__all__ = ["Judge", "Reports"]
 
 
 @runtime_checkable
@@ -29,15 +29,3 @@ class Reports(Protocol):
 
     def report(self) -> Mapping[str, float]:
         """Figures for the log."""
-
-
-def text_of(completion: Completion) -> str:
-    """What the answer says: plain text as it is; of messages, the last one's content."""
-    messages = completion.messages
-    return messages if isinstance(messages, str) else messages[-1].content if messages else ""
-
-
-def asked(group: Group) -> str:
-    """The prompt as one text, with the roles of a conversation named."""
-    prompt: str | tuple[Message, ...] = group.prompt
-    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from burnish.answers.judges import text_of
 from burnish.config import HumanConfig
 from burnish.data.identity import prompt_key
 from burnish.data.readers import read
 from burnish.errors import ConfigError
-from burnish.group import Feedback, Group, Preferences, Unjudged
+from burnish.group import Feedback, Group, Preferences, Unjudged, answer_text
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Human:
 
     def _of(self, group: Group) -> Feedback:
         key = prompt_key(group)
-        texts = [text_of(one) for one in group.completions]
+        texts = [answer_text(one) for one in group.completions]
         triples = [
             (i, j, self.votes[key, a, b])
             for i, a in enumerate(texts)
@@ -45,7 +44,7 @@ def make(config: HumanConfig) -> Human:
     for group in read(config.votes).groups:
         if isinstance(group.feedback, Preferences):
             for winner, loser, weight in group.feedback.triples:
-                key = prompt_key(group), text_of(group.completions[winner]), text_of(group.completions[loser])
+                key = prompt_key(group), answer_text(group.completions[winner]), answer_text(group.completions[loser])
                 votes[key] += weight
     if not votes:
         raise ConfigError(f"judge.votes = '{config.votes}' holds no preference between two answers")

@@ -17,12 +17,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from burnish.answers.http import Server, finish
-from burnish.answers.judges import asked, text_of
 from burnish.answers.judges.ledger import Cache, Spend
 from burnish.answers.judges.template import Template, grade, verdict
 from burnish.config import LLMConfig
 from burnish.errors import ConfigError, JudgeError
-from burnish.group import Feedback, Group, Scores, Unjudged
+from burnish.group import Feedback, Group, Scores, Unjudged, answer_text, prompt_text
 
 CHAT = "/chat/completions"
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -75,14 +74,14 @@ class LLMJudge:
 
     def _comparisons(self, group: Group) -> list[dict[str, str]]:
         """Every pair of answers, in both orders."""
-        texts = [text_of(one) for one in group.completions]
-        about = {"prompt": asked(group), "reference": str(group.meta.get("reference", ""))}
+        texts = [answer_text(one) for one in group.completions]
+        about = {"prompt": prompt_text(group), "reference": str(group.meta.get("reference", ""))}
         pairs = [pair for i, j in combinations(range(len(texts)), 2) for pair in ((i, j), (j, i))]
         return [{**about, "answer_a": texts[a], "answer_b": texts[b]} for a, b in pairs]
 
     def _grades(self, group: Group) -> list[dict[str, str]]:
-        about = {"prompt": asked(group), "reference": str(group.meta.get("reference", ""))}
-        return [{**about, "answer": text_of(one)} for one in group.completions]
+        about = {"prompt": prompt_text(group), "reference": str(group.meta.get("reference", ""))}
+        return [{**about, "answer": answer_text(one)} for one in group.completions]
 
     def _shares(self, verdicts: Sequence[float], count: int) -> tuple[float, ...]:
         won = [0.0] * count

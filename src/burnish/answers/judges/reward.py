@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from burnish import config as configuration
+from burnish.answers.judges.ensemble import combine
 from burnish.config import RewardModelConfig
 from burnish.data import render, tokenizers
 from burnish.engine import model, reward_model, scoring
+from burnish.engine.candidates import Candidate, find
 from burnish.engine.engine import Engine
 from burnish.engine.loading import make_engine
 from burnish.errors import ConfigError, ModelError
-from burnish.evals import rewards as scorers
 from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Scores, Unjudged
-from burnish.reports.rewards.ensemble import combine
 
 
 @dataclass
@@ -48,7 +48,7 @@ class RewardModel:
 
     config: RewardModelConfig
     name: str
-    candidates: list[scorers.Candidate]
+    candidates: list[Candidate]
     members: list[Member] = field(default_factory=list)
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
@@ -96,7 +96,7 @@ def make(config: RewardModelConfig) -> RewardModel:
     paths = [config.path] if isinstance(config.path, str) else list(config.path)
     if not any(paths):
         raise ConfigError("judge.path is missing: name the folder of a reward model, or of several")
-    candidates = [one for _, members in scorers.find(paths) for one in members]
+    candidates = [one for _, members in find(paths) for one in members]
     implicit = next((one for one in candidates if one.implicit), None)
     if implicit is not None:
         raise ModelError(
@@ -109,7 +109,7 @@ def make(config: RewardModelConfig) -> RewardModel:
     return RewardModel(config, "reward_model", candidates)
 
 
-def _open(one: scorers.Candidate) -> Member:
+def _open(one: Candidate) -> Member:
     run = configuration.load_partly(None, ["model.dtype=float32"])
     source = run.model.model_copy(update={"path": str(one.folder)})
     policy = reward_model.open_reward_model(source)
@@ -122,7 +122,7 @@ def _open(one: scorers.Candidate) -> Member:
     return Member(one.name, engine, renderer, most if isinstance(most, int) and most > 0 else 1 << 30, mean, sd)
 
 
-def _moments(one: scorers.Candidate) -> tuple[float, float]:
+def _moments(one: Candidate) -> tuple[float, float]:
     """Where the model's rewards lay in training; (0, 1) for a model that does not say."""
     about = one.folder / reward_model.ABOUT
     if not about.exists():

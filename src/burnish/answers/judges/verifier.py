@@ -16,12 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.answers.judges import asked, text_of
 from burnish.answers.judges.checks import CHECKS, HARMLESS, Missing, Request, described
 from burnish.answers.judges.patience import Patient
 from burnish.config.online import VerifierConfig
 from burnish.errors import ConfigError
-from burnish.group import Completion, Feedback, Group, Scores, Unjudged
+from burnish.group import Completion, Feedback, Group, Scores, Unjudged, answer_text, prompt_text
 
 __all__ = ["Own", "Verifier", "described", "make"]
 
@@ -50,7 +49,7 @@ class Verifier:
     def _judge(self, group: Group) -> Feedback:
         prompt = group.prompt if isinstance(group.prompt, str) else group.prompt[-1].content if group.prompt else ""
         try:
-            return Scores(tuple(self._score(prompt, text_of(one), group.meta) for one in group.completions))
+            return Scores(tuple(self._score(prompt, answer_text(one), group.meta) for one in group.completions))
         except Missing as error:
             return Unjudged(f"{_place(group)}: {error}")
         except Exception as error:  # a row in a form that no check foresaw, or a machine that starts no process
@@ -99,7 +98,7 @@ class Own:
         return Scores(tuple(values))
 
     def _value(self, group: Group, completion: Completion) -> Any:
-        return self.function(asked(group), text_of(completion), {**group.meta, **completion.meta})
+        return self.function(prompt_text(group), answer_text(completion), {**group.meta, **completion.meta})
 
 
 def _place(group: Group) -> str:
