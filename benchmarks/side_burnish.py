@@ -70,7 +70,7 @@ def settings(job: Job, work: Path) -> list[str]:
         "optim.warmup": 0.0,
         "optim.weight_decay": 0.0,
         "optim.max_grad_norm": 1.0,
-        "engine.products": job.option("matmul", "highest"),
+        "engine.float32_matmul_precision": job.option("matmul", "highest"),
         "reference.store": work / "store" / job.option("store", "once"),
         "run.dir": work / "burnish_run",
         "run.overwrite": "true",

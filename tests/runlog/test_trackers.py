@@ -78,7 +78,7 @@ def one(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_it_hears_every_step_and_evaluation(model_dir: Path, tmp_path: Path, one: Any) -> None:
     good = Good()
     one(good)
-    assert train(model_dir, tmp_path, 'log.to=["tensorboard"]') == 0
+    assert train(model_dir, tmp_path, 'log.trackers=["tensorboard"]') == 0
     steps = [r for r in read(tmp_path / "run") if r["record"] == "step"]
     told = [(step, values) for step, values in good.seen if "loss" in values]
     assert [step for step, _ in told] == [r["step"] for r in steps] and good.finished
@@ -95,7 +95,7 @@ def test_what_befalls_it_does_not_reach_the_run(
     monkeypatch.setattr(trackers, "PATIENCE", 0.3)
     one(kind())
     began = time.perf_counter()
-    assert train(model_dir, tmp_path, "log.to=tensorboard") == 0
+    assert train(model_dir, tmp_path, "log.trackers=tensorboard") == 0
     assert time.perf_counter() - began < 60
     out = capsys.readouterr().out
     assert out.count(told) == 1 and "sk-0123456789abcdef" not in out
@@ -129,7 +129,7 @@ def test_a_full_queue_drops_and_counts(tmp_path: Path, monkeypatch: pytest.Monke
 def test_trackers_that_cannot_be_meant(value: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None if name == "mlflow" else object())
     with pytest.raises(ConfigError, match=told.replace("[", r"\[").replace("(", r"\(")):
-        trackers.named(config.load_partly(None, [f"log.to={value}"]))
+        trackers.named(config.load_partly(None, [f"log.trackers={value}"]))
 
 
 def test_numbers_that_are_not_finite_and_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def package(monkeypatch: pytest.MonkeyPatch, name: str, **answers: Any) -> list[
 def followed(tmp_path: Path, name: str, *, end: bool = True, first: int = 0) -> list[str]:
     """A short run's log with one tracker; returns what was said."""
     said: list[str] = []
-    run = config.load_partly(None, [f"run.dir={tmp_path}", f"log.to={name}", "optim.lr=1e-6", "model.path=m"])
+    run = config.load_partly(None, [f"run.dir={tmp_path}", f"log.trackers={name}", "optim.lr=1e-6", "model.path=m"])
     with RunLog(tmp_path) as log:
         trackers.attach(run, log, said.append)
         log.append("reference", computed=3)

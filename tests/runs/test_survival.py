@@ -168,7 +168,7 @@ def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Pa
         ("optim.lr=2e-3", "optim.lr would differ"),
         ("objective.beta=0.5", "objective would differ"),
         ("seed=4", "seed would differ"),
-        ("engine.products=medium", "engine.products would differ"),
+        ("engine.float32_matmul_precision=medium", "engine.float32_matmul_precision would differ"),
         ("data", "not what it was"),
     ],
 )

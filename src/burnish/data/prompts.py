@@ -102,10 +102,10 @@ def longest_group(run: Run, asked: Sequence[Asked]) -> EncodedGroup:
 
 def refuse(run: Run, views: Sequence[str], scalar: bool) -> None:
     """What [source] and [judge] cannot mean, together and with the rest. Raises ConfigError with the reason."""
-    source, dialled = run.source, run.dialled
+    source, dialled = run.source, run.sampled
     name = " + ".join(one.name for one in run.objective)
     if not dialled:
-        dial = ("refresh_every", "epochs", "fresh", "replay", "curriculum", "is_cap") if run.watched else ()
+        dial = ("refresh_every", "epochs", "fresh", "replay", "curriculum", "is_cap") if run.monitored else ()
         changed = [
             key for key in dial or type(source).model_fields if getattr(source, key) != getattr(type(source)(), key)
         ]
@@ -116,7 +116,7 @@ def refuse(run: Run, views: Sequence[str], scalar: bool) -> None:
             )
         if "gold" in run.stop.when:
             raise ConfigError("stop.when = 'gold' compares gold with a judge's reward, and offline there is no judge")
-        if run.stop.when and not run.watched:
+        if run.stop.when and not run.monitored:
             raise ConfigError(
                 "stop.when listens to fresh answers, and there are none: set source.refresh_every or [gold]"
             )
@@ -130,11 +130,11 @@ def refuse(run: Run, views: Sequence[str], scalar: bool) -> None:
         raise ConfigError("source.refresh_every asks for fresh answers, and nobody judges them: add a [judge]")
     if scalar:
         raise ConfigError(f"{name} trains a reward model, which gives no answers: leave out [source] and [judge]")
-    if run.once and "rollouts" in views:
+    if run.sampled_once and "rollouts" in views:
         raise ConfigError(f"{name} needs answers of the policy as it stands: set source.refresh_every (1 is on-policy)")
-    if not run.once and run.reference.scores == "stored":
+    if not run.sampled_once and run.reference.scores == "stored":
         raise ConfigError("reference.scores = 'stored' is of a fixed data set; fresh answers need 'live' (or auto)")
-    if source.fresh < 1 and (run.once or "rollouts" in views or not run.data.train):
+    if source.fresh < 1 and (run.sampled_once or "rollouts" in views or not run.data.train):
         raise ConfigError(
             "source.fresh below 1 mixes fresh answers with those of data.train, which must hold feedback that "
             f"{name} can learn from, and the dial must be turned"

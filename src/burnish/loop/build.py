@@ -81,7 +81,9 @@ def build(
     if config.model.router_aux_coef and not getattr(text, "num_experts_per_tok", None):
         raise ConfigError(f"model.router_aux_coef is set, but {policy.path} is not a mixture of experts")
     shown.note(line)
-    torch.set_float32_matmul_precision(config.engine.products)  # after the canary, which needs full precision
+    torch.set_float32_matmul_precision(
+        config.engine.float32_matmul_precision
+    )  # after the canary, which needs full precision
     values = _value_head(ready, scorer, shown) if ready.loss.needs("value") else None
     head, trunk = ([], []) if values is None else values.trainable()
     masters = Masters(
@@ -90,7 +92,7 @@ def build(
     model.cast_for_compute(policy)
     watch = Watch(config, log, shown)
     answers, live = online.answers_of(ready, scorer, shown, judges)
-    if answers is not None and config.once:
+    if answers is not None and config.sampled_once:
         ready = online.answered_once(ready, answers, watch)
         end = None if end is None else round((config.optim.epochs or 1.0) * len(ready.train))
         steps = min(steps, -(-end // config.optim.groups_per_step)) if end is not None else steps
@@ -100,7 +102,7 @@ def build(
     elif live is None:
         beside = reference_of(ready, scorer, shown, log, steps, end)
     source = online.source_of(ready, answers, watch, steps, end)
-    watcher = online.watcher_of(ready, scorer, beside, shown, judges) if config.watched else None
+    watcher = online.watcher_of(ready, scorer, beside, shown, judges) if config.monitored else None
     if config.engine.gradient_checkpointing:
         policy.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     policy.module.train()
@@ -115,10 +117,10 @@ def build(
 def _optimizer(ready: Prepared, masters: Masters, shown: Progress, steps: int, end: int | None) -> Any:
     config, optim = ready.run, ready.run.optim
     trained = sum(p.numel() for p in masters.parameters)
-    passes = (end or steps * optim.groups_per_step) / (len(ready.asked) if config.dialled else len(ready.train))
+    passes = (end or steps * optim.groups_per_step) / (len(ready.asked) if config.sampled else len(ready.train))
     shown.note(
         f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups: "
-        f"{passes:.3g} passes over the {'prompts' if config.dialled else 'data'}"
+        f"{passes:.3g} passes over the {'prompts' if config.sampled else 'data'}"
     )
     return adamw(
         masters.parameters, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay
@@ -133,7 +135,7 @@ def _value_head(ready: Prepared, scorer: Engine, shown: Progress) -> ValueHead:
     if scorer.plain_head:
         raise ModelError(f"{ready.loss.name} needs hidden states, and what this model's head does is not known")
     trunk = None
-    if config.value.trunk == "own":
+    if config.value.backbone == "own":
         trunk = make_engine(frozen(config.model, ready, scorer.world), config)[0]
         trunk.router_aux_coef = 0.0
         trunk.policy.module.train()

@@ -42,7 +42,7 @@ class Judges:
 
 def judges_of(run: Run) -> Judges | None:
     """The judges that the configuration names; None where nothing is fresh. Raises before any weight loads."""
-    if not run.dialled and not run.gold:
+    if not run.sampled and not run.gold:
         return None
     cache = Path(run.run.dir).parent / "judge-cache"
     return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache))
@@ -108,10 +108,10 @@ def answers_of(
 ) -> tuple[Answerer | None, Live | None]:
     """(who answers prompts, the reference that the answers are measured against); neither where nothing is fresh."""
     run = ready.run
-    if judges is None or not run.dialled:
+    if judges is None or not run.sampled:
         return None, None
     live = None
-    if run.reference.kind != "none" and not run.once:
+    if run.reference.kind != "none" and not run.sampled_once:
         live = references.live(ready, scorer, shown)
         live.carried = run.reference.update == "never" and not ready.loss.needs("kl")
     if "rollouts" in ready.loss.views and run.source.temperature != 1.0:
@@ -168,7 +168,7 @@ def _server(ready: Prepared, engine: Engine) -> Sampler:
 
 def refuse_divided(run: Run, world: World) -> None:
     """The sampler of this process needs the policy whole. Raises ConfigError."""
-    if world.size > 1 and (run.dialled or run.watched) and run.source.sampler == "process":
+    if world.size > 1 and (run.sampled or run.monitored) and run.source.sampler == "process":
         raise ConfigError(
             "source.sampler = 'process' answers with the whole policy, and with several processes each holds a part of "
             "it: use one process, or a server (source.sampler = 'server')"
@@ -178,7 +178,7 @@ def refuse_divided(run: Run, world: World) -> None:
 def source_of(ready: Prepared, answer: Answerer | None, watch: Watch, steps: int, end: int | None) -> Source:
     """The source of groups at this turn of the dial."""
     run = ready.run
-    if answer is None or run.once or not run.dialled:
+    if answer is None or run.sampled_once or not run.sampled:
         return Fixed(ready.train, run.optim.groups_per_step, run.seed, end)
     source = run.source
     assert isinstance(source.refresh_every, int)

@@ -50,7 +50,7 @@ def prepare(run: Run) -> Prepared:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
     asked: list[Asked] = []
-    if run.dialled or run.watched:
+    if run.sampled or run.monitored:
         asked, said = asking.prompts_of(run, renderer)
         lines += said
         _refuse_beyond_context(run, [asking.longest_group(run, asked)])
@@ -69,7 +69,7 @@ def _static(
     run: Run, renderer: render.Renderer, recipe: Recipe, lines: list[str]
 ) -> tuple[list[EncodedGroup], list[EncodedGroup]]:
     """Groups that stand in files, to train on and held out; none to train on where all answers are fresh."""
-    wanted = not run.dialled or run.source.fresh < 1
+    wanted = not run.sampled or run.source.fresh < 1
     if not wanted and not run.data.eval:
         return [], []
     view = "pairs" if "pairs" in recipe.views else recipe.views[0]
@@ -89,107 +89,6 @@ def _static(
 def _eval_alone(run: Run) -> Run:
     """The run that reads nothing but what is held out."""
     return run.model_copy(update={"data": run.data.model_copy(update={"train": run.data.eval, "eval": ""})})
-
-
-def recipe_of(run: Run) -> Recipe:
-    """The objectives of a run with their settings, checked by themselves and together. Raises ConfigError."""
-    parts = []
-    for one in run.objective:
-        objective = objectives.find(one.name)
-        parts.append(Part(objective, objective.validate(dict(one.params)), one.weight))
-    names = [part.objective.name for part in parts]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise ConfigError(f"the objective {twice} is listed twice; give it once, with the sum of the weights")
-    scalar = [part.objective.name for part in parts if "scalar" in part.objective.needs]
-    if scalar and len(scalar) < len(parts):
-        other = next(name for name in names if name not in scalar)
-        raise ConfigError(f"{scalar[0]} trains a reward model and {other} a language model: they cannot share one run")
-    recipe = Recipe(tuple(parts))
-    if recipe.needs("reference") and run.reference.kind == "none":
-        needing = next(part.objective.name for part in parts if "reference" in part.objective.needs)
-        raise ConfigError(f"{needing} needs a reference, and reference.kind = 'none' leaves it without one")
-    _refuse_reference(run, recipe)
-    _refuse_reward(run, recipe)
-    _refuse_creditless(recipe)
-    asking.refuse(run, recipe.views, recipe.needs("scalar"))
-    unmarked = run.pairs.pass_mark is None  # a yes is then a score above the prompt's mean
-    comparing = next(
-        (p.objective.name for p in parts if p.objective.compares or (p.objective.view == "labels" and unmarked)), None
-    )
-    if run.dialled and run.source.k == 1 and comparing:
-        raise ConfigError(f"source.k = 1: {comparing} compares a prompt's answers with each other: two at least")
-    return recipe
-
-
-def _refuse_creditless(recipe: Recipe) -> None:
-    """Parts of policy-gradient mixtures without the part that says what an answer is worth."""
-    rollouts = [part.objective for part in recipe.parts if part.objective.view == "rollouts"]
-    if rollouts and not any(one.credit for one in rollouts):
-        raise ConfigError(
-            f"{rollouts[0].name} is a part of a mixture: list it beside rloo, grpo or another of their kind"
-        )
-    for part in recipe.parts:
-        agg, l_max = part.params.get("agg"), part.params.get("l_max")
-        if agg is not None and (agg == "const") != (l_max is not None) and "l_max" in part.params:
-            raise ConfigError("objective.agg = 'const' divides by objective.l_max: give both, or neither")
-        if part.params.get("level") == "sequence_sum" and part.params.get("kl_coef"):
-            raise ConfigError(
-                "objective.level = 'sequence_sum' has no term for each token: use kl_in_reward, not kl_coef"
-            )
-    if any(one.name == "value_loss" for one in rollouts) and not any(
-        "value" in one.needs and one.credit for one in rollouts
-    ):
-        raise ConfigError("value_loss learns the returns that generalised advantages give: list it beside ppo")
-
-
-def _refuse_reward(run: Run, recipe: Recipe) -> None:
-    """Keys of [reward] where no reward model is trained, and a head by itself beside an adapter."""
-    if run.reward != type(run.reward)() and not recipe.needs("scalar"):
-        raise ConfigError(f"[reward] is about reward models, and {recipe.name} trains a language model")
-    if run.reward.train == "head" and run.adapter.kind != "none":
-        raise ConfigError("reward.train = 'head' trains the scalar head alone, so adapter.kind has nothing to adapt")
-
-
-def _refuse_reference(run: Run, recipe: Recipe) -> None:
-    """What a reference is asked to be and cannot, or is asked for in vain."""
-    if recipe.needs("kl") and run.reference.scores == "stored":
-        raise ConfigError(
-            f"{recipe.name} compares whole distributions with the reference's, and a store holds single log-probs: "
-            "leave out reference.scores = 'stored'"
-        )
-    if run.reference.update != "never" and not recipe.needs("reference"):
-        raise ConfigError(f"reference.update moves a reference, and {recipe.name} has none")
-
-
-def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
-    """No group may be longer than the model's positions; nor, where the rotary table depends on the longest text in a
-    batch (longrope, dynamic), than the length up to which it does not: packing would then change the result.
-    """
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(
-            run.model.path, trust_remote_code=run.model.trust_remote_code
-        ).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"model.path: the configuration of {run.model.path} cannot be read: {reason}") from error
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    limits = [getattr(config, "max_position_embeddings", None)]
-    if rope.get("rope_type") in ("longrope", "dynamic"):
-        limits += [
-            rope.get("original_max_position_embeddings"),
-            getattr(config, "original_max_position_embeddings", None),
-        ]
-    known = [limit for limit in limits if isinstance(limit, int) and limit > 0]
-    longest = max(groups, key=lambda g: len(g.prompt_ids) + max(map(len, g.completion_ids)))
-    size = len(longest.prompt_ids) + max(map(len, longest.completion_ids))
-    if known and size > min(known):
-        raise DataError(
-            f"{longest.where or longest.id}: {size} tokens, and {run.model.path} is exact only up to {min(known)}: "
-            f"set data.max_length={min(known)} (data.overlong says what happens to longer groups)"
-        )
 
 
 def _encoded(
@@ -226,44 +125,9 @@ def _encoded(
     return usable
 
 
-def _refuse_without_margins(recipe: Recipe, groups: Sequence[EncodedGroup]) -> None:
-    """Settings that look at how much better an answer is, on data that says only which."""
-    asking = next((k for part in recipe.parts for k in ("use_margin", "soft") if part.params.get(k) is True), None)
-    if asking is None:
-        return
-    for group in groups:
-        if len(views.margins(group)) < len(views.pair_view(group)):
-            raise DataError(
-                f"{group.where or group.id}: objective.{asking} = true needs by how much the better answer is better "
-                "(scores of both answers), and this row says only which is"
-            )
-
-
 def _objective_line(part: Part, several: bool) -> str:
     objective = part.objective
     values = ", ".join(f"{key} = {value}" for key, value in part.params.items())
     unit = f" (beta is {objective.beta_unit})" if objective.beta_unit else ""
     weight = f"{part.weight:g} x " if several else ""
     return f"objective: {weight}{objective.name} with {values or 'no settings'}{unit}; {objective.source}"
-
-
-@lru_cache(maxsize=4)
-def order(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch's groups: a pure function of (seed, epoch)."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
-
-
-def step_indices(step: int, count: int, per_step: int, seed: int, end: int | None = None) -> list[int]:
-    """Groups of step `step` (from 0): a window on the endless sequence of shuffled epochs, cut at `end`."""
-    first, last = step * per_step, (step + 1) * per_step
-    positions = range(first, min(last, end) if end is not None else last)
-    shuffled = {epoch: order(count, seed, epoch) for epoch in {p // count for p in positions}}
-    return [int(shuffled[p // count][p % count]) for p in positions]
-
-
-def total_steps(run: Run, count: int) -> tuple[int, int | None]:
-    """(number of optimiser steps, number of groups at which an epoch-bounded run ends)."""
-    if run.optim.steps is not None:
-        return run.optim.steps, None
-    end = round((run.optim.epochs or 1.0) * count)
-    return max(1, -(-end // run.optim.groups_per_step)), max(1, end)

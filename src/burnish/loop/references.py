@@ -72,7 +72,7 @@ def stored(
     world = scorer.world
     weights = world.lead(lambda: model.weights_hash(path))
     quantized = "/nf4" if config.adapter.kind == "qlora" and config.reference.kind == "initial" else ""
-    computed_in = f"{config.model.dtype}/{config.engine.products}{quantized}"
+    computed_in = f"{config.model.dtype}/{config.engine.float32_matmul_precision}{quantized}"
     root = Path(config.reference.store)
     store = ReferenceStore(root, weights, computed_in, engine.VERSION, on_disk=world.leads)
     for name in store.rejected:

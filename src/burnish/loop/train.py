@@ -63,7 +63,7 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
     world.lead(lambda: claim_run_dir(config))
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
-    steps, end = total_steps(config, len(ready.asked) if config.dialled else len(ready.train))
+    steps, end = total_steps(config, len(ready.asked) if config.sampled else len(ready.train))
     folder = Path(config.run.dir)
     silent = not world.leads
     with RunLog(folder, silent=silent) as log, Progress(steps, live=progress, silent=silent) as shown:
@@ -112,7 +112,7 @@ def loop(trainer: Trainer, first: int) -> None:
                 trainer.reference.follow(step + 1, trainer.masters.state())
             ended = time.perf_counter()
             shown |= {"seconds": ended - began, "groups": len(groups)} | staleness(groups, step)
-            if trainer.run.dialled:
+            if trainer.run.sampled:
                 shown["seconds/training"] = ended - given
             trainer.log.append("step", step=step + 1, **shown)
             trainer.progress.update(step + 1, trainer.watch.figures | shown)

@@ -78,7 +78,7 @@ def _spare_inputs(run: Run, folder: Path) -> None:
 
 
 HARMLESS = ("run", "save", "eval", "log", "engine", "scale")  # tables that may change when a run goes on, but for:
-HARMFUL = ("engine.products",)  # it changes results
+HARMFUL = ("engine.float32_matmul_precision",)  # it changes results
 
 
 def refuse_resume(run: Run) -> None:

@@ -158,18 +158,18 @@ TRACKERS: dict[str, Callable[[], Tracker]] = {
 
 
 def named(run: Run) -> list[str]:
-    """The trackers of `log.to`, each known, installed and there once. Raises ConfigError."""
-    names = [run.log.to] if isinstance(run.log.to, str) else list(run.log.to)
+    """The trackers of `log.trackers`, each known, installed and there once. Raises ConfigError."""
+    names = [run.log.trackers] if isinstance(run.log.trackers, str) else list(run.log.trackers)
     for number, name in enumerate(names):
         if name not in TRACKERS:
             near = difflib.get_close_matches(name.lower(), TRACKERS, n=1, cutoff=0.5)
             hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(TRACKERS)}"
-            raise ConfigError(f"log.to: there is no tracker '{name}'{hint}")
+            raise ConfigError(f"log.trackers: there is no tracker '{name}'{hint}")
         if name in names[:number]:
-            raise ConfigError(f"log.to lists {name} twice")
+            raise ConfigError(f"log.trackers lists {name} twice")
         if name not in sys.modules and importlib.util.find_spec(name) is None:
             raise ConfigError(
-                f"log.to: {name} is not installed. Install it (pip install 'burnish[{name}]') or leave it out"
+                f"log.trackers: {name} is not installed. Install it (pip install 'burnish[{name}]') or leave it out"
             )
     return names
 

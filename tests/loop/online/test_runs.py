@@ -64,7 +64,7 @@ RESUMED = {
     "replay": ["source.replay=4", "objective.name=online_dpo"],
     "adaptive": ["source.curriculum=adaptive", f"judge.name={JUDGING}:digits"],
     "ppo": ["objective.name=ppo", "objective.kl_target=0.1", "objective.kl_horizon=100.0", "source.refresh_every=2",
-            "source.epochs=2", "value.trunk=own"],
+            "source.epochs=2", "value.backbone=own"],
     "lora": ["adapter.kind=lora", "adapter.rank=2"],
     "once": ["source.refresh_every=never", "objective.name=dpo", "optim.groups_per_step=3"],
 }  # fmt: skip

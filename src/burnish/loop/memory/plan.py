@@ -96,7 +96,7 @@ def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
 
 
 def _live(run: Run) -> bool:
-    fresh = run.dialled and not run.once
+    fresh = run.sampled and not run.sampled_once
     return run.reference.update != "never" or run.reference.scores == "live" or fresh
 
 
@@ -244,7 +244,9 @@ def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, 
     """What would make the run smaller, the cheapest first: (what to do, bytes of a process that remain)."""
     run = found.run
     changes: list[tuple[str, Survey, int]] = []
-    still = run.reference.update == "never" and (run.once or not run.dialled)  # a data set, and a reference that stands
+    still = run.reference.update == "never" and (
+        run.sampled_once or not run.sampled
+    )  # a data set, and a reference that stands
     if found.passes and _live(run) and still and not prepare.recipe_of(run).needs("kl"):
         stored = run.reference.model_copy(update={"scores": "stored"})
         other = run.model_copy(update={"reference": stored})
