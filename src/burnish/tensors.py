@@ -71,6 +71,10 @@ class PackedBatch:
         """Of none of the step's groups: a few tokens for a process that has none left while others still compute."""
         return not self.group_index
 
+    def split(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Values of the microbatch's tokens [tokens, ...] in pieces, one for each completion."""
+        return torch.split(values, self.lengths.tolist())
+
 
 @dataclass(frozen=True)
 class TokenScores:

@@ -10,7 +10,9 @@ import torch
 from burnish.engine import attention, canary
 from burnish.engine.engine import Engine
 from burnish.engine.model import Policy
+from burnish.engine.scoring import by_completion
 from burnish.group import EncodedGroup, Unjudged
+from burnish.tensors import PackedBatch
 from tests.zoo import NOT_SHARING, SHARING, tiny
 
 VOCABULARY = 120
@@ -43,15 +45,14 @@ def groups() -> list[EncodedGroup]:
 
 def engine_result(engine: Engine, coefficient: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:
     """All log-probs in order, and the gradient of a weighted sum that tells tokens apart."""
-    pieces: dict[int, torch.Tensor] = {}
-    chosen = groups()
-    for batch in engine.plan(chosen):
+
+    def forward_backward(batch: PackedBatch) -> tuple[torch.Tensor, ...]:
         logps = engine.score(batch).logps
-        weights = torch.cos(coefficient * batch.targets.to(logps) + batch.completion_of.to(logps) * 0)
-        (logps * weights).sum().backward()
-        lengths = [sum(map(len, chosen[i].completion_ids)) for i in batch.group_index]
-        pieces |= dict(zip(batch.group_index, logps.detach().split(lengths), strict=True))
-    return torch.cat([pieces[i] for i in range(len(chosen))]), gradient(engine.policy.module)
+        (logps * torch.cos(coefficient * batch.targets.to(logps))).sum().backward()
+        return batch.split(logps.detach())
+
+    pieces = [piece for rows in by_completion(engine, groups(), forward_backward) for piece in rows]
+    return torch.cat(pieces), gradient(engine.policy.module)
 
 
 def plain_result(policy: Policy, coefficient: float = 0.7) -> tuple[torch.Tensor, torch.Tensor]:

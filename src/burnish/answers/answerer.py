@@ -27,6 +27,7 @@ from burnish.engine.distributed import World
 from burnish.engine.divergence import look
 from burnish.engine.engine import Engine, to_device
 from burnish.engine.reference import Live
+from burnish.engine.scoring import by_completion
 from burnish.errors import JudgeError
 from burnish.group import Completion, EncodedGroup, Feedback, Group, Labels, Message, Rollout, Scores, Unjudged
 from burnish.objectives.credit import Sample
@@ -212,45 +213,39 @@ class Measured:
 @torch.no_grad()
 def measure(engine: Engine, reference: Live | None, groups: Sequence[EncodedGroup]) -> list[Measured]:
     """Every group's answers through policy and reference, packed as a training step packs them."""
-    own: dict[int, Measured] = {}
+
+    def columns(batch: PackedBatch) -> list[dict[str, list[float]]]:
+        known = {name: column for name, column in _columns(engine, reference, batch).items() if column is not None}
+        pieces = {name: batch.split(column.double().cpu()) for name, column in known.items()}
+        return [{name: rows[k].tolist() for name, rows in pieces.items()} for k in range(len(batch.lengths))]
+
+    def rows_of(group: Sequence[dict[str, list[float]]], name: str) -> list[list[float]]:
+        return [completion[name] for completion in group if name in completion]
+
     module = engine.policy.module
     module.eval()
-    for batch in engine.plan(groups):
-        columns = _columns(engine, reference, batch, groups)
-        if batch.idle:
-            continue
-        pieces = {
-            name: [piece.tolist() for piece in column.double().cpu().split(batch.lengths.tolist())]
-            for name, column in columns.items()
-            if column is not None
-        }
-        at = 0
-        for index in batch.group_index:
-            stop = at + len(groups[index].completion_ids)
-            rows = {name: found[at:stop] for name, found in pieces.items()}
-            by_token = [tuple(map(tuple, rows.get(name, ()))) for name in ("policy", "reference", "values")]
-            by_answer = [tuple(map(sum, rows.get(name, ()))) for name in ("kl", "entropy")]
-            own[index] = Measured(by_token[0], by_token[1], by_token[2], by_answer[0], by_answer[1])
-            at = stop
+    by_group = by_completion(engine, groups, columns)
     module.train()
     engine.policy.settle()
-    every = {index: one for part in engine.world.gather(own) for index, one in part.items()}
-    return [every[index] for index in range(len(groups))]
+    measured = []
+    for group in by_group:
+        by_token = [tuple(map(tuple, rows_of(group, name))) for name in ("policy", "reference", "values")]
+        by_answer = [tuple(map(sum, rows_of(group, name))) for name in ("kl", "entropy")]
+        measured.append(Measured(by_token[0], by_token[1], by_token[2], by_answer[0], by_answer[1]))
+    return measured
 
 
-def _columns(
-    engine: Engine, reference: Live | None, batch: PackedBatch, groups: Sequence[EncodedGroup]
-) -> dict[str, Tensor | None]:
+def _columns(engine: Engine, reference: Live | None, batch: PackedBatch) -> dict[str, Tensor | None]:
     """By token of a microbatch: log-probs of policy and reference, values, KL and entropy. The last two are missing for
     a head of unknown make, of which only log-probs are to be had."""
     if engine.plain_head or (reference is not None and reference.engine.plain_head):
         scored = engine.score(batch)
-        theirs = None if reference is None else reference.computed(batch)[0]
-        return {"policy": scored.logps, "reference": theirs, "values": scored.values}
+        reference_logps = None if reference is None else reference.computed(batch)[0]
+        return {"policy": scored.logps, "reference": reference_logps, "values": scored.values}
     on_device = to_device(batch, engine.policy.device)
     head, values = engine.head_and_values(on_device)
-    their_head = None if reference is None else reference.head(batch)
-    found = look(head, their_head, on_device.targets)
+    reference_head = None if reference is None else reference.head(batch)
+    found = look(head, reference_head, on_device.targets)
     return {"policy": found.policy, "reference": found.reference, "values": values, "kl": found.kl,
             "entropy": found.entropy}  # fmt: skip
 

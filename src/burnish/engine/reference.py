@@ -20,6 +20,7 @@ from burnish.engine.divergence import HeadInput
 from burnish.engine.engine import Engine, to_device
 from burnish.engine.logprob import token_logprobs
 from burnish.engine.reference_store import ReferenceStore, row_keys
+from burnish.engine.scoring import by_completion
 from burnish.group import EncodedGroup
 from burnish.tensors import PackedBatch
 
@@ -37,30 +38,25 @@ def fill(
     A chunk is the groups of one training step, and is packed as that step will pack it: the same rows go through the
     same products, and the margins of an untouched policy are exactly 0, in bfloat16 too.
     """
+
+    def logps(batch: PackedBatch) -> list[np.ndarray]:
+        return [piece.numpy() for piece in batch.split(engine.score_reference(batch).cpu())]
+
     total = sum(len(store.missing(chunk)) for chunk in chunks)
     done = unflushed = 0
     for chunk in chunks:
-        wanted = {id(group) for group in store.missing(chunk)}
-        mine: dict[bytes, np.ndarray] = {}
-        for batch in engine.plan(chunk) if wanted else []:
-            values = engine.score_reference(batch).cpu().numpy()
-            if batch.idle:
-                continue
-            pieces = np.split(values, np.cumsum(batch.lengths.numpy())[:-1])
-            owners = [chunk[i] for i in batch.group_index for _ in chunk[i].completion_ids]
-            keys = [key for i in batch.group_index for key in row_keys(chunk[i])]
-            for owner, key, piece in zip(owners, keys, pieces, strict=True):
-                if id(owner) in wanted:
-                    mine[key] = piece
-        for rows in engine.world.gather(mine):
-            store.take(rows)
-        done += len(wanted)
-        unflushed += len(wanted)
+        missing = {id(group) for group in store.missing(chunk)}
+        if not missing:
+            continue
+        for group, rows in zip(chunk, by_completion(engine, chunk, logps), strict=True):
+            if id(group) in missing:
+                store.take(dict(zip(row_keys(group), rows, strict=True)))
+        done += len(missing)
+        unflushed += len(missing)
         if unflushed >= FLUSH_GROUPS:
             store.flush()
             unflushed = 0
-        if wanted:
-            advance(done, total)
+        advance(done, total)
     store.flush()
     return done
 

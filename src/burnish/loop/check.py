@@ -12,7 +12,7 @@ from burnish.config import Run
 from burnish.engine import canary, model, reward_model
 from burnish.engine.engine import Engine, Scored, scalar_scores, token_scores
 from burnish.engine.model import Policy
-from burnish.engine.scoring import rewards
+from burnish.engine.scoring import by_completion, rewards
 from burnish.errors import BurnishError, ConfigError
 from burnish.group import EncodedGroup
 from burnish.loop.prepare import Prepared, prepare, step_indices
@@ -169,27 +169,26 @@ def sampling_is_training(engine: Engine, ready: Prepared, groups: Sequence[Encod
 def _scores_and_gradient(engine: Engine, ready: Prepared, groups: Sequence[EncodedGroup]) -> tuple[Tensor, Tensor]:
     """Log-probs [all tokens], or rewards, in the groups' order, and the step gradient of the objective, flat."""
     parameters = [parameter for _, parameter in engine.policy.trainable()]
-    pieces: dict[int, Tensor] = {}
-    for batch in engine.plan(groups):
+
+    def forward_backward(batch: PackedBatch) -> tuple[Tensor, ...]:
         if engine.policy.scalar:
-            found, _ = engine.reward(batch)
+            rewards, _ = engine.reward(batch)
             step = ready.loss.at(groups)
-            step.total(step(scalar_scores(found, batch), batch)).backward()  # type: ignore[no-untyped-call]
-            counts = [len(groups[i].completion_ids) for i in batch.group_index]
-            pieces |= dict(zip(batch.group_index, found.detach().split(counts), strict=True))
-            continue
+            step.total(step(scalar_scores(rewards, batch), batch)).backward()  # type: ignore[no-untyped-call]
+            return torch.split(rewards.detach(), 1)
         scored = _scored(engine, ready, batch)
         logps = scored.logps
         # The reference is moved off the policy by a fixed amount: at equality many gradients would vanish.
         shifted = logps.detach() - 0.1 * torch.sin(batch.targets.to(logps))
         step = ready.loss.at(groups, at_rest(ready, groups, logps))
         step.total(step(token_scores(scored, shifted, batch), batch)).backward()  # type: ignore[no-untyped-call]
-        lengths = [sum(map(len, groups[i].completion_ids)) for i in batch.group_index]
-        pieces |= dict(zip(batch.group_index, logps.detach().split(lengths), strict=True))
+        return batch.split(logps.detach())
+
+    numbers = torch.cat([piece for rows in by_completion(engine, groups, forward_backward) for piece in rows])
     gradient = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
     for parameter in parameters:
         parameter.grad = None
-    return torch.cat([pieces[i] for i in range(len(groups))]), gradient
+    return numbers, gradient
 
 
 def _relative(left: Tensor, right: Tensor) -> float:

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from burnish.config import Run
-from burnish.data.views import offsets
 from burnish.engine import checkpoint, model, reward_model, sharding
 from burnish.engine.distributed import ALONE, World
 from burnish.engine.engine import scalar_scores, token_scores
-from burnish.engine.reference import Stored
-from burnish.engine.scoring import rewards
+from burnish.engine.reference import Stored, wide_type
+from burnish.engine.scoring import by_completion, rewards
 from burnish.engine.sharding import whole
 from burnish.errors import DataError, TrainingError, out_of_memory
 from burnish.group import EncodedGroup
@@ -212,20 +211,17 @@ def first_pass(trainer: Trainer, groups: Sequence[EncodedGroup]) -> StepSums | N
 
 def summed(trainer: Trainer, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
     """Summed log-probs, policy and reference, of every completion of some groups, in their order."""
-    count = sum(len(group.completion_ids) for group in groups)
-    starts = offsets(groups)
-    kind = torch.float64 if trainer.run.model.dtype == "float64" else torch.float32
-    sums = torch.zeros(2, count, dtype=kind, device=trainer.engine.policy.device)
-    for batch in trainer.engine.plan(groups) if groups else []:
-        theirs = None if trainer.reference is None else trainer.reference.scores(batch, groups)[0]
-        scores = token_scores(trainer.engine.score(batch), theirs, batch)
-        if batch.idle:
-            continue
-        place = torch.tensor([starts[i] + k for i in batch.group_index for k in range(len(groups[i].completion_ids))])
-        own = scores.logps
-        sums[0][place], sums[1][place] = own, own - scores.logratios
-    trainer.world.add_up(sums)
-    return sums[0], sums[1]
+
+    def sums(batch: PackedBatch) -> list[list[float]]:
+        reference = None if trainer.reference is None else trainer.reference.scores(batch, groups)[0]
+        scores = token_scores(trainer.engine.score(batch), reference, batch)
+        both: list[list[float]] = torch.stack([scores.logps, scores.logps - scores.logratios], 1).tolist()
+        return both
+
+    policy = trainer.engine.policy
+    rows = [both for group in by_completion(trainer.engine, groups, sums) for both in group]
+    columns = torch.tensor(rows, dtype=wide_type(policy.dtype), device=policy.device).reshape(-1, 2).T.contiguous()
+    return columns[0], columns[1]
 
 
 def scored(
