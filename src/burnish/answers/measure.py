@@ -6,7 +6,7 @@ the sampled tokens alone have 4 (k1) to 13 (k3) times the variance; the exact on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,6 +16,7 @@ from burnish.answers.answered import Answered, Measured
 from burnish.engine.divergence import look
 from burnish.engine.engine import Engine, to_device
 from burnish.engine.reference import Live
+from burnish.engine.scoring import by_completion
 from burnish.group import EncodedGroup
 from burnish.tensors import PackedBatch
 
@@ -38,30 +39,27 @@ def _with_measured(answered: Answered, measured: Measured) -> Answered:
 @torch.no_grad()
 def measure_groups(engine: Engine, reference: Live | None, groups: Sequence[EncodedGroup]) -> list[Measured]:
     """Every group's answers through policy and reference, packed as a training step packs them."""
-    by_group: dict[int, Measured] = {}
+
+    def columns(batch: PackedBatch) -> list[dict[str, tuple[float, ...]]]:
+        by_token = {name: column for name, column in _columns(engine, reference, batch).items() if column is not None}
+        pieces = {name: batch.split(column.double().cpu()) for name, column in by_token.items()}
+        return [{name: tuple(rows[k].tolist()) for name, rows in pieces.items()} for k in range(len(batch.lengths))]
+
     module = engine.policy.module
     module.eval()
-    for batch in engine.plan(groups):
-        columns = _columns(engine, reference, batch)
-        if batch.idle:
-            continue
-        pieces = {
-            name: [piece.tolist() for piece in column.double().cpu().split(batch.lengths.tolist())]
-            for name, column in columns.items()
-            if column is not None
-        }
-        first = 0
-        for index in batch.group_index:
-            last = first + len(groups[index].completion_ids)
-            rows = {name: values[first:last] for name, values in pieces.items()}
-            by_token = [tuple(map(tuple, rows.get(name, ()))) for name in ("policy", "reference", "values")]
-            by_answer = [tuple(map(sum, rows.get(name, ()))) for name in ("kl", "entropy")]
-            by_group[index] = Measured(by_token[0], by_token[1], by_token[2], by_answer[0], by_answer[1])
-            first = last
+    by_group = by_completion(engine, groups, columns)
     module.train()
     engine.policy.settle()
-    everywhere = {index: measured for part in engine.world.gather(by_group) for index, measured in part.items()}
-    return [everywhere[index] for index in range(len(groups))]
+    return [_of_group(answers) for answers in by_group]
+
+
+def _of_group(answers: Sequence[Mapping[str, tuple[float, ...]]]) -> Measured:
+    def rows(name: str) -> tuple[tuple[float, ...], ...]:
+        return tuple(answer[name] for answer in answers if name in answer)
+
+    return Measured(
+        rows("policy"), rows("reference"), rows("values"), tuple(map(sum, rows("kl"))), tuple(map(sum, rows("entropy")))
+    )
 
 
 def _columns(engine: Engine, reference: Live | None, batch: PackedBatch) -> dict[str, Tensor | None]:
