@@ -20,6 +20,7 @@ def refuse(run: Run) -> None:
         raise ConfigError("run.resume and run.overwrite contradict each other: go on with the run, or throw it away?")
     if run.optim.steps is not None and run.optim.epochs is not None:
         raise ConfigError("optim.steps and optim.epochs are both set: each says when to stop; keep one")
+    _refuse_data(run)
     _refuse_reference(run)
     _refuse_adapter(run)
     if run.sampled:
@@ -27,6 +28,18 @@ def refuse(run: Run) -> None:
         _refuse_server(run)
     else:
         _refuse_offline(run)
+
+
+def _refuse_data(run: Run) -> None:
+    """Weights that fit no sources, and two ways of holding groups out."""
+    data = run.data
+    names = [data.train] if isinstance(data.train, str) else list(data.train)
+    if data.weights is not None and len(data.weights) != len(names):
+        raise ConfigError(f"data.weights has {len(data.weights)} numbers for {len(names)} sources in data.train")
+    if data.weights is not None and len(set(names)) < len(names):
+        raise ConfigError("data.train names a source twice; with data.weights, give it once and a larger weight")
+    if data.eval and data.eval_fraction is not None:
+        raise ConfigError("data.eval and data.eval_fraction are both set: held-out groups come from one of them")
 
 
 def _refuse_reference(run: Run) -> None:

@@ -32,12 +32,6 @@ def gather(run: Run, view: str, length: Length) -> Gathered:
     """
     data, lines = run.data, list[str]()
     names = [data.train] if isinstance(data.train, str) else list(data.train)
-    if data.weights is not None and len(data.weights) != len(names):
-        raise ConfigError(f"data.weights has {len(data.weights)} numbers for {len(names)} sources in data.train")
-    if data.weights is not None and len(set(names)) < len(names):
-        raise ConfigError("data.train names a source twice; with data.weights, give it once and a larger weight")
-    if data.eval and data.eval_fraction is not None:
-        raise ConfigError("data.eval and data.eval_fraction are both set: held-out groups come from one of them")
     rule = rule_of(run.pairs)
     settings = filters.SelectSettings.of(data)
     sources = {}

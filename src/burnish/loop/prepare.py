@@ -1,46 +1,45 @@
-"""Everything that can be refused before a weight is loaded: data read, rendered, and matched with the objective."""
+"""A run before any weight is loaded: its data read, rendered in tokens, audited, and matched with the objective."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from burnish import objectives
 from burnish.audit import Auditor, audit
-from burnish.config import Run, lr_advice
-from burnish.data import prompts as asking
-from burnish.data import render, tokenizers, views
+from burnish.config import Run
+from burnish.data import prompts, render, tokenizers, views
 from burnish.data.load import gather
-from burnish.data.prompts import Asked
+from burnish.data.prompts import Prompt
 from burnish.engine import model as models
-from burnish.errors import ConfigError, DataError, ModelError
+from burnish.errors import DataError
 from burnish.group import EncodedGroup, Group
-from burnish.objectives.mixture import Part, Recipe
+from burnish.loop.refusals import mixture_of, refuse_missing_margins, refuse_model_config
+from burnish.loop.schedule import lr_advice
+from burnish.objectives.mixture import Mixture, WeightedObjective
 from burnish.runlog import trackers
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run's data in token space and its objective; `lines` is what the user is told before training."""
+    """A run's data in token space and its objectives."""
 
     run: Run
     tokenizer: Any
-    train: list[EncodedGroup]
-    evaluation: list[EncodedGroup]
-    loss: Recipe
+    train: list[EncodedGroup]  # groups of a fixed data set; empty where all answers are fresh
+    evaluation: list[EncodedGroup]  # groups held out
+    mixture: Mixture  # the run's objectives with their settings and weights
     terminal: frozenset[int]  # tokens that end an answer
-    lines: list[str] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)  # prompts that the policy answers itself
+    lines: list[str] = field(default_factory=list)  # what the user is told before training
+    prompts: list[Prompt] = field(default_factory=list)  # prompts that the policy answers itself
 
 
 def prepare(run: Run) -> Prepared:
     """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
     trackers.named(run)
-    recipe = recipe_of(run)
+    mixture = mixture_of(run)
     models.require_model_dir(run.model.path)
     if run.reference.kind == "path":
         models.require_model_dir(run.reference.path)
@@ -49,40 +48,40 @@ def prepare(run: Run) -> Prepared:
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]
-    asked: list[Asked] = []
+    to_answer: list[Prompt] = []
     if run.sampled or run.monitored:
-        asked, said = asking.prompts_of(run, renderer)
-        lines += said
-        _refuse_beyond_context(run, [asking.longest_group(run, asked)])
-    train, evaluation = _static(run, renderer, recipe, lines)
+        to_answer, prompt_lines = prompts.prompts_of(run, renderer)
+        lines += prompt_lines
+        refuse_model_config(run, [prompts.longest_group(run, to_answer)])
+    train, evaluation = _fixed_groups(run, renderer, mixture, lines)
     if train or evaluation:
-        _refuse_beyond_context(run, [*train, *evaluation])
-    lines += [_objective_line(part, len(recipe.parts) > 1) for part in recipe.parts]
-    main = recipe.parts[0].objective
+        refuse_model_config(run, [*train, *evaluation])
+    lines += [_objective_line(part, len(mixture.parts) > 1) for part in mixture.parts]
+    main = mixture.parts[0].objective
     advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
     if advice:
         lines.append(advice)
-    return Prepared(run, tokenizer, train, evaluation, recipe, frozenset(renderer.terminal), lines, asked)
+    return Prepared(run, tokenizer, train, evaluation, mixture, frozenset(renderer.terminal), lines, to_answer)
 
 
-def _static(
-    run: Run, renderer: render.Renderer, recipe: Recipe, lines: list[str]
+def _fixed_groups(
+    run: Run, renderer: render.Renderer, mixture: Mixture, lines: list[str]
 ) -> tuple[list[EncodedGroup], list[EncodedGroup]]:
-    """Groups that stand in files, to train on and held out; none to train on where all answers are fresh."""
+    """(groups of files to train on, groups held out); none to train on where all answers are fresh."""
     wanted = not run.sampled or run.source.fresh < 1
     if not wanted and not run.data.eval:
         return [], []
-    view = "pairs" if "pairs" in recipe.views else recipe.views[0]
-    found = gather(run if wanted else _eval_alone(run), view, renderer.answer_length)
-    lines += found.lines
-    look = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
-    held = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=look.scan)
-    train = _encoded(run, renderer, found.train, recipe, "train", lines, look)
+    view = "pairs" if "pairs" in mixture.views else mixture.views[0]
+    loaded = gather(run if wanted else _eval_alone(run), view, renderer.answer_length)
+    lines += loaded.lines
+    train_audit = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
+    eval_audit = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=train_audit.scan)
+    train = _encoded(run, renderer, loaded.train, mixture, "train", lines, train_audit)
     evaluation: list[EncodedGroup] = []
-    if found.evaluation:
-        evaluation = _encoded(run, renderer, found.evaluation, recipe, "eval", lines, held)
-    seen = audit(look, held if evaluation else None, probe=False)
-    lines += [f"warning: {finding.line()}" for finding in seen.findings if finding.severity == "warn"]
+    if loaded.evaluation:
+        evaluation = _encoded(run, renderer, loaded.evaluation, mixture, "eval", lines, eval_audit)
+    audited = audit(train_audit, eval_audit if evaluation else None, probe=False)
+    lines += [f"warning: {finding.line()}" for finding in audited.findings if finding.severity == "warn"]
     return (train, evaluation) if wanted else ([], train)
 
 
@@ -92,40 +91,40 @@ def _eval_alone(run: Run) -> Run:
 
 
 def _encoded(
-    run: Run, renderer: render.Renderer, groups: Sequence[Group], recipe: Recipe, name: str, lines: list[str],
-    look: Auditor,
+    run: Run, renderer: render.Renderer, groups: Sequence[Group], mixture: Mixture, name: str, lines: list[str],
+    auditor: Auditor,
 ) -> list[EncodedGroup]:  # fmt: skip
-    """The groups of one side in token space, those that teach this objective nothing left out; `lines` tell what."""
-    used = [views.keep_used(group, recipe.views) for group in groups]
+    """The groups of one side in token space, those that teach this objective nothing left out; `lines` say what."""
+    used = [views.keep_used(group, mixture.views) for group in groups]
     encoded, report = render.encode_all(
-        renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=look.take
+        renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=auditor.take
     )
     unused = sum(len(a.completions) - len(b.completions) for a, b in zip(groups, used, strict=True))
-    lines += [f"  {unused} answers set aside: {recipe.name} does not look at them"] * bool(unused)
+    lines += [f"  {unused} answers set aside: {mixture.name} does not look at them"] * bool(unused)
     lines += [f"  {line}" for line in report.lines()]
-    for part in recipe.parts:
+    for part in mixture.parts:
         refusal = views.missing_feedback(encoded, part.objective.view, part.objective.name)
         if refusal:
             raise DataError(refusal)
-    usable = [g for g in encoded if views.usable(g, recipe.views)]
-    _refuse_without_margins(recipe, usable)
+    usable = [g for g in encoded if views.usable(g, mixture.views)]
+    refuse_missing_margins(mixture, usable)
     if len(usable) < len(encoded):
         lines.append(
             f"  {len(encoded) - len(usable)} groups left out: no answer in them is better than another, or good"
         )
     if not usable:
-        told = "\n".join(line for line in lines if line.startswith((name, "  ")))
-        raise DataError(f"data.{name}: nothing is left to train on:\n{told}")
+        reasons = "\n".join(line for line in lines if line.startswith((name, "  ")))
+        raise DataError(f"data.{name}: nothing is left to train on:\n{reasons}")
     sizes = [len(c) for g in usable for c in g.completion_ids]
-    prompts = [len(g.prompt_ids) for g in usable]
+    prompt_sizes = [len(g.prompt_ids) for g in usable]
     lines.append(
-        f"  {name}: {len(usable)} groups in use: prompts {np.mean(prompts):.0f} tokens on average (longest "
-        f"{max(prompts)}), completions {np.mean(sizes):.0f} (longest {max(sizes)})"
+        f"  {name}: {len(usable)} groups in use: prompts {np.mean(prompt_sizes):.0f} tokens on average (longest "
+        f"{max(prompt_sizes)}), completions {np.mean(sizes):.0f} (longest {max(sizes)})"
     )
     return usable
 
 
-def _objective_line(part: Part, several: bool) -> str:
+def _objective_line(part: WeightedObjective, several: bool) -> str:
     objective = part.objective
     values = ", ".join(f"{key} = {value}" for key, value in part.params.items())
     unit = f" (beta is {objective.beta_unit})" if objective.beta_unit else ""

@@ -18,10 +18,11 @@ from burnish.engine.distributed import World
 from burnish.engine.pack import rows_needed
 from burnish.errors import ConfigError
 from burnish.group import EncodedGroup, Unjudged
-from burnish.loop import prepare
 from burnish.loop.memory.devices import GIB, Device, free_memory
 from burnish.loop.memory.footprint import Footprint, footprint
-from burnish.loop.prepare import Prepared
+from burnish.loop.prepare import Prepared, prepare
+from burnish.loop.refusals import mixture_of
+from burnish.objectives.mixture import Mixture
 
 QUANTIZED = 0.5625  # bytes of a 4-bit weight: half a byte, and a float32 scale for every 64 of them
 GRAIN = 256  # token budgets are multiples of it
@@ -34,6 +35,7 @@ class Survey:
     """Of a run, all that its memory and time follow from."""
 
     run: Run
+    mixture: Mixture
     trained: int  # parameters with gradient
     frozen: int
     outside: int  # parameters outside the transformer layers
@@ -69,11 +71,11 @@ class Plan:
         return sum(self.parts.values())
 
 
-def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
+def survey(run: Run, prepared: Prepared | None = None, *, fused: bool) -> Survey:
     """Look at a run's model and data. `fused`: for a GPU. Raises BurnishError for what the run itself would refuse."""
-    groups, line = _groups(run, ready)
-    recipe = prepare.recipe_of(run)
-    policy = _shapes(run, scalar=recipe.needs("scalar"))
+    groups, line = _groups(run, prepared)
+    mixture = prepared.mixture if prepared is not None else mixture_of(run)
+    policy = _shapes(run, scalar=mixture.needs("scalar"))
     shared = run.engine.layout != "padded" and canary.static_screen(policy) is None
     if shared:
         attention.register()
@@ -87,10 +89,10 @@ def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
     inside = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     trained = sum(p.numel() for _, p in policy.trainable())
     every = sum(p.numel() for p in policy.module.parameters())
-    live = recipe.needs("reference") and (_live(run) or recipe.needs("kl"))
-    first = recipe.needs("step") or recipe.needs("mismatched")
+    live = mixture.needs("reference") and (_live(run) or mixture.needs("kl"))
+    first = mixture.needs("step") or mixture.needs("mismatched")
     return Survey(
-        run, trained, every - trained, every - sum(inside), max(inside), foot,
+        run, mixture, trained, every - trained, every - sum(inside), max(inside), foot,
         sum(sizes) / len(sizes) * run.optim.groups_per_step, longest, int(live) + int(first) * (1 + int(live)), line,
     )  # fmt: skip
 
@@ -100,16 +102,16 @@ def _live(run: Run) -> bool:
     return run.reference.update != "never" or run.reference.scores == "live" or fresh
 
 
-def _groups(run: Run, ready: Prepared | None) -> tuple[Sequence[EncodedGroup], str]:
+def _groups(run: Run, prepared: Prepared | None) -> tuple[Sequence[EncodedGroup], str]:
     """The groups of the run's own data, or such as are assumed."""
-    if ready is None and (run.data.train or run.source.prompts):
-        ready = prepare.prepare(run)
-    if ready is not None and ready.asked:
+    if prepared is None and (run.data.train or run.source.prompts):
+        prepared = prepare(run)
+    if prepared is not None and prepared.prompts:
         most = run.source.max_new_tokens
-        line = f"data: {len(ready.asked)} prompts, {run.source.k} answers each of at most {most} tokens"
-        return [prompts.longest_group(run, [one]) for one in ready.asked], line
-    if ready is not None:
-        return ready.train, f"data: {len(ready.train)} groups of {run.data.train}"
+        line = f"data: {len(prepared.prompts)} prompts, {run.source.k} answers each of at most {most} tokens"
+        return [prompts.longest_group(run, [prompt]) for prompt in prepared.prompts], line
+    if prepared is not None:
+        return prepared.train, f"data: {len(prepared.train)} groups of {run.data.train}"
     prompt, answer, count = ASSUMED
     ids = ((0,) * answer,) * count
     line = f"data: not given; assumed are prompts of {prompt} tokens and {count} answers of {answer}"
@@ -192,8 +194,8 @@ def fixed_bytes(found: Survey, shard: int = 1) -> dict[str, int]:
 def reference_bytes(found: Survey, shard: int = 1) -> float:
     """A second model in memory, where the reference is live and no adapter is there to be switched off."""
     run = found.run
-    recipe = prepare.recipe_of(run)
-    if not recipe.needs("reference") or not (_live(run) or recipe.needs("kl")):
+    mixture = found.mixture
+    if not mixture.needs("reference") or not (_live(run) or mixture.needs("kl")):
         return 0.0
     if run.adapter.kind != "none" and run.reference.kind == "initial":
         return 0.0
@@ -224,30 +226,28 @@ def largest_budget(found: Survey, memory: int, *, shard: int = 1) -> int:
     return max(fitting * GRAIN, found.longest)
 
 
-def settled(ready: Prepared, world: World) -> Prepared:
+def settled(prepared: Prepared, world: World) -> Prepared:
     """The run with `engine.token_budget = "auto"` turned into a number; a line says which and why."""
-    run = ready.run
+    run = prepared.run
     if run.engine.token_budget != "auto":
-        return ready
+        return prepared
     cuda = torch.cuda.is_available()
-    found = survey(run, ready, fused=cuda)
+    found = survey(run, prepared, fused=cuda)
     memory = free_memory()
     if not cuda:  # the machine's memory is everybody's
         memory = int(memory * CPU_SHARE) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     shards = distributed.shape(run, world.size)[1]
     budget = min(world.gather(largest_budget(found, memory, shard=shards)))
     line = f"engine.token_budget = auto: {budget} tokens, by the plan for {memory / GIB:.1f} GiB of free memory"
-    return replace(ready, run=_engine(run, token_budget=budget), lines=[*ready.lines, line])
+    return replace(prepared, run=_engine(run, token_budget=budget), lines=[*prepared.lines, line])
 
 
 def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, int]]:
     """What would make the run smaller, the cheapest first: (what to do, bytes of a process that remain)."""
     run = found.run
     changes: list[tuple[str, Survey, int]] = []
-    still = run.reference.update == "never" and (
-        run.sampled_once or not run.sampled
-    )  # a data set, and a reference that stands
-    if found.passes and _live(run) and still and not prepare.recipe_of(run).needs("kl"):
+    still = run.reference.update == "never" and (run.sampled_once or not run.sampled)  # a data set, a fixed reference
+    if found.passes and _live(run) and still and not found.mixture.needs("kl"):
         stored = run.reference.model_copy(update={"scores": "stored"})
         other = run.model_copy(update={"reference": stored})
         changes.append(
@@ -270,7 +270,7 @@ def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, 
                 shard,
             )
         )
-    if run.adapter.kind == "none" and not prepare.recipe_of(run).needs("scalar"):
+    if run.adapter.kind == "none" and not found.mixture.needs("scalar"):
         lora = run.model_copy(update={"adapter": run.adapter.model_copy(update={"kind": "lora"})})
         changes.append(
             ("adapter.kind = 'lora': trains a small part of the weights", survey(lora, None, fused=device.fused), shard)
