@@ -40,7 +40,7 @@ def with_advantages(
         settings = {k: v for k, v in part.params.items() if k in part.objective.advantage_settings()}
         advantages = part.objective.advantages(replace(batch, state=state.get(name, {})), **settings)
         states[name] = dict(advantages.state)
-        figures |= dict(advantages.figures)
+        figures |= dict(advantages.metrics)
         groups = _written(groups, name, advantages, _weights_of(part, weights, log_ratios, cap))
     by_place = iter(groups)
     return (
@@ -88,7 +88,7 @@ def _written(
     groups: Sequence[EncodedGroup], name: str, advantages: Advantages, weights: Sequence[Tensor]
 ) -> list[EncodedGroup]:
     """The groups with one objective's advantages (and returns); those it leaves out whole are Unjudged."""
-    weighted = [tuple((a * w).tolist()) for a, w in zip(advantages.advantages, weights, strict=True)]
+    weighted = [tuple((a * w).tolist()) for a, w in zip(advantages.by_token, weights, strict=True)]
     returns = None if advantages.returns is None else [tuple(row.tolist()) for row in advantages.returns]
     kept = [True] * len(weighted) if advantages.kept is None else advantages.kept.tolist()
     written, first = [], 0

@@ -24,6 +24,10 @@ class Measured:
     entropy: tuple[float, ...] = ()  # by answer: entropy of the policy, nats summed over tokens
 
 
+NOT_JUDGED = Unjudged("not judged yet")
+NOT_MEASURED = Measured(())
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """One prompt and its answers. `sample` fills the first three fields, `judge` the next two, `measure` the next,
@@ -32,9 +36,9 @@ class Answered:
     prompt: Prompt
     texts: Group  # the answers as text, which is what judges read
     encoded: EncodedGroup  # the answers in tokens; `rollout` holds the sampler's log-probs, later the trainer's
-    feedback: Feedback = Unjudged("not judged yet")  # the judge's
+    feedback: Feedback = NOT_JUDGED  # the judge's
     gold: Feedback | None = None  # a better judge's, which is only watched
-    measured: Measured = Measured(())
+    measured: Measured = NOT_MEASURED
     group: EncodedGroup | None = None  # what the objective trains on; None where the answers teach it nothing
 
     @property

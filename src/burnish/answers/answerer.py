@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from burnish.answers import sampler as sampling
 from burnish.answers.advantages import State, with_advantages
-from burnish.answers.answered import Answered, Refresh
+from burnish.answers.answered import NOT_JUDGED, Answered, Refresh
 from burnish.answers.figures import Figures, figures, mismatch
 from burnish.answers.judges import Judge, Reports
 from burnish.answers.judges.panel import as_scores
@@ -71,7 +72,7 @@ class Answerer:
 
         def draw() -> list[list[Sampled]]:
             self.sampler.publish(step)
-            return self.sampler(_numbered(prompts), self.source.k, decoding_of(self.source), seed, step)
+            return self.sampler(_numbered(prompts), self.source.k, decoding_of(self.source), (seed, step))
 
         answers = self.engine.world.lead(draw)
         names = _names(prompts, step)
@@ -86,11 +87,10 @@ class Answerer:
             turns = text if isinstance(prompt.group.prompt, str) else (Message("assistant", text),)
             meta = {"finished": answer.finish == "stop", "tokens": len(answer.ids), "id": f"{name}/{number}"}
             completions.append(Completion(turns, "policy", meta))
-        unjudged = Unjudged("not judged yet")
-        texts = replace(prompt.group, id=name, completions=tuple(completions), feedback=unjudged)
+        texts = replace(prompt.group, id=name, completions=tuple(completions), feedback=NOT_JUDGED)
         rollout = Rollout(step, tuple(a.logps for a in answers), limit=self.source.max_new_tokens)
         encoded = EncodedGroup(
-            name, prompt.ids, tuple(a.ids for a in answers), tuple(a.finish == "stop" for a in answers), unjudged,
+            name, prompt.ids, tuple(a.ids for a in answers), tuple(a.finish == "stop" for a in answers), NOT_JUDGED,
             texts.source, texts.where, rollout,
         )  # fmt: skip
         return Answered(prompt, texts, encoded)
@@ -107,7 +107,8 @@ class Answerer:
         reasons = [feedback.reason for feedback in judged if isinstance(feedback, Unjudged)]
         if judged and len(reasons) == len(judged):
             raise JudgeError(f"{self.judge.name} judged none of {len(judged)} groups of answers: {reasons[0]}")
-        charged = [_less_unfinished(f, group, self.source.unfinished_penalty) for f, group in zip(judged, texts, strict=True)]
+        penalty = self.source.unfinished_penalty
+        charged = [_less_unfinished(feedback, group, penalty) for feedback, group in zip(judged, texts, strict=True)]
         if "rollouts" in self.mixture.views:  # advantages are taken from numbers: of votes, the share of them won
             charged = [as_scores(feedback, self.source.k) for feedback in charged]
         return [
@@ -141,13 +142,13 @@ def decoding_of(source: SourceConfig) -> Decoding:
     return Decoding(source.max_new_tokens, source.temperature, source.top_p, source.top_k)
 
 
-def _numbered(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts under keys that tell a repeated one's occurrences apart: `key/1`, `key/2`."""
+def _numbered(prompts: Sequence[Prompt]) -> list[sampling.Prompt]:
+    """The prompts under ids that tell a repeated one's occurrences apart: `key/1`, `key/2`."""
     seen: Counter[str] = Counter()
     numbered = []
     for prompt in prompts:
         seen[prompt.key] += 1
-        numbered.append(replace(prompt, key=f"{prompt.key}/{seen[prompt.key]}"))
+        numbered.append(sampling.Prompt(f"{prompt.key}/{seen[prompt.key]}", prompt.ids))
     return numbered
 
 

@@ -30,9 +30,7 @@ def measure(engine: Engine, reference: Live | None, answered: Sequence[Answered]
 def _with_measured(answered: Answered, measured: Measured) -> Answered:
     encoded = answered.encoded
     assert encoded.rollout is not None
-    rollout = replace(
-        encoded.rollout, policy=measured.policy, reference=measured.reference, values=measured.values
-    )
+    rollout = replace(encoded.rollout, policy=measured.policy, reference=measured.reference, values=measured.values)
     return replace(answered, measured=measured, encoded=replace(encoded, rollout=rollout))
 
 

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeGuard
 
-from burnish.group import Group, Labels, Message, Preferences, Scores
+from burnish.group import EncodedGroup, Group, Labels, Message, Preferences, Scores
 
 
 def plain(text: str) -> str:
@@ -120,3 +120,11 @@ def score_gap(group: Group) -> float | None:
 def _is_score(value: Any) -> TypeGuard[float]:
     """Whether a value of the meta is a number that can be a score; NaN and infinity compare as neither near nor far."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
+
+
+def fingerprint(groups: Sequence[EncodedGroup]) -> str:
+    """Hash of the training groups in token space, in order."""
+    digest = hashlib.sha256()
+    for group in groups:
+        digest.update(repr((group.prompt_ids, group.completion_ids, group.feedback)).encode())
+    return digest.hexdigest()[:32]

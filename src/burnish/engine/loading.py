@@ -108,13 +108,6 @@ def _in_file(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
-def refuse_undividable(world: World, what: dict[str, bool]) -> None:
-    """Raises ModelError for the first thing asked for that several processes cannot do."""
-    asked = next((name for name, wanted in what.items() if wanted), None)
-    if world.size > 1 and asked is not None:
-        raise ModelError(f"{asked} in several processes is not supported; use one process")
-
-
 def make_engine(policy: Policy, config: Run, world: World = ALONE) -> tuple[Engine, str]:
     """An engine in the layout the canary allows (proved before any cast), and the line that says why."""
     verdict = canary.decide(policy, config.engine.layout)

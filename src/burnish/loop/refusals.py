@@ -122,6 +122,8 @@ def refuse_processes(run: Run, mixture: Mixture, world: World) -> None:
                 "part of it: use one process, or a server (source.sampler = 'server')"
             )
         raise ConfigError("source.sampler = 'server' needs the weights whole in one process to hand them over")
+    if run.adapter.kind == "qlora":
+        raise ConfigError("adapter.kind = 'qlora' in several processes is not supported; use one process")
     if mixture.needs("value"):
         raise ConfigError(f"{mixture.name} trains a value head, which one process does; not several")
 
@@ -176,5 +178,5 @@ def refuse_missing_margins(mixture: Mixture, groups: Sequence[EncodedGroup]) -> 
 
 def refuse_different_data(world: World, fingerprint: str) -> None:
     """Every process reads the data for itself. Raises DataError where they did not read the same."""
-    if len(set(world.gather(fingerprint))) > 1:
+    if world.size > 1 and len(set(world.gather(fingerprint))) > 1:
         raise DataError("the processes read different training data: data.train must be the same files for all of them")

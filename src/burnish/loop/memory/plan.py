@@ -226,7 +226,7 @@ def largest_budget(found: Survey, memory: int, *, shard: int = 1) -> int:
     return max(fitting * GRAIN, found.longest)
 
 
-def settled(prepared: Prepared, world: World) -> Prepared:
+def with_planned_budget(prepared: Prepared, world: World) -> Prepared:
     """The run with `engine.token_budget = "auto"` turned into a number; a line says which and why."""
     run = prepared.run
     if run.engine.token_budget != "auto":
