@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from burnish.answers import sampler as sampling
 from burnish.answers.advantages import State, with_advantages
 from burnish.answers.answered import NOT_JUDGED, Answered, Refresh
 from burnish.answers.figures import Figures, figures, mismatch
@@ -72,7 +71,7 @@ class Answerer:
 
         def draw() -> list[list[Sampled]]:
             self.sampler.publish(step)
-            return self.sampler(_numbered(prompts), self.source.k, decoding_of(self.source), (seed, step))
+            return self.sampler(_numbered(prompts), self.source.k, decoding_of(self.source), seed, step)
 
         answers = self.engine.world.lead(draw)
         names = _names(prompts, step)
@@ -142,13 +141,13 @@ def decoding_of(source: SourceConfig) -> Decoding:
     return Decoding(source.max_new_tokens, source.temperature, source.top_p, source.top_k)
 
 
-def _numbered(prompts: Sequence[Prompt]) -> list[sampling.Prompt]:
-    """The prompts under ids that tell a repeated one's occurrences apart: `key/1`, `key/2`."""
+def _numbered(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts under keys that tell a repeated one's occurrences apart: `key/1`, `key/2`."""
     seen: Counter[str] = Counter()
     numbered = []
     for prompt in prompts:
         seen[prompt.key] += 1
-        numbered.append(sampling.Prompt(f"{prompt.key}/{seen[prompt.key]}", prompt.ids))
+        numbered.append(replace(prompt, key=f"{prompt.key}/{seen[prompt.key]}"))
     return numbered
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from burnish import __version__
 from burnish import config as configuration
-from burnish.cli import data, objectives, plan, report, serve
+from burnish.cli import data, objectives, plan, report
 from burnish.cli.frame import explained, quiet, report_unforeseen, said_once
 from burnish.errors import BurnishError
 
@@ -27,7 +27,6 @@ data.register(app)
 report.register(app)
 objectives.register(app)
 plan.register(app)
-serve.register(app)
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
 

@@ -15,15 +15,19 @@ from burnish.errors import DataError
 from burnish.findings import counted
 from burnish.group import EncodedGroup, Group, Unjudged, answer_text
 
+NO_GROUP = Group("", ())
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt to answer: the group it came from (`meta` is what a verifier checks against), its tokens, and a key of
-    its content, by which its draws are seeded and its success is remembered."""
+    """A prompt to answer.
 
-    group: Group
-    ids: tuple[int, ...]
-    key: str
+    Example: `Prompt("9f2c71", (1, 345, 9), Group("What is 7+5?", (), meta={"answer": "12"}))`
+    """
+
+    key: str  # of its content: its draws are seeded by it, and its success is remembered under it
+    ids: tuple[int, ...]  # tokens up to where the answer begins
+    group: Group = NO_GROUP  # the row it came from; `meta` is what a verifier checks against
 
 
 def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
@@ -43,7 +47,7 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
         for group, encoded in zip(bare, renderer.encode_many(bare), strict=True):
             key = prompt_key(group)
             if encoded.prompt_ids and key not in asked:
-                asked[key] = Prompt(group, encoded.prompt_ids, key)
+                asked[key] = Prompt(key, encoded.prompt_ids, group)
     longest = run.data.max_length
     fitting = [one for one in asked.values() if longest is None or len(one.ids) + run.source.max_new_tokens <= longest]
     if len(fitting) < len(asked):

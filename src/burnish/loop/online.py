@@ -10,7 +10,8 @@ from pathlib import Path
 
 from burnish.answers.answerer import Answerer, decoding_of
 from burnish.answers.judges import Judge, panel
-from burnish.answers.sampler import Sampler, process
+from burnish.answers.sampler import Sampler
+from burnish.answers.sampler.process import ProcessSampler
 from burnish.config import Run
 from burnish.data.load import rule_of
 from burnish.engine import checkpoint, model
@@ -52,13 +53,13 @@ def sampler(prepared: Prepared, engine: Engine) -> Sampler:
     """The policy in this process, or a server that is handed the weights through a folder that both can see."""
     run, policy = prepared.run, engine.policy
     if run.source.sampler == "process":
-        return process.Sampler(engine, prepared.terminal)
-    from burnish.answers.sampler import remote
+        return ProcessSampler(engine, prepared.terminal)
+    from burnish.answers.sampler.remote import ServerSampler
 
     def write(folder: Path) -> None:
         model.save_model(policy, folder, prepared.tokenizer)
 
-    server = remote.Sampler(
+    server = ServerSampler(
         run.source.url, key=os.environ.get(run.source.key_env, ""), write=write,
         folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=prepared.terminal,
     )  # fmt: skip

@@ -130,7 +130,7 @@ def test_token_budget_and_batch_of_the_sampler_change_nothing_but_rounding(
 ) -> None:
     own = [f"objective.name={name}", "model.dtype=float64", "source.refresh_every=2"]
     one = world.run(place, f"budget-one-{name}", *own)
-    monkeypatch.setattr("burnish.answers.sampler.process.Sampler.rows", 5, raising=False)
+    monkeypatch.setattr("burnish.answers.sampler.process.ProcessSampler.rows", 5, raising=False)
     many = world.run(place, f"budget-many-{name}", *own, "engine.token_budget=40")
     for a, b in zip(world.records(one, "step"), world.records(many, "step"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-9, abs=1e-12)

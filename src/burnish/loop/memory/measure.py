@@ -17,9 +17,7 @@ MARGIN = 0.92  # of the free memory: lengths differ from step to step, and the a
 def measured_budget(trainer: Trainer, groups: Sequence[EncodedGroup]) -> int:
     """The largest token budget whose microbatches of a step's groups fit on this GPU."""
     sizes = [len(g.prompt_ids) + sum(map(len, g.completion_ids)) for g in groups]
-    moments = 2 * sum(
-        p.numel() * max(4, p.element_size()) for p in trainer.masters.parameters
-    )  # AdamW's, to come
+    moments = 2 * sum(p.numel() * max(4, p.element_size()) for p in trainer.masters.parameters)  # AdamW's, to come
     free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - moments
 
     def peak(budget: int) -> int:
