@@ -82,7 +82,7 @@ class Sides:
 
     def ours(self, prompts: Sequence[tuple[int, ...]], k: int) -> int:
         from burnish.answers.sampler import Decoding
-from burnish.data.prompts import Prompt
+        from burnish.data.prompts import Prompt
 
         asked = [Prompt(str(i), ids) for i, ids in enumerate(prompts)]
         return sum(len(a.ids) for own in self.sampler(asked, k, Decoding(NEW), 0, 0) for a in own)

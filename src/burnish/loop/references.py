@@ -89,8 +89,8 @@ def stored(
     path = config.reference.path if config.reference.kind == "path" else config.model.path
     weights = world.lead(lambda: model.weights_hash(path))
     store = _open_store(prepared, weights, world)
-    for name in store.rejected:
-        progress.note(f"reference: stored block {name} was damaged; it is computed again")
+    for note in store.notes:
+        progress.note(note)
     chunks = reference_chunks(prepared, steps, end)
     groups = [group for chunk in chunks for group in chunk]
     if world.size > 1:
