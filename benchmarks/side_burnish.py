@@ -40,7 +40,7 @@ KINDS = {  # self time of torch operators, by what they are for
 
 def write_in_order(work: Path, arrangement: str) -> tuple[Path, int]:
     """The pairs, laid out so that burnish's first epoch meets them in the prepared order."""
-    from burnish.loop.prepare import order
+    from burnish.loop.schedule import order
 
     rows = [json.loads(line) for line in (work / f"{arrangement}.jsonl").open(encoding="utf-8")]
     places: list[str] = [""] * len(rows)

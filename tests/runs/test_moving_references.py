@@ -89,8 +89,8 @@ def test_soft_updates_interpolate_in_float32(model_dir: Path, data: Path, tmp_pa
     state = mixed.state_dict()
     mixed.load_state_dict({name: 0.6 * moved[name] + 0.4 * state[name] for name in state})
     policy = Policy(mixed, mixed, "", torch.float32, mixed.config._attn_implementation)
-    ready = prepare(config.load(str(tmp_path / "three" / "config.toml")))
-    groups = {group.id: group for group in ready.train}
+    prepared = prepare(config.load(str(tmp_path / "three" / "config.toml")))
+    groups = {group.id: group for group in prepared.train}
     found = {
         (r["group"], r["index"]): r for r in read(tmp_path / "three") if r["record"] == "completion" and r["step"] == 3
     }

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from burnish.cli import main
-from burnish.loop.prepare import order
+from burnish.loop.schedule import order
 from burnish.runlog import log
 from tests.zoo import save_model_dir
 

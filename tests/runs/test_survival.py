@@ -144,8 +144,8 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
 
 def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Path, tmp_path: Path) -> None:
     """A new field of the trainer must be named here: as saved, or as a function of configuration and step."""
-    saved = {"masters", "optimizer", "reference", "running", "moved", "source", "watch", "keeper", "answerer"}
-    derived = {"ready", "engine", "log", "progress", "steps", "end", "stop", "watcher"}
+    saved = {"masters", "optimizer", "reference", "running", "moved", "source", "monitor", "best", "answerer"}
+    derived = {"prepared", "engine", "log", "progress", "steps", "signals", "eval_answerer"}
     assert {f.name for f in dataclasses.fields(Trainer)} == saved | derived
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, *KINDS["ema"], "optim.steps=4"]
     kept = tmp_path / "run"
@@ -158,8 +158,8 @@ def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Pa
     for name in weights:
         assert {f"optimizer/{name}/{m}" for m in ("step", "exp_avg", "exp_avg_sq")} | {f"reference/{name}"} <= names
     facts = checkpoint.facts_of(folder)
-    told = {"seed", "running", "moved", "world_size", "data", "versions", "config", "dial", "best", "looked"}
-    assert facts["step"] == 2 and told <= set(facts) and set(facts["dial"]) == {"source", "credit", "alarms", "ended"}
+    named = {"seed", "running", "moved", "world_size", "data", "versions", "config", "best", "refreshes", "source"}
+    assert facts["step"] == 2 and named | {"advantages", "monitor"} <= set(facts)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,20 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from burnish.errors import BurnishError, out_of_memory
+
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
+
+
+def file_and_words(settings: list[str] | None) -> tuple[str | None, list[str]]:
+    """(the TOML file, which is an optional first word without '='; the overrides)."""
+    words = list(settings or [])
+    is_file = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())  # runs/lr=1e-6/config.toml is a file
+    return (words[0], words[1:]) if is_file else (None, words)
 
 
 def quiet() -> None:

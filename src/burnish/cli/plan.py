@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from burnish import config as configuration
-from burnish.cli.frame import explained, quiet
+from burnish.cli.frame import Settings, explained, file_and_words, quiet
 from burnish.errors import ConfigError
 
 GIB = 1 << 30
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
 
 
 def plan(
@@ -39,9 +37,7 @@ def plan(
 
     No weights are loaded: a model's config.json (and tokenizer, where data.train is set) is enough.
     """
-    words = list(settings or [])
-    is_file = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())
-    file = words.pop(0) if is_file else None
+    file, words = file_and_words(settings)
     run = configuration.load_partly(file, words)
     if run.data.train:
         run = configuration.load(file, words)

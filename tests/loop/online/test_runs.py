@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from burnish.runlog.records import Record, StepRecord
 
 from burnish import config
 from burnish.errors import BurnishError, ConfigError, JudgeError
 from burnish.group import from_json
 from burnish.lab.world import CHARACTERS
 from burnish.loop import train
-from burnish.loop.build import Trainer
+from burnish.loop.interrupt import Interrupted
 from burnish.objectives import TABLE
+from burnish.runlog.log import RunLog
 from tests.loop.online import world
 from tests.loop.online.world import JUDGING
 
@@ -78,17 +81,17 @@ def test_interrupted_and_resumed_is_unbroken(place: Path, how: str, stop: int, m
     if not whole.exists():
         world.run(place, f"whole-{name}", *own, steps=7)
     broken = place / f"broken-{name}-{stop}"
-    original = train.after_step
+    write = RunLog.write
 
-    def interrupting(trainer: Trainer, done: int) -> bool:
-        if done == stop:
-            trainer.stop.append(signal.SIGTERM)
-        return original(trainer, done)
+    def terminating(log: RunLog, record: Record) -> None:
+        write(log, record)
+        if isinstance(record, StepRecord) and record.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "after_step", interrupting)
-    with pytest.raises(train.Interrupted):
+    monkeypatch.setattr(RunLog, "write", terminating)
+    with pytest.raises(Interrupted):
         world.run(place, broken.name, *own, steps=7)
-    monkeypatch.setattr(train, "after_step", original)
+    monkeypatch.setattr(RunLog, "write", write)
     train.run(config.load(str(broken / "config.toml"), ["run.resume=true", "run.overwrite=false"]))
     if "lora" in how:
         assert world.records(whole, "step") == world.records(broken, "step")
