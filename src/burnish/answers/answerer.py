@@ -17,15 +17,14 @@ from burnish.answers.figures import Figures, figures, mismatch
 from burnish.answers.judges import Judge, Reports
 from burnish.answers.judges.panel import as_scores
 from burnish.answers.measure import measure
+from burnish.answers.objective_view import ObjectiveView
 from burnish.answers.sampler import Decoding, Sampled, Sampler
 from burnish.config import SourceConfig
-from burnish.data.pairing import PairRule, preferred
 from burnish.data.prompts import Prompt
-from burnish.data.views import usable
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
 from burnish.errors import JudgeError
-from burnish.group import Completion, EncodedGroup, Feedback, Group, Labels, Message, Rollout, Scores, Unjudged
+from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Rollout, Scores, Unjudged
 from burnish.objectives.mixture import Mixture
 
 
@@ -41,7 +40,7 @@ class Answerer:
     engine: Engine
     reference: Live | None
     mixture: Mixture
-    rule: PairRule
+    view: ObjectiveView
     tokenizer: Any
     source: SourceConfig
     gold: Judge | None = None
@@ -57,7 +56,7 @@ class Answerer:
         answered = measure(self.engine, self.reference, answered)
         described = self._figures(answered)
         answered, self.state, more = with_advantages(self.mixture, answered, self.source.is_cap, self.state)
-        answered = [replace(a, group=self._for_objective(a)) for a in answered]
+        answered = [replace(a, group=self.view(a)) for a in answered]
         used = sum(a.group is not None for a in answered) / max(1, len(answered))
         clock.append(time.perf_counter())
         seconds = {
@@ -108,7 +107,7 @@ class Answerer:
             raise JudgeError(f"{self.judge.name} judged none of {len(judged)} groups of answers: {reasons[0]}")
         penalty = self.source.unfinished_penalty
         charged = [_less_unfinished(feedback, group, penalty) for feedback, group in zip(judged, texts, strict=True)]
-        if "rollouts" in self.mixture.views:  # advantages are taken from numbers: of votes, the share of them won
+        if "rollouts" in self.view.views:  # advantages are taken from numbers: of votes, the share of them won
             charged = [as_scores(feedback, self.source.k) for feedback in charged]
         return [
             replace(a, feedback=feedback, gold=better, encoded=replace(a.encoded, feedback=feedback))
@@ -121,19 +120,6 @@ class Answerer:
         behavior, policy = ([row for r in rollouts for row in getattr(r, name)] for name in ("behavior", "policy"))
         about_judge = dict(self.judge.report()) if isinstance(self.judge, Reports) else {}
         return {**figures(answered), **mismatch(behavior, policy), **about_judge}
-
-    def _for_objective(self, answered: Answered) -> EncodedGroup | None:
-        """The group with the judge's feedback in the form that the objective looks at: pairs by the named rule, yes and
-        no by the pass mark (or by the group's own mean). None where it teaches the objective nothing."""
-        group = answered.encoded
-        if "pairs" in self.mixture.views:
-            lengths = [len(ids) for ids in group.completion_ids]
-            judged = replace(answered.texts, feedback=group.feedback)
-            group = replace(group, feedback=preferred(judged, self.rule, lengths).feedback)
-        elif "labels" in self.mixture.views and isinstance(group.feedback, Scores):
-            group = replace(group, feedback=_labels(group.feedback.values, self.rule.pass_mark))
-        teaches = not isinstance(group.feedback, Unjudged) and usable(group, self.mixture.views)
-        return group if teaches else None
 
 
 def decoding_of(source: SourceConfig) -> Decoding:
@@ -170,10 +156,3 @@ def _less_unfinished(feedback: Feedback, group: Group, penalty: float) -> Feedba
         for value, completion in zip(feedback.values, group.completions, strict=True)
     ]
     return replace(feedback, values=tuple(values))
-
-
-def _labels(scores: Sequence[float], pass_mark: float | None) -> Labels | Unjudged:
-    if min(scores) == max(scores) and pass_mark is None:
-        return Unjudged("all scores alike")
-    mark = sum(scores) / len(scores) if pass_mark is None else pass_mark
-    return Labels(tuple(value >= mark for value in scores))

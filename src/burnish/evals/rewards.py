@@ -9,16 +9,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from burnish import objectives
 from burnish.answers.judges.ensemble import How, combine, moments
-from burnish.config import ModelConfig, Run
+from burnish.config import Run
 from burnish.data import render, tokenizers
 from burnish.data.views import pair_view
-from burnish.engine import model, reward_model, scoring
+from burnish.engine import reward_model, scoring
 from burnish.engine.candidates import Candidate
-from burnish.engine.engine import Engine
-from burnish.engine.loading import make_engine
-from burnish.errors import ConfigError, DataError
+from burnish.errors import DataError
+from burnish.evals.implicit import frozen_engine, implicit, implicit_scale
 from burnish.group import Completion, EncodedGroup, Group, Message, Scores
 from burnish.reports.rewards.probes import PROBES
 from burnish.reports.rewards.records import Scored, ScoredGroup, Scorer
@@ -103,50 +101,9 @@ def _score(
 
     source = run.model.model_copy(update={"path": str(one.folder), "dtype": _dtype(run)})
     if one.run is None:
-        engine = _engine(reward_model.open_reward_model(source), run)
+        engine = frozen_engine(reward_model.open_reward_model(source), run)
         return scoring.rewards(engine, groups, tick)
     return implicit(one, source, groups, run, tick)
-
-
-def implicit(
-    one: Candidate, source: ModelConfig, groups: list[EncodedGroup], run: Run, tick: scoring.Tick
-) -> list[tuple[float, ...]]:
-    """beta x log-ratio to the reference (per token where beta is); without a reference, beta x log-prob."""
-    assert one.run is not None
-    row, beta = implicit_scale(one.run)
-    base = source.model_copy(update={"path": one.run.model.path})
-    if (one.folder / "adapter_config.json").exists():
-        policy = model.load_policy(base)
-        policy = replace(policy, module=model.open_adapter(policy.base, one.folder))
-    else:
-        policy = model.load_policy(source)
-    own = scoring.logps(_engine(policy, run), groups, tick)
-    if "reference" in row.needs:
-        path = one.run.reference.path if one.run.reference.kind == "path" else one.run.model.path
-        engine = _engine(model.load_policy(source.model_copy(update={"path": path})), run)
-        theirs = scoring.logps(engine, groups)
-        own = [tuple(p - q for p, q in zip(a, b, strict=True)) for a, b in zip(own, theirs, strict=True)]
-    per_token = row.beta_unit == "per token" or one.run.objective[0].params.get("normalize") == "avg"
-    sizes = [[len(ids) if per_token else 1 for ids in group.completion_ids] for group in groups]
-    return [tuple(beta * x / n for x, n in zip(a, b, strict=True)) for a, b in zip(own, sizes, strict=True)]
-
-
-def implicit_scale(run: Run) -> tuple[objectives.Objective, float]:
-    """The objective that a policy was trained with (a mixture's first with a beta), and its beta."""
-    for part in run.objective:
-        row = objectives.find(part.name)
-        params = row.validate(dict(part.params))
-        found = next((params[name] for name in ("beta", "tau", "beta0", "lam") if name in params), None)
-        if found is not None:
-            return row, float(found)
-    raise ConfigError(f"a policy trained with {run.objective[0].name} has no implicit reward: there is no beta in it")
-
-
-def _engine(policy: model.Policy, run: Run) -> Engine:
-    engine = make_engine(policy, run)[0]
-    model.cast_for_compute(policy)
-    policy.module.requires_grad_(False)
-    return engine
 
 
 def _dtype(run: Run) -> str:

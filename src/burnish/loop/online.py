@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from burnish.answers.answerer import Answerer, decoding_of
+from burnish.answers.answerer import Answerer
 from burnish.answers.judges import Judge, panel
-from burnish.answers.sampler import Sampler
-from burnish.answers.sampler.process import ProcessSampler
+from burnish.answers.objective_view import ObjectiveView
 from burnish.config import Run
 from burnish.data.load import rule_of
-from burnish.engine import checkpoint, model
+from burnish.engine import checkpoint
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
 from burnish.errors import ConfigError, DataError
 from burnish.loop.prepare import Prepared
+from burnish.loop.samplers import sampler_of
 from burnish.loop.sources import Fixed, Mixed, Refreshed, Source, shares
 from burnish.loop.watch import RefreshMonitor
 
@@ -43,28 +42,11 @@ def answerer(
     """Who answers this run's prompts, with whom the answers are judged and against whom they are measured."""
     run = prepared.run
     assert judge is not None
+    view = ObjectiveView(prepared.mixture.views, rule_of(run.pairs))
     return Answerer(
-        sampler(prepared, engine), judge, engine, reference, prepared.mixture, rule_of(run.pairs), prepared.tokenizer,
-        run.source, gold,
+        sampler_of(prepared, engine), judge, engine, reference, prepared.mixture, view, prepared.tokenizer, run.source,
+        gold,
     )  # fmt: skip
-
-
-def sampler(prepared: Prepared, engine: Engine) -> Sampler:
-    """The policy in this process, or a server that is handed the weights through a folder that both can see."""
-    run, policy = prepared.run, engine.policy
-    if run.source.sampler == "process":
-        return ProcessSampler(engine, prepared.terminal)
-    from burnish.answers.sampler.remote import ServerSampler
-
-    def write(folder: Path) -> None:
-        model.save_model(policy, folder, prepared.tokenizer)
-
-    server = ServerSampler(
-        run.source.url, key=os.environ.get(run.source.key_env, ""), write=write,
-        folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=prepared.terminal,
-    )  # fmt: skip
-    server.check(decoding_of(run.source))
-    return server
 
 
 def set_temperature(prepared: Prepared, engines: Sequence[Engine]) -> None:

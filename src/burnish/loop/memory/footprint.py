@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from burnish.engine import attention, logprob
+from burnish.config import Run
+from burnish.engine import attention, logprob, reward_model
+from burnish.engine import model as models
 from burnish.engine.engine import Engine
 from burnish.engine.model import Policy
 from burnish.engine.sharding import blocks
@@ -213,3 +215,29 @@ class _Fused(torch.autograd.Function):
         d_key = (d_scores.mT @ query).reshape(shape).sum(-3)
         d_value = (scores.mT @ grads[0]).reshape((*shape[:-1], value.shape[-1])).sum(-3)
         return d_scores @ wide_key, d_key, d_value, None
+
+
+def shapes_of(run: Run, *, scalar: bool) -> Policy:
+    """The run's model on the meta device, in the types it computes in. Quantised weights stand as plain ones."""
+    adapter = run.adapter.model_copy(update={"kind": "lora"}) if run.adapter.kind == "qlora" else run.adapter
+    if scalar:
+        base = models.load_base(run.model, quantize=False, scalar=True, place="nowhere")
+        reward_model.require_head(base, run.model.path)
+        module = base if adapter.kind == "none" else models.add_adapter(base, adapter, scalar=True)
+        policy = Policy(module, base, run.model.path, models.DTYPES[run.model.dtype], "sdpa", scalar=True)
+        if run.reward.train == "head":
+            reward_model.train_head_only(module)
+    else:
+        policy = models.load_policy(run.model, adapter, place="nowhere")
+    policy.module.to("meta")
+    if getattr(policy.base.config.get_text_config(), "num_experts_per_tok", None):
+        policy.dtype = torch.bfloat16  # on shapes the experts' grouped product knows no other type
+    models.cast_for_compute(policy)
+    policy.module.train()
+    return policy
+
+
+def with_shared_prompts(policy: Policy) -> None:
+    """Give a model on shapes the attention of the shared layout."""
+    attention.register()
+    policy.base.set_attn_implementation(attention.NAME)

@@ -13,13 +13,13 @@ import torch
 
 from burnish.config import Run
 from burnish.data import prompts
-from burnish.engine import attention, canary, distributed, model, reward_model, sharding
+from burnish.engine import canary, distributed, model, sharding
 from burnish.engine.distributed import World
 from burnish.engine.pack import rows_needed
 from burnish.errors import ConfigError
 from burnish.group import EncodedGroup, Unjudged
 from burnish.loop.memory.devices import GIB, Device, free_memory
-from burnish.loop.memory.footprint import Footprint, footprint
+from burnish.loop.memory.footprint import Footprint, footprint, shapes_of, with_shared_prompts
 from burnish.loop.prepare import Prepared, prepare
 from burnish.loop.refusals import mixture_of
 from burnish.objectives.mixture import Mixture
@@ -75,11 +75,10 @@ def survey(run: Run, prepared: Prepared | None = None, *, fused: bool) -> Survey
     """Look at a run's model and data. `fused`: for a GPU. Raises BurnishError for what the run itself would refuse."""
     groups, line = _groups(run, prepared)
     mixture = prepared.mixture if prepared is not None else mixture_of(run)
-    policy = _shapes(run, scalar=mixture.needs("scalar"))
+    policy = shapes_of(run, scalar=mixture.needs("scalar"))
     shared = run.engine.layout != "padded" and canary.static_screen(policy) is None
     if shared:
-        attention.register()
-        policy.base.set_attn_implementation(attention.NAME)
+        with_shared_prompts(policy)
     sizes = [rows_needed(group, shared=shared, whole=policy.scalar) for group in groups]
     longest = max(sizes)
     budget = max(longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 8192)
@@ -127,26 +126,6 @@ def _filling(groups: Sequence[EncodedGroup], sizes: Sequence[int], budget: int) 
         number += 1
     if not used:
         yield max(groups, key=lambda group: len(group.prompt_ids) + sum(map(len, group.completion_ids)))
-
-
-def _shapes(run: Run, *, scalar: bool) -> model.Policy:
-    """The run's model on the meta device, in the types it computes in. Quantised weights stand as plain ones."""
-    adapter = run.adapter.model_copy(update={"kind": "lora"}) if run.adapter.kind == "qlora" else run.adapter
-    if scalar:
-        base = model.load_base(run.model, quantize=False, scalar=True, place="nowhere")
-        reward_model.require_head(base, run.model.path)
-        module = base if adapter.kind == "none" else model.add_adapter(base, adapter, scalar=True)
-        policy = model.Policy(module, base, run.model.path, model.DTYPES[run.model.dtype], "sdpa", scalar=True)
-        if run.reward.train == "head":
-            reward_model.train_head_only(module)
-    else:
-        policy = model.load_policy(run.model, adapter, place="nowhere")
-    policy.module.to("meta")
-    if getattr(policy.base.config.get_text_config(), "num_experts_per_tok", None):
-        policy.dtype = torch.bfloat16  # on shapes the experts' grouped product knows no other type
-    model.cast_for_compute(policy)
-    policy.module.train()
-    return policy
 
 
 def plan(found: Survey, device: Device, *, shard: int = 1, replicate: int = 1, mfu: float = 0.4) -> Plan:
