@@ -86,15 +86,16 @@ def settings(job: Job, work: Path) -> list[str]:
 def watch_steps(at_step: Callable[[int], None]) -> None:
     """Call `at_step(number)` after each step's record is written."""
     from burnish.runlog.log import RunLog
+    from burnish.runlog.records import Record, StepRecord
 
-    append = RunLog.append
+    write = RunLog.write
 
-    def watched(self: Any, record: str, **fields: Any) -> None:
-        append(self, record, **fields)
-        if record == "step":
-            at_step(int(fields["step"]))
+    def watched(self: RunLog, record: Record) -> None:
+        write(self, record)
+        if isinstance(record, StepRecord):
+            at_step(record.step)
 
-    RunLog.append = watched  # type: ignore[method-assign]
+    RunLog.write = watched  # type: ignore[method-assign]
 
 
 class Profile:
@@ -143,7 +144,7 @@ def main() -> None:
     watch_steps(at_step)
     folder = train.run(config.load(None, settings(job, work)), progress=False)
     where = profile.report() if profile is not None else None
-    records = list(log.read(folder))
+    records = list(log.read_rows(folder))
     steps = [r for r in records if r["record"] == "step"]
     reference = [r for r in records if r["record"] == "reference"]
     answer = {

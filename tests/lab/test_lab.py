@@ -268,7 +268,7 @@ def test_the_whole_job_raises_the_gold_utility(tmp_path: Path, capsys: pytest.Ca
     assert list(encoded.completion_ids[0]) == [*policy.encode(str(groups[0].completions[0].messages)), policy.EOS]
     chosen, rejected = quickstart.log_ratios(tmp_path / "dpo", tuple(groups))
     assert len(chosen) == len(rejected) == 60 * 64
-    steps = [record for record in log.read(tmp_path / "dpo") if record["record"] == "step"]
+    steps = [record for record in log.read_rows(tmp_path / "dpo") if record["record"] == "step"]
     first = [value for step, value in chosen if step == 5]
     assert statistics.fmean(first) == pytest.approx(steps[4]["logratio/chosen"], abs=1e-4)
 

@@ -15,6 +15,16 @@ from burnish import config
 from burnish.errors import DataError, StoreError
 from burnish.reports import run as summary
 from burnish.runlog import log as runlog
+from burnish.runlog.records import (
+    CompletionRecord,
+    EndRecord,
+    EvalRecord,
+    NoteRecord,
+    Record,
+    RunRecord,
+    StepRecord,
+    from_row,
+)  # fmt: skip
 
 
 def configured(folder: Path, *more: str) -> config.Run:
@@ -23,11 +33,11 @@ def configured(folder: Path, *more: str) -> config.Run:
 
 def test_records_come_back_in_order_and_infinities_as_strings(tmp_path: Path) -> None:
     with runlog.RunLog(tmp_path) as log:
-        log.append("run", objective="dpo")
-        log.append("completion", step=1, logp=-3.5)
-        log.append("step", step=1, loss=0.5, margin=math.inf, ece=math.nan)
+        log.write(RunRecord(objective="dpo", steps=1, first_step=0))
+        log.write(CompletionRecord(step=1, group="g", index=0, length=4, logp=-3.5))
+        log.write(StepRecord(step=1, loss=0.5, metrics={"margin": math.inf, "ece": math.nan}))
         lines = (tmp_path / "log.jsonl").read_text().splitlines()  # before closing: a step's record is on disk at once
-    records = list(runlog.read(tmp_path))
+    records = list(runlog.read_rows(tmp_path))
     assert [json.loads(line) for line in lines] == records
     assert [r["record"] for r in records] == ["run", "completion", "step"]
     assert (records[2]["loss"], records[2]["margin"], records[2]["ece"]) == (0.5, "inf", "nan")
@@ -38,46 +48,46 @@ def test_records_come_back_in_order_and_infinities_as_strings(tmp_path: Path) ->
 def test_any_text_survives_even_half_a_surrogate_pair(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     folder = tmp_path_factory.mktemp("log")
     with runlog.RunLog(folder) as log:
-        log.append("note", text=text)
+        log.write(NoteRecord(text=text))
         log.cut_after(0)
-    assert [r["text"] for r in runlog.read(folder)] == [text]
+    assert list(runlog.read(folder, Record)) == [NoteRecord(text=text)]
 
 
 def test_a_line_cut_by_a_crash_costs_only_itself(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_text('{"record": "step", "step": 1}\n{"record": "st')
-    assert [r["step"] for r in runlog.read(tmp_path)] == [1]
+    assert [r["step"] for r in runlog.read_rows(tmp_path)] == [1]
     with runlog.RunLog(tmp_path) as log:
-        log.append("step", step=2)
-        log.append("step", step=3)
-    assert [r["step"] for r in runlog.read(tmp_path)] == [1, 2, 3]
+        log.write(StepRecord(step=2, loss=0.5))
+        log.write(StepRecord(step=3, loss=0.5))
+    assert [r["step"] for r in runlog.read_rows(tmp_path)] == [1, 2, 3]
     file.write_text('{"record": "st')
     with runlog.RunLog(tmp_path) as log:
-        log.append("step", step=1)
-    assert [r["step"] for r in runlog.read(tmp_path)] == [1]
+        log.write(StepRecord(step=1, loss=0.5))
+    assert [r["step"] for r in runlog.read_rows(tmp_path)] == [1]
 
 
 @pytest.mark.parametrize("broken", [b"{oops\n", b"[1]\n", b'{"step": 2}\n', b"\xff\n"])
 def test_damage_elsewhere_is_reported_not_passed_over(tmp_path: Path, broken: bytes) -> None:
     (tmp_path / "log.jsonl").write_bytes(broken + b'{"record": "step", "step": 1}\n')
     with pytest.raises(DataError, match="not a record"):
-        list(runlog.read(tmp_path))
+        list(runlog.read_rows(tmp_path))
 
 
 def test_a_folder_without_a_log(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the folder of a run"):
-        list(runlog.read(tmp_path))
+        list(runlog.read_rows(tmp_path))
 
 
 def test_a_resumed_run_repeats_no_record(tmp_path: Path) -> None:
     with runlog.RunLog(tmp_path) as log:
-        log.append("run", steps=4)
+        log.write(RunRecord(objective="dpo", steps=4, first_step=0))
         for step in (1, 2, 3):
-            log.append("step", step=step)
-        log.append("end", step=3)
+            log.write(StepRecord(step=step, loss=0.5))
+        log.write(EndRecord(step=3))
         log.cut_after(2)
-        log.append("step", step=3)
-    assert [(r["record"], r.get("step")) for r in runlog.read(tmp_path)] == [
+        log.write(StepRecord(step=3, loss=0.5))
+    assert [(r["record"], r.get("step")) for r in runlog.read_rows(tmp_path)] == [
         ("run", None), ("step", 1), ("step", 2), ("step", 3),
     ]  # fmt: skip
 
@@ -91,7 +101,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:
     log._stream.close()
     log._stream = Full()  # type: ignore[assignment]
     with pytest.raises(StoreError, match="No space left on device"):
-        log.append("step", step=1)
+        log.write(StepRecord(step=1, loss=0.5))
 
 
 def test_claiming_a_folder_writes_the_configuration_without_this_starts_wishes(tmp_path: Path) -> None:
@@ -191,8 +201,8 @@ def test_signs_of_data_that_teaches_something_else() -> None:
 def test_summary_and_picture_come_from_the_log_alone(tmp_path: Path) -> None:
     with runlog.RunLog(tmp_path) as log:
         for row in steps(5, -1.0, -2.0):
-            log.append("step", **row)
-        log.append("eval", step=5, loss=math.nan, groups=7)
+            log.write(from_row({"record": "step", **row}, StepRecord))
+        log.write(EvalRecord(step=5, loss=math.nan, groups=7))
     text = summary.write_summary(tmp_path)
     assert "5 steps, 50 tokens, 2.5 s" in text and "held out (7 groups): loss nan" in text
     assert (tmp_path / "summary.txt").read_text() == text

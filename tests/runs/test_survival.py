@@ -22,7 +22,7 @@ from burnish.engine import checkpoint
 from burnish.errors import StoreError
 from burnish.loop import resume as state
 from burnish.loop.build import Trainer
-from burnish.runlog.log import read
+from burnish.runlog.log import read_rows
 from tests.runs.test_runs import burnish, rows
 from tests.zoo import save_model_dir
 
@@ -83,12 +83,12 @@ def ended(child: BaseProcess) -> int:
 
 def steps_done(out: Path) -> int:
     """How many steps the log of a run tells of; it may be growing."""
-    return sum(r["record"] == "step" for r in read(out)) if (out / "log.jsonl").exists() else 0
+    return sum(r["record"] == "step" for r in read_rows(out)) if (out / "log.jsonl").exists() else 0
 
 
 def outcome(out: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     """Step records without what clocks say, and the final weights."""
-    steps = [r for r in read(out) if r["record"] == "step"]
+    steps = [r for r in read_rows(out) if r["record"] == "step"]
     told = [{k: v for k, v in r.items() if k not in ("time", "seconds")} for r in steps]
     if (out / "model" / "adapter_config.json").exists():
         from safetensors.torch import load_file

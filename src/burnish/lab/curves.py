@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.runlog import log
+from burnish.runlog.records import RefreshRecord
 
 FEWEST_PAIRS = 20  # that a judge's accuracy is quoted of, in one refresh
 WINDOW = 10  # refreshes that a figure at a step is the mean of
@@ -34,12 +35,12 @@ class Curve:
 
 def curve_of(run_dir: Path) -> Curve:
     """What the run's own answers were like, from its log."""
-    records = [r for r in log.read(run_dir) if r["record"] == "fresh"]
+    records = list(log.read(run_dir, RefreshRecord))
 
     def column(name: str) -> list[float]:
-        return [float(r.get(name, float("nan"))) for r in records]
+        return [r.metrics.get(name, float("nan")) for r in records]
 
-    steps = [int(r["step"]) - 1 for r in records]
+    steps = [r.step - 1 for r in records]
     pairs = column("judge_pairs")
     accuracy = [a if n >= FEWEST_PAIRS else float("nan") for a, n in zip(column("judge_accuracy"), pairs, strict=True)]
     return Curve(steps, column("gold"), column("reward"), column("kl/answer"), accuracy)

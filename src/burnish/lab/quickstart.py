@@ -29,6 +29,7 @@ from burnish.lab import picture, policy, world
 from burnish.lab.measure import Evaluation, evaluate
 from burnish.loop import train
 from burnish.runlog import log
+from burnish.runlog.records import CompletionRecord
 
 PAIRS, HELD_OUT = 4000, 500  # drawn; ties are then left out
 DPO_STEPS, GROUPS_PER_STEP, BETA, LR = 200, 64, 0.3, 2e-4
@@ -146,10 +147,10 @@ def log_ratios(run_dir: Path, groups: tuple[Group, ...]) -> tuple[list[tuple[int
     winners = {group.id: group.feedback.triples[0][0] for group in groups if isinstance(group.feedback, Preferences)}
     chosen: list[tuple[int, float]] = []
     rejected: list[tuple[int, float]] = []
-    for record in log.read(run_dir):
-        if record["record"] == "completion" and record["group"] in winners:
-            side = chosen if record["index"] == winners[record["group"]] else rejected
-            side.append((record["step"], record["logp"] - record["reference_logp"]))
+    for record in log.read(run_dir, CompletionRecord):
+        if record.group in winners and record.logp is not None and record.reference_logp is not None:
+            side = chosen if record.index == winners[record.group] else rejected
+            side.append((record.step, record.logp - record.reference_logp))
     return chosen, rejected
 
 

@@ -26,10 +26,10 @@ STILL_MARGIN = 0.01  # in the reward of the loss; 0.01 more margin is a quarter 
 
 def write_summary(folder: Path) -> str:
     """Write summary.txt and summary.png into the run's folder; returns the text."""
-    records = list(log.read(folder))
+    records = list(log.read_rows(folder))
     steps = [r for r in records if r["record"] == "step"]
     text = words(steps, [r for r in records if r["record"] == "eval"])
-    fresh = [r for r in records if r["record"] == "fresh"]
+    fresh = [r for r in records if r["record"] == "refresh"]
     text += "".join(f"\n{line}" for line in online.words(fresh))
     text += f"\nmodel: {folder / 'model'}\nlog:   {folder / 'log.jsonl'}\n"
     if "rewards/margins" in (steps[-1] if steps else {}):

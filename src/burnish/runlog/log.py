@@ -1,24 +1,23 @@
 """A run's folder and its log: typed records, one JSON object a line, appended and flushed; this is the only writer.
 
-    config.toml   the resolved configuration          log.jsonl     the records
-    model/        what was trained                    checkpoints/  where it can go on from
-
-Records carry `"record"`: "run" (one a start), "reference", "step", "completion", "eval", "note", "end".
+config.toml   the resolved configuration          log.jsonl     the records
+model/        what was trained                    checkpoints/  where it can go on from
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from burnish.config import Run, load, to_toml
 from burnish.errors import DataError, StoreError
+from burnish.runlog.records import CompletionRecord, EndRecord, R, Record, class_of, from_row, to_row
 
 OURS = (
     "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
@@ -99,7 +98,7 @@ def refuse_resume(run: Run) -> None:
             raise StoreError(
                 f"run.resume: {named} would differ from those the run in {folder} began with; name another run.dir"
             )
-    if run.run.resume and (folder / "log.jsonl").exists() and any(r["record"] == "end" for r in read(folder)):
+    if run.run.resume and (folder / "log.jsonl").exists() and any(read(folder, EndRecord)):
         raise StoreError(
             f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume"
         )
@@ -108,7 +107,7 @@ def refuse_resume(run: Run) -> None:
 class Listener(Protocol):
     """Hears of every record once it is written, and of the log's end. It must not raise, and not wait for long."""
 
-    def __call__(self, record: Mapping[str, Any]) -> None: ...
+    def __call__(self, record: Record) -> None: ...
 
     def close(self) -> None: ...
 
@@ -143,33 +142,30 @@ class RunLog:
         finally:
             self._stream.close()
 
-    def append(self, record: str, **fields: Any) -> None:
-        line = {"record": record, "time": round(time.time(), 3), **{k: _plain(v) for k, v in fields.items()}}
+    def write(self, record: Record) -> None:
+        """Append a record, with the time. Raises StoreError."""
+        record = replace(record, time=round(time.time(), 3))
         try:
-            self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-            if record != "completion":  # a step's record follows its completions and carries them to disk
+            self._stream.write(json.dumps(to_row(record), ensure_ascii=False) + "\n")
+            if not isinstance(record, CompletionRecord):  # a step's record follows them and carries them to disk
                 self._stream.flush()
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror}. Free some space") from error
         for listener in self.listeners:
-            listener(line)
+            listener(record)
 
     def cut_after(self, step: int) -> None:
         """Drop what was recorded after `step`, so that a resumed run repeats no record."""
         if self.silent:
             return
         self._stream.close()
-        kept = [r for r in read(self.path.parent) if int(r.get("step", 0)) <= step and r["record"] != "end"]
+        rows = [row for row in read_rows(self.path.parent) if row["record"] != EndRecord.kind]
+        kept = [row for row in rows if int(row.get("step", 0)) <= step]
         temporary = self.path.with_suffix(".part")
-        lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
         temporary.write_text(lines, encoding="utf-8", errors="backslashreplace")
         temporary.replace(self.path)
         self._stream = self._open()
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no infinities: they are written as strings, and read back as such."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _drop_cut_line(file: Path) -> None:
@@ -182,21 +178,33 @@ def _drop_cut_line(file: Path) -> None:
             stream.truncate(end)
 
 
-def read(folder: Path) -> Iterator[dict[str, Any]]:
-    """The records of a run, in order. A last line cut short by a crash is passed over.
+def read(folder: Path, kind: type[R]) -> Iterator[R]:
+    """The records of a kind in a run's log, in order; `kind = Record` gives all. Kinds that this version does not know
+    are passed over, and so is a last line cut short by a crash.
 
     Raises DataError where there is no log, or a line other than the last is no record.
     """
+    for number, row in enumerate(read_rows(folder), 1):
+        record = class_of(row)
+        if record is not None and issubclass(record, kind):
+            try:
+                yield from_row(row, record)
+            except ValueError as error:
+                raise DataError(f"{folder / 'log.jsonl'}:{number}: {error}") from None
+
+
+def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's log as they stand, of every kind. Raises DataError as `read` does."""
     file, number = folder / "log.jsonl", 0
     try:
         with file.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):
                 if not line.endswith("\n"):
                     return
-                record = json.loads(line)
-                if not isinstance(record, dict) or "record" not in record:
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get("record"), str):
                     raise DataError(f"{file}:{number}: not a record of a run's log")
-                yield record
+                yield row
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}. Is {folder} the folder of a run?") from None
     except ValueError as error:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from burnish.runlog.records import StepRecord, scalars
+
 SHOWN = {
     "loss": "loss",
     "reward": "reward",
@@ -76,11 +78,12 @@ class Progress:
 
         return advance
 
-    def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """`metrics` holds the step record's numbers, among them `tokens` and `seconds`."""
+    def update(self, record: StepRecord, refresh: Mapping[str, float]) -> None:
+        """A step is done; `refresh` holds the metrics of the newest refresh, if there was one."""
+        step, metrics = record.step, {**refresh, **scalars(record)}
         self._first = step if self._first is None else self._first
-        self._tokens += int(metrics["tokens"])
-        self._seconds += metrics["seconds"]
+        self._tokens += record.tokens
+        self._seconds += record.seconds
         rate = self._tokens / max(self._seconds, 1e-9)
         left = clock((self.total - step) * self._seconds / (step - self._first + 1))
         if self._live:

@@ -27,12 +27,21 @@ from typing import Any, Protocol, runtime_checkable
 from burnish.config import Run, to_toml
 from burnish.errors import ConfigError
 from burnish.runlog.log import RunLog
+from burnish.runlog.records import (
+    EndRecord,
+    EvalRecord,
+    NoteRecord,
+    Record,
+    RefreshRecord,
+    RunRecord,
+    StepRecord,
+    scalars,
+)  # fmt: skip
 
 PROJECT = "burnish"  # where the tracker's own variable (WANDB_PROJECT, ...) names no other
 WAITING = 1000  # records a tracker may be behind
 PATIENCE = 10.0  # seconds that the end of a run waits for all trackers together
-PREFIXES = {"step": "", "eval": "eval/", "fresh": "fresh/"}  # records that trackers hear of, and their names there
-NOT_SCALARS = ("record", "time", "step")
+PREFIXES = {StepRecord: "", EvalRecord: "eval/", RefreshRecord: "refresh/"}  # of the numbers that trackers are sent
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 IN_ADDRESS = re.compile(
     r"(?<=://)[^/\s@]+(?=@)|(?<=[?&])[\w-]*(?:key|token|secret|password)[\w-]*=[^&\s]+", re.IGNORECASE
@@ -190,20 +199,18 @@ class Feeds:
         self.about = About("/".join(folder.resolve().parts[-2:]).lstrip("/"), folder, flat(tomllib.loads(to_toml(run))))
         self.feeds = [Feed(name, tracker) for name, tracker in trackers.items()]
 
-    def __call__(self, record: Mapping[str, Any]) -> None:
-        kind = record["record"]
-        if kind == "run":
+    def __call__(self, record: Record) -> None:
+        if isinstance(record, RunRecord):
             for feed in self.feeds:
-                feed.begin(replace(self.about, first_step=int(record["first_step"])))
-        elif kind in PREFIXES:
-            values = scalars(record, PREFIXES[kind])
+                feed.begin(replace(self.about, first_step=record.first_step))
+        elif isinstance(record, (StepRecord, EvalRecord, RefreshRecord)):
+            prefix = PREFIXES[type(record)]
+            values = {prefix + name: value for name, value in scalars(record).items()}
             for feed in self.feeds:
-                feed.offer(int(record["step"]), values)
-        elif kind == "end":
+                feed.offer(record.step, values)
+        elif isinstance(record, EndRecord):
             for feed in self.feeds:
                 feed.finished = True
-        elif kind == "completion":
-            return
         self._tell()
 
     def close(self) -> None:
@@ -215,7 +222,7 @@ class Feeds:
         for feed in self.feeds:
             if feed.lost:
                 text = f"{feed.name}: {feed.lost} of {feed.offered} records did not reach it; log.jsonl has them all"
-                self.log.append("note", tracker=feed.name, lost=feed.lost, text=text)
+                self.log.write(NoteRecord(text=text, tracker=feed.name, lost=feed.lost))
                 if not feed.failed:
                     self.say(text)
 
@@ -225,7 +232,7 @@ class Feeds:
             while feed.lines:
                 text = feed.lines.popleft()
                 self.say(text)
-                self.log.append("note", tracker=feed.name, text=text)
+                self.log.write(NoteRecord(text=text, tracker=feed.name))
 
 
 class Feed:
@@ -289,17 +296,6 @@ class Feed:
         if not self.failed:
             self.lines.append(f"{self.name} {what}. The run goes on; its own log has everything")
         self.failed = True
-
-
-def scalars(record: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """The numbers of a record under the log's own names; the log writes those that are not finite as words."""
-    found: dict[str, float] = {}
-    for name, value in record.items():
-        if name in NOT_SCALARS or isinstance(value, bool):
-            continue
-        if isinstance(value, (int, float)) or value in ("nan", "inf", "-inf"):
-            found[prefix + name] = float(value)
-    return found
 
 
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -20,7 +20,7 @@ from burnish.errors import ConfigError, ModelError
 from burnish.group import EncodedGroup, Unjudged
 from burnish.loop.memory import devices, measure, plan
 from burnish.loop.memory.footprint import footprint
-from burnish.runlog.log import read
+from burnish.runlog.log import read_rows
 from tests.runs.test_runs import burnish, rows
 from tests.zoo import save_model_dir
 
@@ -261,7 +261,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def losses(folder: Path) -> list[float]:
-    return [r["loss"] for r in read(folder) if r["record"] == "step"]
+    return [r["loss"] for r in read_rows(folder) if r["record"] == "step"]
 
 
 def test_out_of_memory_halves_the_budget_of_that_step(
@@ -293,8 +293,8 @@ def test_out_of_memory_halves_the_budget_of_that_step(
     assert len(told) > 1 and all(line.startswith("step 2: ") for line in told)
     assert passes[1] > passes[0] == passes[2]  # the budget is the configured one again after the step
     assert losses(tmp_path / "a") == pytest.approx(losses(tmp_path / "b"), rel=1e-12)
-    assert [r["step"] for r in read(tmp_path / "b") if r["record"] == "completion"] == [
-        r["step"] for r in read(tmp_path / "a") if r["record"] == "completion"
+    assert [r["step"] for r in read_rows(tmp_path / "b") if r["record"] == "completion"] == [
+        r["step"] for r in read_rows(tmp_path / "a") if r["record"] == "completion"
     ]
 
 

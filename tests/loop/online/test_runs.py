@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from burnish.runlog.records import Record, StepRecord
 
 from burnish import config
 from burnish.errors import BurnishError, ConfigError, JudgeError
@@ -20,6 +19,7 @@ from burnish.loop import train
 from burnish.loop.interrupt import Interrupted
 from burnish.objectives import TABLE
 from burnish.runlog.log import RunLog
+from burnish.runlog.records import Record, StepRecord
 from tests.loop.online import world
 from tests.loop.online.world import JUDGING
 
@@ -35,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [*ROLLOUTS, *ON_FRESH])
 def test_every_objective_trains_on_fresh_answers(place: Path, name: str) -> None:
     folder = world.run(place, f"any-{name}", f"objective.name={name}", "optim.groups_per_step=4", steps=3)
-    steps, fresh = world.records(folder, "step"), world.records(folder, "fresh")
+    steps, fresh = world.records(folder, "step"), world.records(folder, "refresh")
     assert len(steps) == 3 and [r["step"] for r in fresh] == [1, 2, 3]
     for record in fresh:
         for key in ("reward", "kl/answer", "kl/token", "entropy/token", "length", "finished", "distinct", "no_signal",
@@ -48,7 +48,7 @@ def test_every_objective_trains_on_fresh_answers(place: Path, name: str) -> None
 
 def test_a_policy_learns_what_its_judge_likes(place: Path) -> None:
     folder = world.run(place, "learns", "objective.kl_in_reward=0", steps=25)
-    rewards = [r["reward"] for r in world.records(folder, "fresh")]
+    rewards = [r["reward"] for r in world.records(folder, "refresh")]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
 
 
@@ -58,7 +58,7 @@ def test_equal_rewards_change_nothing_at_all(place: Path, name: str) -> None:
     folder = world.run(place, f"equal-{name}", f"judge.name={JUDGING}:same", f"objective.name={name}", *kl)
     before, after = world.load_file(place / "sft" / "model.safetensors"), world.weights(folder)
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert all(r["no_signal"] == 1.0 for r in world.records(folder, "fresh"))
+    assert all(r["no_signal"] == 1.0 for r in world.records(folder, "refresh"))
 
 
 RESUMED = {
@@ -168,7 +168,7 @@ def test_mixed_steps_hold_fresh_and_static_groups(place: Path) -> None:
 
 def test_groups_that_were_not_judged_are_left_out_and_counted(place: Path) -> None:
     folder = world.run(place, "picky", f"judge.name={JUDGING}:picky")
-    fresh = world.records(folder, "fresh")
+    fresh = world.records(folder, "refresh")
     assert 0 < sum(r["unjudged"] for r in fresh) / len(fresh) < 1
     assert all(r["groups_used"] <= 1 - r["unjudged"] + 1e-9 for r in fresh)
     with pytest.raises(JudgeError, match="judged none of 6 groups"):
@@ -201,7 +201,7 @@ def test_an_offline_run_is_watched_by_gold(place: Path) -> None:
              if not text.startswith(("judge.", "source.refresh"))]  # fmt: skip
     own = ["gold.kind=verifier", f"gold.name={world.JUDGE}", "eval.every=2", f"data.train={data}", "eval.prompts=7"]
     folder = train.run(config.load(None, [*given, *own]))
-    fresh = world.records(folder, "fresh")
+    fresh = world.records(folder, "refresh")
     assert [r["step"] for r in fresh] == [1, 3, 5]
     assert all(r["answers"] == 28 and "gold" in r and "kl/answer" in r for r in fresh)
     unwatched = train.run(config.load(None, [*[text for text in given if "source" not in text],
@@ -291,7 +291,7 @@ def test_credit_from_votes_is_the_share_of_them_won(place: Path) -> None:
     votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = [t for t in world.overrides(place, "voted", steps=1) if not t.startswith("judge.")]
     folder = train.run(config.load(None, [*given, "judge.kind=human", f"judge.votes={votes}"]))
-    (fresh,) = world.records(folder, "fresh")
+    (fresh,) = world.records(folder, "refresh")
     assert fresh["no_signal"] < 1 and world.records(folder, "step")[0]["grad_norm"] > 0
 
 
