@@ -126,7 +126,7 @@ def joined(run: Run) -> Iterator[World]:
         yield ALONE
         return
     store, rank, size = next(iter(rendezvous("env://", timeout=START)))
-    watch = Watch(store.clone())
+    peers = PeerWatch(store.clone())
     try:
         replicate, shard = shape(run, size)
         cuda = torch.cuda.is_available()
@@ -145,7 +145,7 @@ def joined(run: Run) -> Iterator[World]:
             raise
         raise SystemExit(getattr(stopped, "exit_code", 130)) from None
     except Exception as error:
-        first = watch.first_to_fail()
+        first = peers.first_to_fail()
         if os.environ.get("BURNISH_DEBUG"):
             raise
         if not first:
@@ -157,7 +157,7 @@ def joined(run: Run) -> Iterator[World]:
             ) from error
         raise
     finally:
-        watch.stop()
+        peers.stop()
     dist.destroy_process_group()
 
 
@@ -170,13 +170,13 @@ def _lost_the_others(error: Exception) -> bool:
     )
 
 
-class Watch:
+class PeerWatch:
     """Ends this process when another one has failed: what it waits for will never come, and waiting is silent."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._look, name="burnish peers", daemon=True)
         self._thread.start()
 
     def first_to_fail(self) -> bool:

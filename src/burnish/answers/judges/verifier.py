@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.answers.judges.checks import CHECKS, HARMLESS, Missing, Request, described
-from burnish.answers.judges.patience import Patient
+from burnish.answers.judges.patience import CheckProcess
 from burnish.config.online import VerifierConfig
 from burnish.errors import ConfigError
 from burnish.group import Completion, Feedback, Group, Scores, Unjudged, answer_text, prompt_text
@@ -37,7 +37,7 @@ class Verifier:
     name: str
     settings: Mapping[str, Any]
     seconds: float  # of wall time, an answer
-    patient: Patient = field(default_factory=Patient)
+    patient: CheckProcess = field(default_factory=CheckProcess)
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
         """Scores from 0 to 1, one an answer; never an exception."""
