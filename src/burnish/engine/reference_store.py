@@ -2,8 +2,8 @@
 
 An entry's key is what its values depend on and nothing else: the model's weights, the compute type, the engine's
 version (the folder), and the token ids with the prompt's end (the row). Entries are written in blocks, which are
-safetensors files of `keys` uint8 [entries, 32], `lengths` int64 [entries] and `values` [tokens], with the SHA-256 of the
-three in the metadata. A block gets its name when it is whole; one that is cut short or altered is deleted and computed
+safetensors files of `keys` uint8 [entries, 32], `lengths` int64 [entries] and `values` [tokens], with the SHA-256 of
+all three in the metadata. A block gets its name when it is whole; one that is cut short or altered is deleted and computed
 again.
 """
 
