@@ -18,7 +18,7 @@ class Finding:
 
     code: str
     severity: Severity
-    said: str
+    message: str
     count: int = 0
     rows: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
@@ -27,18 +27,18 @@ class Finding:
     def line(self) -> str:
         """The sentence with its places, for a terminal; no control character gets through."""
         where = f" ({places(self.rows, self.count)})" if self.rows else ""
-        shown = "".join(f"\n    {printable(example)}" for example in self.examples)
-        return f"{printable(self.said)}{printable(where)}{shown}"
+        examples = "".join(f"\n    {printable(example)}" for example in self.examples)
+        return f"{printable(self.message)}{printable(where)}{examples}"
 
     def to_json(self) -> dict[str, Any]:
-        names = ("code", "severity", "said", "count", "action")
+        names = ("code", "severity", "message", "count", "action")
         return {name: getattr(self, name) for name in names} | {
             "rows": list(self.rows), "examples": [printable(e) for e in self.examples]
         }  # fmt: skip
 
 
 @dataclass
-class Tally:
+class FindingCounts:
     """Counts of rows under codes, with the first places of each."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -50,38 +50,37 @@ class Tally:
         kept = self.rows.setdefault(code, [])
         if len(kept) < KEPT_ROWS:
             kept.append(where)
-        shown = self.examples.setdefault(code, [])
-        if example and len(shown) < 3:
-            shown.append(example[:400])
+        examples = self.examples.setdefault(code, [])
+        if example and len(examples) < 3:
+            examples.append(example[:400])
 
-    def finding(self, code: str, severity: Severity, said: str, action: str = "") -> list[Finding]:
+    def finding(self, code: str, severity: Severity, message: str, action: str = "") -> list[Finding]:
         """The finding of a code, or nothing; `{rows}` in the sentence becomes `1 row` or `5 rows`."""
         count = self.counts.get(code, 0)
         if not count:
             return []
-        sentence = said.replace("{rows}", counted(count, "row"))
-        found = Finding(
-            code, severity, sentence, count, tuple(self.rows[code]), tuple(self.examples.get(code, ())), action
-        )
-        return [found]
+        sentence = message.replace("{rows}", counted(count, "row"))
+        rows, examples = tuple(self.rows[code]), tuple(self.examples.get(code, ()))
+        return [Finding(code, severity, sentence, count, rows, examples, action)]
 
 
 def counted(count: int, noun: str) -> str:
+    """`1 row`, `1,200 rows`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def places(rows: Iterable[str], count: int) -> str:
-    """`lines 3, 5 of train.jsonl`, files told apart, `...` where there are more."""
+    """`lines 3, 5 of train.jsonl`, by file, `...` where there are more."""
     by_file: dict[str, list[str]] = {}
-    shown = list(rows)
-    for row in shown:
+    rows = list(rows)
+    for row in rows:
         file, _, line = row.rpartition(":")
         by_file.setdefault(Path(file).name or row, []).append(line)
     parts = []
     for file, lines in by_file.items():
         noun = "row" if file.endswith((".parquet", ".arrow", ".feather")) else "line"
         parts.append(f"{noun}{'s' if len(lines) > 1 else ''} {', '.join(lines)} of {file}")
-    return "; ".join(parts) + (", ..." if 0 < len(shown) < count else "")
+    return "; ".join(parts) + (", ..." if 0 < len(rows) < count else "")
 
 
 def printable(text: str) -> str:

@@ -95,9 +95,9 @@ def test_duplicates_contradictions_and_places() -> None:
     ]  # fmt: skip
     found = run(groups)
     assert codes(found) == {"duplicate": 1, "contradiction": 1}
-    said = {finding.code: finding.line() for finding in found.findings}
-    assert "line 2 of d.jsonl" in said["duplicate"] and "same as d.jsonl line 1" in said["duplicate"]
-    assert "line 3 of d.jsonl" in said["contradiction"]
+    message = {finding.code: finding.line() for finding in found.findings}
+    assert "line 2 of d.jsonl" in message["duplicate"] and "same as d.jsonl line 1" in message["duplicate"]
+    assert "line 3 of d.jsonl" in message["contradiction"]
 
 
 def test_the_same_answers_with_other_scores_are_no_duplicate_of_a_label() -> None:
@@ -162,7 +162,7 @@ def test_a_row_that_cannot_be_rendered_spoils_no_count() -> None:
     train.take(rows)
     assert train.rendered is not None
     assert train.rendered.report.control == ["d.jsonl:1", "d.jsonl:3"]
-    assert train.rendered.tally.rows == {"not-rendered": ["d.jsonl:2"]} and len(train.rendered.prompts) == 2
+    assert train.rendered.counts.rows == {"not-rendered": ["d.jsonl:2"]} and len(train.rendered.prompts) == 2
 
 
 def test_kept_control_tokens_are_said_to_act() -> None:
@@ -247,7 +247,7 @@ def test_length_effects_name_each_objective() -> None:
     train = Auditor()
     train.take([pair(f"p{i}", "long answer " * 3, "short", i) for i in range(24)])
     rows, words = length_effects(train.pairs.columns(), "characters")
-    here = {row["objective"]: row["here"] for row in rows}
+    here = {row["objective"]: row["effect"] for row in rows}
     assert "raters' taste" in here["dpo"] and "back" in here["r_dpo"] and set(words) == {"P1", "P2", "P3"}
 
 

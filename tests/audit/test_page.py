@@ -53,8 +53,8 @@ def full() -> dict[str, Any]:
                           "left_out": 0, "faults": 0})  # fmt: skip
     found = audit(train).to_json()
     own = {"pairs": 5, "chosen": -1.0, "rejected": -1.5, "preferred_already": 0.6}
-    raters = {"rate": 0.66, "pairs": 454, "ceiling": 0.79, "said": "two raters agree in 66%"}
-    refused = {"code": "leak", "severity": "refuse", "said": "14 prompts are held out as well", "count": 14,
+    raters = {"rate": 0.66, "pairs": 454, "ceiling": 0.79, "message": "two raters agree in 66%"}
+    refused = {"code": "leak", "severity": "refuse", "message": "14 prompts are held out as well", "count": 14,
                "rows": ["d.jsonl:3", "d.jsonl:8"], "examples": ["a prompt\nof two lines"],
                "action": "data.dedupe = true"}  # fmt: skip
     whole = {"title": EVIL, "made": "now", "onpolicy": own, "agreement": raters, "verdict": "refused"}
@@ -150,7 +150,7 @@ def test_the_findings_decide_where_no_verdict_is_given() -> None:
 
 
 def test_places_are_counted_on_and_left_out_where_there_are_none() -> None:
-    finding = {"code": "x", "severity": "warn", "said": "s", "count": 1200, "rows": ["d.jsonl:3", "d.jsonl:8"]}
+    finding = {"code": "x", "severity": "warn", "message": "s", "count": 1200, "rows": ["d.jsonl:3", "d.jsonl:8"]}
     assert "lines 3, 8 of d.jsonl and 1,198 more<" in page({"findings": [finding]})
     assert 'class="rows"' not in page({"findings": [{**finding, "rows": []}]})
 

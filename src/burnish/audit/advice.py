@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.audit.bias import Columns
+from burnish.audit.bias import LEAST, PairColumns
 from burnish.data.length_effects import LENGTH_EFFECTS
 from burnish.findings import Finding
 
-SHOWN = ("dpo", "dpo_norm", "ipo", "simpo", "r_dpo", "ld_dpo", "kto", "bradley_terry")  # one of each kind
-LEAST = 20  # pairs; below this no bias is claimed
+EXAMPLES = ("dpo", "dpo_norm", "ipo", "simpo", "r_dpo", "ld_dpo", "kto", "bradley_terry")  # one of each kind
 LEAST_PROMPTS = 10  # below this the intervals are too narrow to claim one
 ENOUGH = 200  # pairs for a claim about surface features
 STRONG = 0.6  # a share beyond which a bias is warned about
 TOP = 0.1  # the longest tenth of the pairs
 
 
-def length_effects(columns: Columns, unit: str) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """(what each objective does about length, here; what P1, P2 and P3 are in this data set, in words)."""
+def length_effects(columns: PairColumns, unit: str) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """(what each objective does about length in this data set; what P1, P2 and P3 are in it, in words)."""
     share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool))
     gap = columns.winners - columns.losers
     mass = np.sort(columns.winners + columns.losers)[::-1]
@@ -46,36 +45,37 @@ def length_effects(columns: Columns, unit: str) -> tuple[list[dict[str, str]], d
     }
     biased = share.trials >= LEAST and share.excludes_half
     rows = []
-    for name in SHOWN:
+    for name in EXAMPLES:
         p1, p2, p3_kind = LENGTH_EFFECTS[name]
-        here = []
+        effects = []
         if p2.startswith("yes") and top > 0.25:
-            here.append("long pairs dominate")
+            effects.append("long pairs dominate")
         if biased and p3_kind == "yes":
-            here.append("learns the raters' taste in length")
+            effects.append("learns the raters' taste in length")
         elif biased:
-            here.append("holds the raters' taste in length back")
+            effects.append("holds the raters' taste in length back")
         if p1 in ("drift", "yes") and abs(mean) > 0:
-            here.append("leans to the shorter answer as it drifts")
-        rows.append({"objective": name, "p1": p1, "p2": p2, "p3": p3_kind, "here": "; ".join(here) or "little to fear"})
+            effects.append("leans to the shorter answer as it drifts")
+        effect = "; ".join(effects) or "little to fear"
+        rows.append({"objective": name, "p1": p1, "p2": p2, "p3": p3_kind, "effect": effect})
     return rows, words
 
 
-def length_findings(columns: Columns, unit: str) -> list[Finding]:
+def length_findings(columns: PairColumns, unit: str) -> list[Finding]:
     """Whether the labels prefer a length: of each source apart, for two habits may hide one another."""
     several = len(columns.names) > 1
     masks = [(columns.sources == i, f"{name}: ") for i, name in enumerate(columns.names[:40])] if several else []
     everything = np.ones(len(columns.prompts), dtype=bool)
-    told = [found for mask, name in masks for found in _length_said(columns, mask, name, unit)]
-    told = told or _length_said(columns, everything, "", unit)  # many small sources, or one
+    biases = [bias for mask, name in masks for bias in _length_bias(columns, mask, name, unit)]
+    biases = biases or _length_bias(columns, everything, "", unit)  # many small sources, or one
     # the key counts tokens: a limit in characters would mean something else
     return [
-        Finding("length-bias", "warn", said, count, (), (), f"data.max_length_gap = {limit}" * (unit == "tokens"))
-        for said, count, limit in told
+        Finding("length-bias", "warn", message, count, (), (), f"data.max_length_gap = {limit}" * (unit == "tokens"))
+        for message, count, limit in biases
     ]
 
 
-def _length_said(columns: Columns, mask: NDArray[np.bool_], name: str, unit: str) -> list[tuple[str, int, int]]:
+def _length_bias(columns: PairColumns, mask: NDArray[np.bool_], name: str, unit: str) -> list[tuple[str, int, int]]:
     """[(sentence, pairs, a limit for the gap)] where the preference is strong and beyond chance, else nothing."""
     share = columns.longer_wins(mask)
     if len(np.unique(columns.prompts[mask])) < LEAST_PROMPTS:
@@ -88,29 +88,30 @@ def _length_said(columns: Columns, mask: NDArray[np.bool_], name: str, unit: str
         (share.value, share.low, share.high) if longer else (1 - share.value, 1 - share.high, 1 - share.low)
     )
     gap = np.abs(columns.winners - columns.losers)[mask]
-    said = (
+    message = (
         f"length bias: {name}the {kind} answer is the chosen one in {strength:.0%} of {share.trials:,} pairs (95 % "
         f"interval {low:.0%} to {high:.0%}); the gap is {np.median(gap):,.0f} {unit} in the median, "
         f"{np.quantile(gap, 0.8):,.0f} at the 80th percentile"
     )
-    return [(said, share.trials, _round(float(np.quantile(gap, 0.8))))]
+    return [(message, share.trials, _round(float(np.quantile(gap, 0.8))))]
 
 
 def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any] | None) -> list[Finding]:
     """Surface features, or a bag of words, that tell the preferred answer."""
-    found = []
+    findings = []
     for row in rows:
         one_sided = row["low"] > STRONG or row["high"] < 1 - STRONG
         if row["differ"] >= ENOUGH and one_sided:
             severity: Any = "warn" if abs(row["p"] - 0.5) > 0.25 else "note"
-            found.append(Finding(f"feature-{row['name']}", severity, f"{row['name']}: {row['said']}", row["differ"]))
+            message = f"{row['name']}: {row['message']}"
+            findings.append(Finding(f"feature-{row['name']}", severity, message, row["differ"]))
     if probe and probe["pairs"] >= ENOUGH and probe["low"] > STRONG:
-        said = (
+        message = (
             f"a bag of words tells the chosen answer in {probe['accuracy']:.0%} of held-out prompts' pairs; the policy "
             "will learn those words first"
         )
-        found.append(Finding("bag-of-words", "warn", said, probe["pairs"]))
-    return found
+        findings.append(Finding("bag-of-words", "warn", message, probe["pairs"]))
+    return findings
 
 
 def _round(value: float) -> int:
@@ -131,14 +132,13 @@ WHY = {
 }
 
 
-def actions(findings: Sequence[Finding], columns: Columns | None) -> list[dict[str, str]]:
+def actions(findings: Sequence[Finding], columns: PairColumns | None) -> list[dict[str, str]]:
     """Settings for the configuration, each once, with the reason."""
     limits = [f for f in findings if f.code == "length-bias"]
-    found = [f.action for f in findings if f.action and f not in limits[1:]]  # one limit holds for all sources
+    settings = [f.action for f in findings if f.action and f not in limits[1:]]  # one limit holds for all sources
     if columns is not None and any(f.code == "length-bias" for f in findings):
         share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool)).value
-        found += ["data.length_match = true"] * (0.05 < share < 0.95)  # else next to nothing would be left
-        found.append('objective.name = "dpo_norm"')
-    return [
-        {"setting": setting, "why": WHY.get(setting.split(" =")[0], "")} for setting in dict.fromkeys(found) if setting
-    ]
+        settings += ["data.length_match = true"] * (0.05 < share < 0.95)  # else next to nothing would be left
+        settings.append('objective.name = "dpo_norm"')
+    unique = dict.fromkeys(filter(None, settings))
+    return [{"setting": setting, "why": WHY.get(setting.split(" =")[0], "")} for setting in unique]

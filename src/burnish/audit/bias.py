@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from burnish.findings import Finding
 from burnish.stats import Share, clustered_share
 
 FEATURES: dict[str, re.Pattern[str]] = {
@@ -34,10 +35,11 @@ FEATURES: dict[str, re.Pattern[str]] = {
 SAMPLE = 4000  # pairs whose texts are kept for the word probe, at most
 TEXT = 4000  # characters kept of each of them
 MOST_PAIRS = 64  # of one group; a ranked list of twelve has 66
+LEAST = 20  # pairs, or answers of each label; below this no bias is claimed
 
 
 @dataclass
-class Pairs:
+class PairRows:
     """One row a pair: prompt, source, length of the winner and of the loser, and how often each feature stands in each.
 
     About 70 bytes a pair, and a sample (by reservoir, seeded) of the texts.
@@ -72,9 +74,9 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def columns(self) -> Columns:
+    def columns(self) -> PairColumns:
         shape = (len(self), 2, len(FEATURES))
-        return Columns(
+        return PairColumns(
             np.array(self.prompts, dtype=np.int64),
             np.array(self.sources, dtype=np.int64),
             np.array(self.winners, dtype=np.int64),
@@ -90,7 +92,7 @@ def features_of(text: str) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Columns:
+class PairColumns:
     """The pairs as arrays: [n] each, and the feature counts [n, 2, features], the winner's first."""
 
     prompts: NDArray[np.int64]
@@ -137,9 +139,9 @@ class Columns:
             gap = self.counts[:, 0, number] - self.counts[:, 1, number]
             share = clustered_share((gap[gap != 0] > 0).astype(np.float64), self.prompts[gap != 0])
             if share.trials:
-                said = f"in {share.trials:,} pairs one side has more; it is the preferred one in {share.value:.0%}"
+                message = f"in {share.trials:,} pairs one side has more; it is the preferred one in {share.value:.0%}"
                 rows.append({"name": name, "p": share.value, "low": share.low, "high": share.high,
-                             "differ": share.trials, "said": said})  # fmt: skip
+                             "differ": share.trials, "message": message})  # fmt: skip
         return rows
 
     def histograms(self) -> dict[str, Any]:
@@ -155,3 +157,33 @@ class Columns:
                               "counts": np.histogram(np.clip(gap, -reach, reach), edges)[0].tolist()},
             "lengths_histogram": {"edges": sizes.tolist(), "chosen": counted[0], "rejected": counted[1]},
         }  # fmt: skip
+
+
+@dataclass
+class AnswerLengths:
+    """Lengths of desirable and undesirable answers, eight bytes each."""
+
+    desirable: array[int] = field(default_factory=lambda: array("l"))
+    undesirable: array[int] = field(default_factory=lambda: array("l"))
+
+    def add(self, desirable: bool, length: int) -> None:
+        (self.desirable if desirable else self.undesirable).append(length)
+
+    def findings(self, unit: str) -> list[Finding]:
+        """The length bias of the labels: P(a desirable answer is longer than an undesirable one), ties one half (the
+        area under the ROC curve, Mann & Whitney 1947), where it is 0.1 and two standard errors away from 1/2."""
+        good, bad = np.array(self.desirable), np.array(self.undesirable)
+        if len(good) < LEAST or len(bad) < LEAST:
+            return []
+        count = len(good) + len(bad)
+        below = np.searchsorted(np.sort(bad), good, "left") + np.searchsorted(np.sort(bad), good, "right")
+        area = float(below.mean()) / 2 / len(bad)
+        error = (count / (12.0 * len(good) * len(bad))) ** 0.5
+        if abs(area - 0.5) < max(0.1, 2 * error):
+            return []
+        kind = "longer" if area > 0.5 else "shorter"
+        message = (
+            f"length bias: a desirable answer is {kind} than an undesirable one with probability "
+            f"{max(area, 1 - area):.0%} (mean {good.mean():,.0f} and {bad.mean():,.0f} {unit})"
+        )
+        return [Finding("length-bias", "warn", message, count)]

@@ -77,9 +77,9 @@ class Contrast:
             return None
         rate = agreeing / total
         ceiling = noise_ceiling(rate)
-        said = f"two raters of the same pair agree in {rate:.0%} of {total:,} cases"
-        said += f"; no model can be right about such labels above {ceiling:.0%}" if ceiling else "; that is chance"
-        return {"rate": rate, "pairs": pairs, "ceiling": ceiling, "said": said}
+        message = f"two raters of the same pair agree in {rate:.0%} of {total:,} cases"
+        message += f"; no model can be right about such labels above {ceiling:.0%}" if ceiling else "; that is chance"
+        return {"rate": rate, "pairs": pairs, "ceiling": ceiling, "message": message}
 
 
 def noise_ceiling(agreement: float) -> float | None:

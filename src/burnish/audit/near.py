@@ -60,10 +60,10 @@ class Sketches:
     bins: array[int] = field(default_factory=lambda: array("I"))
 
     def add(self, text: str, row: int) -> None:
-        own = signature(text)
-        if own is not None:
+        bins = signature(text)
+        if bins is not None:
             self.rows.append(row)
-            self.bins.frombytes(own.tobytes())
+            self.bins.frombytes(bins.tobytes())
 
     def matrix(self) -> Signature:
         return np.frombuffer(self.bins, dtype=np.uint32).reshape(-1, BINS) if len(self.rows) else _NONE
@@ -79,20 +79,20 @@ def copies(texts: Signature, earlier: Signature = _NONE) -> NDArray[np.bool_]:
     template that everything follows does not make it quadratic.
     """
     every = np.concatenate([earlier, texts])
-    found = np.zeros(len(every), dtype=bool)
+    copied = np.zeros(len(every), dtype=bool)
     for band in range(BANDS if len(every) else 0):
         keys = every[:, band * 4 : band * 4 + 4].astype(np.uint64) @ FACTORS
         order = np.argsort(keys, kind="stable")
         sorted_keys = keys[order]
         starts = np.searchsorted(sorted_keys, sorted_keys)
-        here = np.arange(len(every))
+        place = np.arange(len(every))
         for step in range(4):
-            for other in (here - 1 - step, starts + step):
-                fits = (other >= starts) & (other < here)
-                left, right = order[here[fits]], order[other[fits]]
+            for other in (place - 1 - step, starts + step):
+                fits = (other >= starts) & (other < place)
+                left, right = order[place[fits]], order[other[fits]]
                 if len(earlier):
                     across = (left >= len(earlier)) & (right < len(earlier))
                     left, right = left[across], right[across]
-                left, right = left[~found[left]], right[~found[left]]
-                found[left] |= (every[left] == every[right]).mean(1) >= ALIKE
-    return found[len(earlier) :]
+                left, right = left[~copied[left]], right[~copied[left]]
+                copied[left] |= (every[left] == every[right]).mean(1) >= ALIKE
+    return copied[len(earlier) :]

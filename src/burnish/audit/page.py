@@ -69,7 +69,7 @@ def _pictures(audit: Mapping[str, Any]) -> dict[str, Picture | None]:
         for row in audit.get("length") or []
     ]
     features = [
-        ShareRow(row["name"], row["p"], row["low"], row["high"], row["said"]) for row in audit.get("features") or []
+        ShareRow(row["name"], row["p"], row["low"], row["high"], row["message"]) for row in audit.get("features") or []
     ]
     return {
         "gap": _histogram(audit.get("gap_histogram"), "Length of the chosen answer minus that of the rejected one",

@@ -12,7 +12,7 @@ import numpy as np
 from burnish.data.render import Renderer
 from burnish.data.truncate import EncodeReport
 from burnish.errors import DataError
-from burnish.findings import Finding, Tally, counted
+from burnish.findings import Finding, FindingCounts, counted
 from burnish.group import EncodedGroup, Group
 
 BOUNDARIES = 256  # groups whose boundary is tried; each costs a second tokenisation
@@ -27,7 +27,7 @@ class Rendered:
     max_length: int | None = None
     overlong: str = "drop"
     report: EncodeReport = field(default_factory=EncodeReport)
-    tally: Tally = field(default_factory=Tally)
+    counts: FindingCounts = field(default_factory=FindingCounts)
     prompts: array[int] = field(default_factory=lambda: array("l"))
     longest: array[int] = field(default_factory=lambda: array("l"))
     shortest: array[int] = field(default_factory=lambda: array("l"))
@@ -37,19 +37,19 @@ class Rendered:
     def encode(self, groups: Sequence[Group]) -> list[EncodedGroup | None]:
         """The groups in token space; None for one that cannot be rendered, which is counted."""
         try:
-            found: list[EncodedGroup | None] = list(self.renderer.encode_many(groups, self.report))
+            encoded: list[EncodedGroup | None] = list(self.renderer.encode_many(groups, self.report))
         except DataError:
-            found = [self._one(group) for group in groups]
-        for group, encoded in zip(groups, found, strict=True):
-            if encoded is not None:
-                self._measure(group, encoded)
-        return found
+            encoded = [self._encode(group) for group in groups]
+        for group, ids in zip(groups, encoded, strict=True):
+            if ids is not None:
+                self._measure(group, ids)
+        return encoded
 
-    def _one(self, group: Group) -> EncodedGroup | None:
+    def _encode(self, group: Group) -> EncodedGroup | None:
         try:
             return self.renderer.encode_many([group], self.report)[0]
         except DataError as error:
-            self.tally.add("not-rendered", group.where, str(error).split(": ", 1)[-1])
+            self.counts.add("not-rendered", group.where, str(error).split(": ", 1)[-1])
             return None
 
     def _measure(self, group: Group, encoded: EncodedGroup) -> None:
@@ -60,7 +60,7 @@ class Rendered:
         if encoded.prompt_ids:
             self.starts.add(encoded.prompt_ids[0])
         if self.max_length is not None and len(encoded.prompt_ids) + max(sizes) > self.max_length:
-            self.tally.add("over-long", group.where, f"{len(encoded.prompt_ids) + max(sizes):,} tokens")
+            self.counts.add("over-long", group.where, f"{len(encoded.prompt_ids) + max(sizes):,} tokens")
         if self.tried < BOUNDARIES and encoded.completion_ids:
             self.tried += 1
             try:
@@ -68,7 +68,7 @@ class Rendered:
             except DataError:
                 moved = False
             if moved:
-                self.tally.add("boundary", group.where)
+                self.counts.add("boundary", group.where)
 
     def policies(self) -> list[dict[str, int]]:
         """What each length policy would do at usual limits: groups dropped, prompts cut, answers cut (as `render.fit`;
@@ -91,33 +91,35 @@ class Rendered:
         tokenizer = self.renderer.tokenizer
         totals = np.array(self.prompts) + np.array(self.longest) if self.prompts else np.zeros(1)
         return {
-            "line": self.renderer.describe(), "boundary_moves": self.tally.counts.get("boundary", 0),
+            "line": self.renderer.describe(), "boundary_moves": self.counts.counts.get("boundary", 0),
             "checked": self.tried, "overlong": self.policies(), "bos": tokenizer.bos_token or "none",
             "eos": tokenizer.convert_ids_to_tokens(self.renderer.end_id), "p95": float(np.quantile(totals, 0.95)),
         }  # fmt: skip
 
     def findings(self) -> list[Finding]:
-        found = self.tally.finding("not-rendered", "refuse", "{rows} that the template cannot render")
+        findings = self.counts.finding("not-rendered", "refuse", "{rows} that the template cannot render")
         limit = f"data.max_length = {self.max_length}"
-        said = f"{{rows}} longer than {limit} tokens; data.overlong = '{self.overlong}' says what happens"
-        found += self.tally.finding("over-long", "warn", said, f'data.overlong = "{self.overlong}"')
+        message = f"{{rows}} longer than {limit} tokens; data.overlong = '{self.overlong}' says what happens"
+        findings += self.counts.finding("over-long", "warn", message, f'data.overlong = "{self.overlong}"')
         share = f"of {counted(self.tried, 'group')} tried"
-        said = f"{{rows}} {share} whose boundary would move if prompt and answer were tokenised together; they are not"
-        found += self.tally.finding("boundary", "note", said)
+        message = (
+            f"{{rows}} {share} whose boundary would move if prompt and answer were tokenised together: they are not"
+        )
+        findings += self.counts.finding("boundary", "note", message)
         if self.report.unopened:
-            said = f"{counted(self.report.unopened, 'answer')} without the thinking block that the header opens"
-            found.append(Finding("unopened", "warn", said, self.report.unopened))
+            message = f"{counted(self.report.unopened, 'answer')} without the thinking block that the header opens"
+            findings.append(Finding("unopened", "warn", message, self.report.unopened))
         if self.report.cut_at_end:
-            said = (
+            message = (
                 f"{counted(self.report.cut_at_end, 'answer')} with an end-of-turn inside, where generation would stop"
             )
-            found.append(Finding("cut-at-end", "warn", said, self.report.cut_at_end))
+            findings.append(Finding("cut-at-end", "warn", message, self.report.cut_at_end))
         if not self.max_length and self.prompts:
             totals = np.array(self.prompts) + np.array(self.longest)
             middle, top = float(np.median(totals)), int(totals.max())
             if top > 20 * max(middle, 50):
-                said = f"the longest group has {top:,} tokens, the median {middle:,.0f}: a limit would save memory"
+                message = f"the longest group has {top:,} tokens, the median {middle:,.0f}: a limit would save memory"
                 ceiling = int(2 ** np.ceil(np.log2(max(512.0, float(np.quantile(totals, 0.98))))))
-                found.append(Finding("outlier", "warn", said, int((totals > 20 * middle).sum()), (), (),
+                findings.append(Finding("outlier", "warn", message, int((totals > 20 * middle).sum()), (), (),
                                      f"data.max_length = {ceiling}"))  # fmt: skip
-        return found
+        return findings

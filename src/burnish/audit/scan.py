@@ -1,4 +1,4 @@
-"""Is it broken? What can be said of one group, and of a group beside those before it: traps in the text, duplicates,
+"""Is it broken? What a group shows by itself, and against those before it: traps in the text, duplicates,
 contradictions, prompts that stand in both train and eval. Rows that cannot be read at all never come this far.
 
 Kept for each group: some sixteen bytes a prompt and a pair, whatever the length of the texts.
@@ -15,7 +15,7 @@ from itertools import pairwise
 from burnish.data import identity
 from burnish.data.control_tokens import answer_text, texts_of
 from burnish.data.readers.shapes import VISIBLE
-from burnish.findings import Finding, Tally, counted
+from burnish.findings import Finding, FindingCounts, counted
 from burnish.group import Group, Labels, Preferences, Scores
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -34,14 +34,14 @@ def digest(*parts: str) -> int:
 
 @dataclass
 class Scan:
-    """Takes groups one by one; `findings` tells what was met.
+    """Takes groups one by one; `findings` gives what was met.
 
     `control_strings` finds a tokenizer's control tokens in a text; without one the usual markers are looked for.
     """
 
     control_strings: Callable[[str], Sequence[str]] = MARKERS.findall
     control_acts: bool = False  # data.control_tokens = "keep"
-    tally: Tally = field(default_factory=Tally)
+    counts: FindingCounts = field(default_factory=FindingCounts)
     groups: int = 0
     prompts: dict[int, int] = field(default_factory=dict)  # digest of the prompt -> groups with it
     seen: dict[int, int] = field(default_factory=dict)  # digest of prompt and answers -> index in `places`
@@ -64,22 +64,22 @@ class Scan:
         texts = texts_of(group)
         whole = "\n".join(texts)
         if control := CONTROL.findall(whole):
-            self.tally.add("control-characters", group.where, " ".join(f"U+{ord(c):04X}" for c in control[:6]))
+            self.counts.add("control-characters", group.where, " ".join(f"U+{ord(c):04X}" for c in control[:6]))
         if not whole.isascii():
             for code, pattern in (("bidi", BIDI), ("zero-width", ZERO_WIDTH)):
                 if pattern.search(whole):
-                    self.tally.add(code, group.where)
+                    self.counts.add(code, group.where)
             if "\ufffd" in whole:
-                self.tally.add("replacement", group.where)
+                self.counts.add("replacement", group.where)
         markers = self.control_strings(whole)
         if markers:
             code = "control-tokens-act" if self.control_acts else "control-tokens"
-            self.tally.add(code, group.where, " ".join(dict.fromkeys(markers)))
+            self.counts.add(code, group.where, " ".join(dict.fromkeys(markers)))
         if max(map(len, texts)) > LONG:
-            self.tally.add("very-long", group.where, f"{max(map(len, texts)):,} characters")
+            self.counts.add("very-long", group.where, f"{max(map(len, texts)):,} characters")
         prompt = group.prompt if isinstance(group.prompt, str) else "".join(m.content for m in group.prompt)
         if not VISIBLE.search(prompt):
-            self.tally.add("empty-prompt", group.where)
+            self.counts.add("empty-prompt", group.where)
 
     def _roles(self, group: Group) -> None:
         if isinstance(group.prompt, str):
@@ -88,20 +88,20 @@ class Scan:
         late = any(m.role == "system" for m in group.prompt[1:]) and group.prompt[0].role != "developer"
         twice = any(a == b and a in ("user", "assistant") for a, b in pairwise(turns))
         if not turns or turns[0] == "assistant" or turns[-1] == "assistant" or twice or late:
-            self.tally.add("roles", group.where, " ".join(m.role for m in group.prompt))
+            self.counts.add("roles", group.where, " ".join(m.role for m in group.prompt))
 
     def _answers(self, group: Group) -> None:
         if isinstance(group.feedback, Labels):
             for value in group.feedback.values:
                 self.labels[value] += 1
         if isinstance(group.feedback, Scores) and len(set(group.feedback.values)) < 2:
-            self.tally.add("no-signal", group.where, f"{len(group.completions)} answers, all scored alike")
+            self.counts.add("no-signal", group.where, f"{len(group.completions)} answers, all scored alike")
         if len(group.completions) == 2:
             left, right = (answer_text(c) for c in group.completions)
             if left != right and "".join(left.split()) == "".join(right.split()):
-                self.tally.add("whitespace-only", group.where)
+                self.counts.add("whitespace-only", group.where)
             elif not (left.isascii() and right.isascii()) and identity.plain(left) == identity.plain(right):
-                self.tally.add("normal-form-only", group.where)
+                self.counts.add("normal-form-only", group.where)
 
     def _twice(self, group: Group) -> bool:
         pair = identity.pair_of(group)
@@ -110,15 +110,15 @@ class Scan:
             one_way = identity.asked(group), answers[pair[0]], answers[pair[1]]
             other_way = one_way[0], one_way[2], one_way[1]
             if (mirror := digest(*other_way)) in self.swapped:
-                self.tally.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")
+                self.counts.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")
             self.swapped.setdefault(digest(*one_way), self.groups - 1)
-        own = int.from_bytes(identity.identity(group)[:8], "big")
-        repeated = own in self.seen
+        key = int.from_bytes(identity.identity(group)[:8], "big")
+        repeated = key in self.seen
         if repeated:
             code = "duplicate" if group.completions else "duplicate-prompt"
-            self.tally.add(code, group.where, f"same as {self._place(self.seen[own])}")
+            self.counts.add(code, group.where, f"same as {self._place(self.seen[key])}")
         else:
-            self.seen[own] = self.groups - 1
+            self.seen[key] = self.groups - 1
         self._keep_place(group.where)
         return repeated
 
@@ -134,17 +134,17 @@ class Scan:
 
     def findings(self) -> list[Finding]:
         """What was met, as sentences."""
-        found = [
+        findings = [
             finding
-            for code, severity, said, action in SENTENCES
-            for finding in self.tally.finding(code, severity, said, action)  # type: ignore[arg-type]
+            for code, severity, message, action in SENTENCES
+            for finding in self.counts.finding(code, severity, message, action)  # type: ignore[arg-type]
         ]
         judged = sum(self.labels.values())
         if judged > 1 and not all(self.labels.values()):
             only = "desirable: no negative example" if self.labels[True] else "undesirable: no positive example"
-            said = f"all {judged:,} labels are of a single class, only {only} to learn from"
-            found.append(Finding("one-class", "warn", said, judged))
-        return found
+            message = f"all {judged:,} labels are of a single class, only {only} to learn from"
+            findings.append(Finding("one-class", "warn", message, judged))
+        return findings
 
 
 SENTENCES = (
@@ -174,15 +174,17 @@ SENTENCES = (
 
 def leaks(train: Scan, evaluation: Scan, shared: Sequence[str], near: Sequence[str]) -> list[Finding]:
     """Prompts of the held-out data that are also in the training data, exactly or nearly (places in the eval data)."""
-    found = []
+    findings = []
     count = sum(key in train.prompts for key in evaluation.prompts)
     if count:
-        said = (
+        message = (
             f"{counted(count, 'prompt')} of the held-out data also in the training data (leakage): evaluation will "
             "flatter the model"
         )
-        found.append(Finding("leak", "warn", said, count, tuple(shared[:8])))
+        findings.append(Finding("leak", "warn", message, count, tuple(shared[:8])))
     if near:
-        said = f"{counted(len(near), 'prompt')} of the held-out data nearly copied in the training data (near leakage)"
-        found.append(Finding("near-leak", "warn", said, len(near), tuple(near[:8])))
-    return found
+        message = (
+            f"{counted(len(near), 'prompt')} of the held-out data nearly copied in the training data (near leakage)"
+        )
+        findings.append(Finding("near-leak", "warn", message, len(near), tuple(near[:8])))
+    return findings

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from burnish.audit import Audit
+from burnish.audit.verdict import Audit
 from burnish.findings import counted, printable
 
 HEADS = {"refuse": ("REFUSED", "bold red"), "warn": ("warning", "yellow"), "note": ("note", "dim")}
@@ -71,14 +71,15 @@ def _words(figures: Mapping[str, Any]) -> list[str]:
             f"contrast: median edit distance {contrast['median_edit']:.2f} of the length; "
             f"{counted(contrast['near_identical'], 'pair')} nearly identical{same}"
         )
-    if own := figures.get("onpolicy"):
+    if logps := figures.get("onpolicy"):
+        chosen, rejected = (f"{logps[side]:.3f} ± {logps[f'{side}_error']:.3f}" for side in ("chosen", "rejected"))
+        pairs = counted(logps["pairs"], "pair")
         lines.append(
-            f"the model's own log-prob per token: chosen {own['chosen']:.3f} ± {own['chosen_error']:.3f}, rejected "
-            f"{own['rejected']:.3f} ± {own['rejected_error']:.3f} nats ({counted(own['pairs'], 'pair')}); it prefers "
-            f"the chosen side already in {own['preferred_already']:.0%}"
+            f"the model's own log-prob per token: chosen {chosen}, rejected {rejected} nats ({pairs}); it prefers the "
+            f"chosen side already in {logps['preferred_already']:.0%}"
         )
     if agreement:
-        lines.append(f"raters: {agreement['said']}")
+        lines.append(f"raters: {agreement['message']}")
     counts = figures["figures"]
     lines.append("; ".join(f"{name} {value}" for name, value in counts.items()))
     return ["", *lines]

@@ -12,7 +12,7 @@ from burnish.data import filters
 from burnish.data.pairing import Length, PairRule, make_pairs, preferred
 from burnish.data.readers import SHOWN_FAULTS, ReadResult, read
 from burnish.errors import ConfigError, DataError
-from burnish.findings import Tally, counted, places, printable
+from burnish.findings import FindingCounts, counted, places, printable
 from burnish.group import Group, Labels, Preferences, Scores
 
 
@@ -119,7 +119,7 @@ def _filtered(
 
 def left_out(found: ReadResult) -> list[str]:
     """What a source held and the run does not: rows of no use by reason, rows that cannot be read."""
-    tally = Tally()
+    tally = FindingCounts()
     for skip in found.skipped:
         tally.add(skip.reason, skip.where)
     lines = [

@@ -10,7 +10,7 @@ import pytest
 from burnish.audit.contrast import NEAR
 from burnish.reports.rewards.accuracy import SIMILAR, accuracy
 from burnish.reports.rewards.beyond import beyond_training
-from burnish.reports.rewards.columns import Answers, Pairs, credit
+from burnish.reports.rewards.columns import Answers, JudgedPairs, credit
 from burnish.reports.rewards.records import ScoredGroup
 from burnish.reports.rewards.spread import length_correlation, spread, within_sd
 from burnish.stats import clustered_mean, clustered_share
@@ -28,9 +28,9 @@ GROUPS = [
 ]  # fmt: skip
 
 
-def columns(groups: list[ScoredGroup], *names: str) -> tuple[Answers, Pairs]:
+def columns(groups: list[ScoredGroup], *names: str) -> tuple[Answers, JudgedPairs]:
     answers = Answers.of(groups, names or ("a",))
-    return answers, Pairs.of(groups, answers)
+    return answers, JudgedPairs.of(groups, answers)
 
 
 def test_accuracy_by_hand() -> None:
@@ -200,7 +200,7 @@ def test_answers_better_than_those_of_training() -> None:
         ("both at or above the median", 2, 1.0),
         ("the rest", 1, 0.0),
     ]
-    assert "training data (--trained-on) there are no gold" in beyond_training(answers, pairs, None)["said"]
-    assert "of one kind: the rest" in beyond_training(answers, pairs, [50.0])["said"]
+    assert "training data (--trained-on) there are no gold" in beyond_training(answers, pairs, None)["message"]
+    assert "of one kind: the rest" in beyond_training(answers, pairs, [50.0])["message"]
     bare = columns([group({"a": (2.0, 1.0)}, [(0, 1, 1.0)])])
-    assert "held out have no gold" in beyond_training(*bare, [5.0])["said"]
+    assert "held out have no gold" in beyond_training(*bare, [5.0])["message"]

@@ -98,15 +98,15 @@ def test_error_by_chance_is_what_true_probabilities_give() -> None:
     for _ in range(400):
         margins = np.where(rng.random(200) < expit(gaps), 1, -1) * gaps
         found.append(calibration_error(margins, ONES(200)))
-    said = calibration(gaps, np.arange(200), ONES(200))["ece_by_chance"]
-    assert said == pytest.approx(np.mean(found), rel=0.1)
+    message = calibration(gaps, np.arange(200), ONES(200))["ece_by_chance"]
+    assert message == pytest.approx(np.mean(found), rel=0.1)
 
 
 def test_where_no_temperature_is_best_the_reason_is_given() -> None:
     worse = temperature(np.array([1.0, -3.0]), np.arange(2), ONES(2))
     perfect = temperature(np.array([1.0, 0.5]), np.arange(2), ONES(2))
-    assert worse["value"] is None and "not positive" in worse["said"]
-    assert perfect["value"] is None and "no pair is ranked wrongly" in perfect["said"]
+    assert worse["value"] is None and "not positive" in worse["message"]
+    assert perfect["value"] is None and "no pair is ranked wrongly" in perfect["message"]
     assert after_temperature(np.array([1.0, 0.5]), np.arange(2), ONES(2)) is None
 
 

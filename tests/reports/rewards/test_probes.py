@@ -7,9 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from burnish.answers.judges.ensemble import combine, disagreement, moments
+from burnish.answers.judges.ensemble import combine, moments
 from burnish.errors import ConfigError
-from burnish.reports.rewards.columns import Answers, Pairs
+from burnish.reports.rewards.columns import Answers, JudgedPairs
+from burnish.reports.rewards.ensemble import disagreement
 from burnish.reports.rewards.probes import LIST, PROBES, SORRY, probed
 from burnish.reports.rewards.records import Scorer
 from burnish.reports.rewards.spread import within_sd
@@ -54,7 +55,7 @@ def test_shift_and_flips_by_hand() -> None:
     edited: list[tuple[float | None, ...]] = [(None, 3.0), (2.5, 2.0), (None, 0.5), (0.0, 0.0)]
     groups = [group({"a": r}, [(0, 1, 1.0)], prompt=str(i)) for i, r in enumerate(rewards)]
     answers = Answers.of(groups, ["a"])
-    row = probed(answers, Pairs.of(groups, answers), {"p": {"a": edited}})["p"]["a"]
+    row = probed(answers, JudgedPairs.of(groups, answers), {"p": {"a": edited}})["p"]["a"]
     assert row["pairs"] == 3 and row["flips"]["value"] == pytest.approx(1.5 / 3) and row["answers"] == 6
     sd = within_sd(answers.rewards["a"], answers)
     shifts = np.array([2.0, 0.5, 1.0, 0.5, 0.0, -1.0]) / sd
@@ -65,7 +66,7 @@ def test_shift_and_flips_by_hand() -> None:
 def test_a_probe_that_applies_nowhere_says_nothing() -> None:
     groups = [group({"a": (2.0, 1.0)}, [(0, 1, 1.0)])]
     answers = Answers.of(groups, ["a"])
-    row = probed(answers, Pairs.of(groups, answers), {"p": {"a": [(None, None)]}})["p"]["a"]
+    row = probed(answers, JudgedPairs.of(groups, answers), {"p": {"a": [(None, None)]}})["p"]["a"]
     assert row == {"answers": 0, "shift": None, "pairs": 0, "flips": None}
 
 
@@ -82,15 +83,15 @@ def test_ensembles_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"how": "uncertainty"}, "needs the coefficient"), ({"coef": 1.0}, "takes no"),
         ({"means": [0.0]}, "1 means"), ({"sds": [1.0, 0.0]}, "no spread"), ({"rewards": []}, "0 members"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_combined_is_refused(change: dict[str, object], said: str) -> None:
+def test_what_cannot_be_combined_is_refused(change: dict[str, object], message: str) -> None:
     whole = {"rewards": [[1.0], [2.0]], "how": "mean", "means": [0.0, 0.0], "sds": [1.0, 1.0], **change}
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         combine(whole.pop("rewards"), whole.pop("how"), **whole)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="member 2"):
         moments([[1.0, 2.0], [3.0, 3.0]])
@@ -100,7 +101,8 @@ def test_disagreement_by_hand() -> None:
     rewards = {"a": (1.0, -1.0, 1.0, -1.0), "b": (1.0, -1.0, -1.0, 1.0), "both": (2.0, -2.0, 0.0, 0.0)}
     groups = [group(rewards, [(0, 1, 1.0), (2, 3, 3.0)])]
     answers = Answers.of(groups, list(rewards))
-    found = disagreement(answers, Pairs.of(groups, answers), [Scorer("both", "ensemble", members=("a", "b"))])["both"]
+    both = Scorer("both", "ensemble", members=("a", "b"))
+    found = disagreement(answers, JudgedPairs.of(groups, answers), [both])["both"]
     assert found["sd"] == 0.5  # members agree on two answers, and stand at +-1 on two
     assert found["split"] == 3 / 4  # by weight: they disagree about the pair of weight 3
     assert [(r["pairs"], r["disagreement"], r["value"]) for r in found["bins"]] == [(1, 0.0, 1.0), (1, 2.0, 0.5)]
@@ -109,7 +111,7 @@ def test_disagreement_by_hand() -> None:
 def test_members_that_disagree_are_right_less_often() -> None:
     scored = world(300, paired=0.0)
     answers = Answers.of(scored.groups, [scorer.name for scorer in scored.scorers])
-    found = disagreement(answers, Pairs.of(scored.groups, answers), scored.scorers)
+    found = disagreement(answers, JudgedPairs.of(scored.groups, answers), scored.scorers)
     assert list(found) == ["worst of 3"]
     bins = found["worst of 3"]["bins"]
     assert bins[0]["value"] > bins[-1]["value"] + 0.05 and sum(row["pairs"] for row in bins) == 1200
@@ -118,5 +120,5 @@ def test_members_that_disagree_are_right_less_often() -> None:
 def test_a_member_without_spread_is_named() -> None:
     groups = [group({"a": (1.0, 2.0), "b": (3.0, 3.0), "e": (1.0, 2.0)}, [(0, 1, 1.0)])]
     answers = Answers.of(groups, ["a", "b", "e"])
-    found = disagreement(answers, Pairs.of(groups, answers), [Scorer("e", "ensemble", members=("a", "b"))])
-    assert found["e"]["said"].startswith("b gives every answer the same reward")
+    found = disagreement(answers, JudgedPairs.of(groups, answers), [Scorer("e", "ensemble", members=("a", "b"))])
+    assert found["e"]["message"].startswith("b gives every answer the same reward")

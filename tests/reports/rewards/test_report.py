@@ -38,7 +38,7 @@ WHOLE = report(SCORED.groups, SCORED.scorers, probes=SCORED.probes, trained_on=S
 RM = Scorer("rm", "reward model")
 
 
-def said(figures: Mapping[str, Any]) -> str:
+def words_of(figures: Mapping[str, Any]) -> str:
     out = io.StringIO()
     tell(figures, Console(file=out, width=300, highlight=False))
     return out.getvalue()
@@ -73,8 +73,10 @@ def test_what_was_built_into_the_world_is_found() -> None:
 
 def test_an_implicit_reward_always_comes_with_its_caution() -> None:
     groups = [group({"rm": (1.0, 0.0)}, [(0, 1, 1.0)], prompt=str(i)) for i in range(200)]
-    assert IMPLICIT in [line["said"] for line in of(groups, Scorer("rm", "implicit", beta=0.1), words=False)["advice"]]
-    assert IMPLICIT not in [line["said"] for line in of(groups, words=False)["advice"]]
+    assert IMPLICIT in [
+        line["message"] for line in of(groups, Scorer("rm", "implicit", beta=0.1), words=False)["advice"]
+    ]
+    assert IMPLICIT not in [line["message"] for line in of(groups, words=False)["advice"]]
 
 
 def test_each_advice_follows_from_its_figure() -> None:
@@ -113,18 +115,18 @@ def test_a_report_of_little() -> None:
         found = of(groups, words=False)
         json.dumps(found, allow_nan=False)
         parse(page(found))
-        assert "nan" not in said(found) and "None" not in said(found)
+        assert "nan" not in words_of(found) and "None" not in words_of(found)
         assert "nan" not in xml_of(picture(found)) and "None" not in picture(found)
 
 
 def test_the_words_hold_every_part() -> None:
-    text = said(WHOLE)
+    text = words_of(WHOLE)
     for part in ("mean over subsets", "chosen much shorter", "points over length", "a bag of words", "temperature",
                  "correlation with length", "gold at n = 16", "list padding: flips", "both at or above the median",
                  "they are split over", IMPLICIT):  # fmt: skip
         assert part in text, part
     assert "nan" not in text and "None" not in text
-    evil = said(renamed(WHOLE, "\x1b[31m"))
+    evil = words_of(renamed(WHOLE, "\x1b[31m"))
     assert "\x1b[31m" not in evil and r"\x1b[31m" in evil
 
 

@@ -1,62 +1,19 @@
-"""How good reward models, and a policy's implicit reward, are on held-out judgements: figures from scored groups alone.
+"""How good reward models, and a policy's implicit reward, are on held-out judgements. No torch.
 
-No torch: scoring leaves records (`report.records`), and reports are drawn from them whenever they are wanted.
+Read in this order:
+
+* `records`: what scoring leaves behind, groups of answers with a reward from each scorer; reports are drawn from these
+  files whenever they are wanted.
+* `columns`: the same as columns of numbers, one row an answer and one row a judged pair.
+* `accuracy`, `calibration`, `spread`, `bestofn`, `beyond`, `probes`, `ensemble`: a question each, as figures for JSON.
+* `figures`: all of them, with `advice` in plain sentences.
+* `tell` prints the figures, `page` draws them.
+
+To add a question, write a module with a function of `Answers` and `JudgedPairs`, and put its figures into
+`figures.report`; then a sentence in `advice`, lines in `tell`, and a picture in `page`, where it deserves them.
 """
 
-from __future__ import annotations
+from burnish.reports.rewards.figures import report
+from burnish.reports.rewards.records import ScoredGroup, Scorer, Scoring, read, write
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from burnish import __version__
-from burnish.reports.rewards import accuracy, advice, bestofn, beyond, calibration, ensemble, spread
-from burnish.reports.rewards import probes as form
-from burnish.reports.rewards.columns import Answers, Pairs
-from burnish.reports.rewards.records import Probed, Scored, ScoredGroup, Scorer, read, refuse, write
-
-__all__ = ["Probed", "Scored", "ScoredGroup", "Scorer", "read", "report", "write"]
-
-
-def report(
-    groups: Sequence[ScoredGroup],
-    scorers: Sequence[Scorer],
-    *,
-    probes: Probed | None = None,
-    trained_on: Sequence[float] | None = None,
-    words: bool = True,
-) -> dict[str, Any]:
-    """All figures as JSON, every scorer side by side; what cannot be told is None or says why.
-
-    `trained_on` are gold scores of the chosen answers in the scorers' training data; `words` trains the bag of words
-    (seconds). Raises DataError where groups, scorers and probes do not fit together.
-    """
-    scored = Scored(tuple(groups), tuple(scorers), probes or {}, None if trained_on is None else tuple(trained_on))
-    refuse(scored)
-    answers = Answers.of(scored.groups, [scorer.name for scorer in scorers])
-    pairs = Pairs.of(scored.groups, answers)
-    found: dict[str, Any] = {
-        "version": __version__,
-        "groups": len(groups),
-        "answers": len(answers.lengths),
-        "prompts": int(answers.prompts.max(initial=-1)) + 1,
-        "pairs": len(pairs),
-        "scorers": [_described(scorer) for scorer in scorers],
-        "accuracy": accuracy.accuracy(scored.groups, pairs, probe=words),
-        "calibration": {
-            name: calibration.calibration(margins, pairs.prompts, pairs.weights) if len(pairs) else None
-            for name, margins in pairs.margins.items()
-        },
-        "length_correlation": spread.length_correlation(answers),
-        "spread": spread.spread(answers, levels={scorer.name: scorer.kind != "implicit" for scorer in scorers}),
-        "best_of_n": bestofn.best_of_n(answers),
-        "beyond_training": beyond.beyond_training(answers, pairs, scored.trained_on),
-        "probes": form.probed(answers, pairs, scored.probes),
-        "order": form.ORDER,
-        "ensembles": ensemble.disagreement(answers, pairs, scorers),
-    }
-    return {**found, "advice": advice.advice(found, scorers)}
-
-
-def _described(scorer: Scorer) -> Mapping[str, Any]:
-    names = ("name", "kind", "detail", "beta")
-    return {name: getattr(scorer, name) for name in names} | {"members": list(scorer.members)}
+__all__ = ["ScoredGroup", "Scorer", "Scoring", "read", "report", "write"]

@@ -1,8 +1,8 @@
 """How often a scorer prefers the answer that the data prefers: over all pairs, and over slices of them.
 
 Accuracy is sum w (1[margin > 0] + 1/2 1[margin = 0]) / sum w over pairs of weight w (1 is a plain vote), with an
-interval that counts prompts, not pairs, as independent. Beside it stand two readers that know nothing: one that takes
-the longer answer, and a bag of words trained on other prompts' pairs.
+interval that counts prompts, not pairs, as independent. Two readers that know nothing are the baselines: one takes
+the longer answer, the other is a bag of words trained on other prompts' pairs.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from burnish.audit.bias import SAMPLE, TEXT
 from burnish.audit.contrast import NEAR, READ
 from burnish.audit.probe import word_probe
-from burnish.reports.rewards.columns import Floats, Pairs, credit, figures
+from burnish.reports.rewards.columns import Floats, JudgedPairs, credit, figures
 from burnish.reports.rewards.records import ScoredGroup
 from burnish.stats import Z95, Share, clustered_mean
 
 SIMILAR = 0.5  # normalised edit distance; answers to different questions are hardly ever nearer than that
 EVEN, MUCH = 0.2, 0.6  # quantiles of the length gap's size: below the first about equal, beyond the second much
-MOST_ROWS = 40  # slices shown of one kind, those with most pairs
+MOST_ROWS = 40  # slices kept of one kind, those with most pairs
 
 Row = dict[str, Any]
 
 
-def accuracy(groups: Sequence[ScoredGroup], pairs: Pairs, *, probe: bool = True) -> dict[str, Any] | None:
+def accuracy(groups: Sequence[ScoredGroup], pairs: JudgedPairs, *, probe: bool = True) -> dict[str, Any] | None:
     """All slices and baselines as JSON; None without pairs. `probe` trains the bag of words (seconds)."""
     if not len(pairs):
         return None
@@ -52,7 +52,7 @@ def accuracy(groups: Sequence[ScoredGroup], pairs: Pairs, *, probe: bool = True)
     }
 
 
-def _row(name: str, pairs: Pairs, mask: NDArray[np.bool_], **more: Any) -> Row:
+def _row(name: str, pairs: JudgedPairs, mask: NDArray[np.bool_], **more: Any) -> Row:
     """A slice: its size, how often the longer answer wins in it, and each scorer's accuracy."""
     return {
         "name": name,
@@ -64,7 +64,7 @@ def _row(name: str, pairs: Pairs, mask: NDArray[np.bool_], **more: Any) -> Row:
     }
 
 
-def _named(groups: Sequence[ScoredGroup], pairs: Pairs, names: Sequence[str]) -> list[Row]:
+def _named(groups: Sequence[ScoredGroup], pairs: JudgedPairs, names: Sequence[str]) -> list[Row]:
     """A row for each name that a group has; [] where all have the same, or none has one. Most pairs first."""
     of_pair = np.array([names[g] for g in pairs.groups], dtype=object)
     known = sorted({name for name in names if name})
@@ -78,11 +78,11 @@ def _mean_over(rows: Sequence[Row]) -> Row:
     """The plain mean of the subsets' accuracies. A subset's error is taken from its Wilson interval, so that one of a
     single prompt is not taken for certain; subsets count as independent."""
 
-    def mean(found: Sequence[dict[str, float]]) -> dict[str, Any]:
-        value = sum(each["value"] for each in found) / len(found)
-        squares = sum(((each["high"] - each["low"]) / (2 * Z95)) ** 2 for each in found)
-        half = Z95 * math.sqrt(squares) / len(found)
-        return figures(Share(value, max(0.0, value - half), min(1.0, value + half), half / Z95, len(found)))
+    def mean(shares: Sequence[dict[str, float]]) -> dict[str, Any]:
+        value = sum(each["value"] for each in shares) / len(shares)
+        squares = sum(((each["high"] - each["low"]) / (2 * Z95)) ** 2 for each in shares)
+        half = Z95 * math.sqrt(squares) / len(shares)
+        return figures(Share(value, max(0.0, value - half), min(1.0, value + half), half / Z95, len(shares)))
 
     return {
         "name": "mean over subsets",
@@ -93,7 +93,7 @@ def _mean_over(rows: Sequence[Row]) -> Row:
     }
 
 
-def _by_length(pairs: Pairs) -> list[Row]:
+def _by_length(pairs: JudgedPairs) -> list[Row]:
     """Five bins of the length gap g, chosen minus rejected: much shorter, shorter, about equal (|g| <= a), longer, much
     longer (|g| > b).
 
@@ -112,7 +112,7 @@ def _by_length(pairs: Pairs) -> list[Row]:
     return [_row(name, pairs, mask, bounds=f"{bounds} tokens") for name, bounds, mask in bins if mask.any()]
 
 
-def _by_contrast(pairs: Pairs, texts: Sequence[tuple[str, str]]) -> list[Row]:
+def _by_contrast(pairs: JudgedPairs, texts: Sequence[tuple[str, str]]) -> list[Row]:
     """Bins of the normalised edit distance (insertions and deletions over both lengths) of the answers' beginnings."""
     from rapidfuzz.distance import Indel
 
@@ -125,7 +125,7 @@ def _by_contrast(pairs: Pairs, texts: Sequence[tuple[str, str]]) -> list[Row]:
     return [_row(name, pairs, mask, bounds=bounds) for name, bounds, mask in bins if mask.any()]
 
 
-def _against_length(pairs: Pairs, longer: float) -> dict[str, Any]:
+def _against_length(pairs: JudgedPairs, longer: float) -> dict[str, Any]:
     """Each scorer's accuracy minus that of length alone, on the same pairs, with the interval of the difference.
 
     Length alone takes the longer answer, or the shorter one, whichever is right more often here.
@@ -142,20 +142,20 @@ def _against_length(pairs: Pairs, longer: float) -> dict[str, Any]:
     }
 
 
-def _words(pairs: Pairs, texts: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+def _words(pairs: JudgedPairs, texts: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
     """Held-out accuracy of the bag of words, each pair counting once, and the scorers' on the pairs that it saw."""
     chosen = list(range(len(pairs)))
     if len(pairs) > SAMPLE:
         chosen = sorted(random.Random(0).sample(chosen, SAMPLE))
-    found = word_probe([(int(pairs.prompts[i]), texts[i][0][:TEXT], texts[i][1][:TEXT]) for i in chosen])
-    if found is None:
+    probe = word_probe([(int(pairs.prompts[i]), texts[i][0][:TEXT], texts[i][1][:TEXT]) for i in chosen])
+    if probe is None:
         return None
 
     def on_these(margins: Floats) -> float:
         return float(credit(margins[chosen]).mean())
 
     return {
-        "value": found["accuracy"], "low": found["low"], "high": found["high"], "pairs": found["pairs"],
-        "words_chosen": found["words_chosen"], "words_rejected": found["words_rejected"],
+        "value": probe["accuracy"], "low": probe["low"], "high": probe["high"], "pairs": probe["pairs"],
+        "words_chosen": probe["words_chosen"], "words_rejected": probe["words_rejected"],
         "by": {scorer: on_these(margins) for scorer, margins in pairs.margins.items()},
     }  # fmt: skip

@@ -22,57 +22,61 @@ IMPLICIT = (
 Line = dict[str, str]
 
 
-def advice(found: Mapping[str, Any], scorers: Sequence[Scorer]) -> list[Line]:
-    """`{"scorer", "severity": "warn" | "note", "code", "said"}`: what holds for all (scorer ""), then scorer by scorer.
+def advice(figures: Mapping[str, Any], scorers: Sequence[Scorer]) -> list[Line]:
+    """`{"scorer", "severity": "warn" | "note", "code", "message"}`: what holds for all (scorer ""), then each scorer.
 
     A sentence about a scorer goes on from its name: "rm-1" "is too sure of itself ...".
     """
     lines = [
-        {"scorer": "", "severity": severity, "code": code, "said": said} for severity, code, said in _of_all(found)
+        {"scorer": "", "severity": severity, "code": code, "message": message}
+        for severity, code, message in _of_all(figures)
     ]
     if any(scorer.kind == "implicit" for scorer in scorers):
-        lines.append({"scorer": "", "severity": "warn", "code": "implicit", "said": IMPLICIT})
+        lines.append({"scorer": "", "severity": "warn", "code": "implicit", "message": IMPLICIT})
     for scorer in scorers:
-        for severity, code, said in _of_scorer(found, scorer):
-            lines.append({"scorer": scorer.name, "severity": severity, "code": code, "said": said})
+        for severity, code, message in _of_scorer(figures, scorer):
+            lines.append({"scorer": scorer.name, "severity": severity, "code": code, "message": message})
     return lines
 
 
-def _of_all(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    if found["prompts"] < FEW:
-        said = f"there are only {found['prompts']} prompts: intervals are wide, and differences inside them say nothing"
-        yield "warn", "few-prompts", said
-    if not found["pairs"]:
-        said = "no pair of the data is judged, so there is no accuracy and no calibration"
-        yield "warn", "unjudged", said
+def _of_all(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    if figures["prompts"] < FEW:
+        message = (
+            f"there are only {figures['prompts']} prompts: intervals are wide, and differences inside them say nothing"
+        )
+        yield "warn", "few-prompts", message
+    if not figures["pairs"]:
+        message = "no pair of the data is judged, so there is no accuracy and no calibration"
+        yield "warn", "unjudged", message
 
 
-def _of_scorer(found: Mapping[str, Any], scorer: Scorer) -> Iterator[tuple[str, str, str]]:
-    if found["accuracy"] is not None:
-        yield from _accuracy(found["accuracy"], scorer.name)
-        if found["accuracy"]["all"]["by"][scorer.name]["low"] > 0.5:  # below chance no temperature helps
-            yield from _calibration(found["calibration"][scorer.name], scorer)
-    yield from _length(found["length_correlation"], scorer.name)
-    flat = found["spread"][scorer.name]["flat"]
+def _of_scorer(figures: Mapping[str, Any], scorer: Scorer) -> Iterator[tuple[str, str, str]]:
+    if figures["accuracy"] is not None:
+        yield from _accuracy(figures["accuracy"], scorer.name)
+        if figures["accuracy"]["all"]["by"][scorer.name]["low"] > 0.5:  # below chance no temperature helps
+            yield from _calibration(figures["calibration"][scorer.name], scorer)
+    yield from _length(figures["length_correlation"], scorer.name)
+    flat = figures["spread"][scorer.name]["flat"]
     if flat is not None and flat > FLAT:
         yield "warn", "flat", f"gives all answers the same reward in {flat:.0%} of the groups: they can teach nothing"
-    if found["best_of_n"] is not None:
-        yield from _best_of_n(found["best_of_n"], scorer.name)
-    for probe, rows in found["probes"].items():
+    if figures["best_of_n"] is not None:
+        yield from _best_of_n(figures["best_of_n"], scorer.name)
+    for probe, rows in figures["probes"].items():
         if scorer.name in rows:
             yield from _probe(probe, rows[scorer.name])
-    yield from _beyond(found["beyond_training"], scorer.name)
+    yield from _beyond(figures["beyond_training"], scorer.name)
 
 
 def _accuracy(accuracy: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
-    own, alone = accuracy["all"]["by"][name], accuracy["against_length"]
+    share, alone = accuracy["all"]["by"][name], accuracy["against_length"]
     ahead = alone["by"][name]
-    said = (
-        f"is right in {own['value']:.0%} of the pairs, and taking the {alone['prefers']} answer in {alone['value']:.0%}"
+    message = (
+        f"is right in {share['value']:.0%} of the pairs, and taking the {alone['prefers']} answer in "
+        f"{alone['value']:.0%}"
     )
     if ahead["low"] is not None and ahead["low"] <= 0:
         worse = "it does worse than" if ahead["high"] < 0 else "it is not shown to know more than"
-        yield "warn", "no-better-than-length", f"{said}: {worse} length"
+        yield "warn", "no-better-than-length", f"{message}: {worse} length"
     words = accuracy["bag_of_words"]
     if words is not None and words["by"][name] <= words["value"]:
         yield (
@@ -88,11 +92,11 @@ def _accuracy(accuracy: Mapping[str, Any], name: str) -> Iterator[tuple[str, str
             break  # the same rows may be named both ways
 
 
-def _calibration(found: Mapping[str, Any], scorer: Scorer) -> Iterator[tuple[str, str, str]]:
-    heat, after = found["temperature"], found["after"]
+def _calibration(calibration: Mapping[str, Any], scorer: Scorer) -> Iterator[tuple[str, str, str]]:
+    heat, after = calibration["temperature"], calibration["after"]
     if heat["low"] is None or after is None or heat["low"] <= 1 <= heat["high"]:
         return
-    if found["ece"] - found["ece_by_chance"] < MISCALIBRATED:
+    if calibration["ece"] - calibration["ece_by_chance"] < MISCALIBRATED:
         return
     sure = "too sure of itself" if heat["value"] > 1 else "less sure than it could be"
     how = f"its rewards divided by {number(heat['value'])}"
@@ -102,32 +106,32 @@ def _calibration(found: Mapping[str, Any], scorer: Scorer) -> Iterator[tuple[str
         how += " (its scale is that of standardised members, so this is no fault)"
     yield (
         "note" if scorer.kind == "ensemble" else "warn", "miscalibrated",
-        f"is {sure}: calibration error {found['ece']:.3f}; with {how} it is {after['ece']:.3f} (on prompts that did "
-        "not choose the number), and the ranking stays",
+        f"is {sure}: calibration error {calibration['ece']:.3f}; with {how} it is {after['ece']:.3f} (on prompts that "
+        "did not choose the number), and the ranking stays",
     )  # fmt: skip
 
 
-def _length(found: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
-    own, gold = found["by"][name], found["gold"]
-    if own["value"] is None or own["low"] is None or max(own["low"], -own["high"]) < STRONG_LENGTH:
+def _length(correlation: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
+    length, gold = correlation["by"][name], correlation["gold"]
+    if length["value"] is None or length["low"] is None or max(length["low"], -length["high"]) < STRONG_LENGTH:
         return
-    taste = "longer" if own["value"] > 0 else "shorter"
-    beside = "" if gold is None or gold["value"] is None else f"; the data's own scores: {gold['value']:+.2f}"
+    taste = "longer" if length["value"] > 0 else "shorter"
+    raters = "" if gold is None or gold["value"] is None else f"; the data's own scores: {gold['value']:+.2f}"
     yield (
         "warn", "length",
-        f"rewards {taste} answers: correlation {own['value']:+.2f} with length within a prompt{beside}. A policy "
+        f"rewards {taste} answers: correlation {length['value']:+.2f} with length within a prompt{raters}. A policy "
         "trained on it will drift that way; watch length, or train it on length-matched pairs",
     )  # fmt: skip
 
 
-def _best_of_n(found: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
-    row = found["by"][name]
+def _best_of_n(best: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
+    row = best["by"][name]
     fall = row.get("fall")
     if fall is not None and fall["high"] is not None and fall["high"] < 0:
         yield (
             "warn", "over-optimised",
             f"is over-optimised by best-of-n: gold scores peak at n = {row['peak']} and are {-fall['value']:.2g} lower "
-            f"at n = {found['n'][-1]}, while its own reward goes on rising",
+            f"at n = {best['n'][-1]}, while its own reward goes on rising",
         )  # fmt: skip
 
 
@@ -140,12 +144,12 @@ def _probe(probe: str, row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]
             "pairs that it ranks right",
         )  # fmt: skip
     elif shift is not None and shift["low"] is not None and shift["low"] > SHIFT:
-        said = f"pays for form: '{probe}' adds {shift['value']:.2f} standard deviations to an answer's reward"
-        yield "note", "shift", said
+        message = f"pays for form: '{probe}' adds {shift['value']:.2f} standard deviations to an answer's reward"
+        yield "note", "shift", message
 
 
-def _beyond(found: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
-    rows = found.get("rows") or []
+def _beyond(beyond: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
+    rows = beyond.get("rows") or []
     if rows and rows[0]["name"].startswith("both") and rows[0]["by"][name]["low"] <= 0.5:
         share = rows[0]["by"][name]
         yield (

@@ -68,21 +68,21 @@ def best_of_n(answers: Answers) -> dict[str, Any] | None:
     def curves(proxy: Floats, values: Floats) -> Floats:
         return np.stack([best_of(proxy[index], values[index], most) for index in members])
 
-    found: dict[str, Any] = {}
+    by: dict[str, Any] = {}
     for name, rewards in answers.rewards.items():
-        own = curves(rewards, rewards)
+        proxy = curves(rewards, rewards)
         sd = within_sd(rewards, answers)
-        row: dict[str, Any] = {"proxy": _over(own, prompts)}
-        row["gain"] = _over((own - own[:, :1]) / sd, prompts) if sd > 0 else None
+        row: dict[str, Any] = {"proxy": _over(proxy, prompts)}
+        row["gain"] = _over((proxy - proxy[:, :1]) / sd, prompts) if sd > 0 else None
         if known:
             row |= _against_gold(curves(rewards, answers.gold), prompts)
-        found[name] = row
+        by[name] = row
     return {
         "n": list(range(1, most + 1)),
         "kl": [math.log(n) - (n - 1) / n for n in range(1, most + 1)],
         "groups": len(members),
         "prompts": len(np.unique(prompts)),
-        "by": found,
+        "by": by,
         "gold": _over(curves(answers.gold, answers.gold), prompts) if known else None,
     }
 

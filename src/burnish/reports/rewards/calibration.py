@@ -26,15 +26,14 @@ def calibration(margins: Floats, clusters: Ints, weights: Floats) -> dict[str, A
     bins = reliability(margins, clusters, weights)
     confidence = expit(np.abs(margins))
     spread = [
-        math.sqrt(2 / math.pi * float((weights[here] ** 2 * confidence[here] * (1 - confidence[here])).sum()))
-        for here in (_places(confidence) == b for b in range(BINS))
+        math.sqrt(2 / math.pi * float((weights[inside] ** 2 * confidence[inside] * (1 - confidence[inside])).sum()))
+        for inside in (_places(confidence) == b for b in range(BINS))
     ]
-    found = temperature(margins, clusters, weights)
     return {
         **losses(margins, weights),
         "ece_by_chance": sum(spread) / float(weights.sum()),
         "bins": bins,
-        "temperature": found,
+        "temperature": temperature(margins, clusters, weights),
         "after": after_temperature(margins, clusters, weights),
     }
 
@@ -65,12 +64,12 @@ def reliability(margins: Floats, clusters: Ints, weights: Floats) -> list[dict[s
     places = _places(confidence)
     rows = []
     for b in range(BINS):
-        here = places == b
-        if here.any():
-            share = clustered_share(credit(margins[here]), clusters[here], weights[here])
-            mean = float((weights[here] * confidence[here]).sum() / weights[here].sum())
+        inside = places == b
+        if inside.any():
+            share = clustered_share(credit(margins[inside]), clusters[inside], weights[inside])
+            mean = float((weights[inside] * confidence[inside]).sum() / weights[inside].sum())
             bounds = {"from": 0.5 + b / (2 * BINS), "to": 0.5 + (b + 1) / (2 * BINS)}
-            rows.append({**bounds, "pairs": int(here.sum()), "confidence": mean, **figures(share)})
+            rows.append({**bounds, "pairs": int(inside.sum()), "confidence": mean, **figures(share)})
     return rows
 
 
@@ -79,13 +78,13 @@ def temperature(margins: Floats, clusters: Ints, weights: Floats) -> dict[str, A
 
     In a = 1 / T the sum is convex. Its score is s_g = sum over a prompt's pairs of w m sigmoid(-a m), its curvature
     H = sum w m^2 sigmoid(a m) sigmoid(-a m); the sandwich G / (G - 1) sum s_g^2 / H^2 is the variance of a, and the
-    interval is drawn for log a. T is None where no finite, positive one is best, and `said` says why.
+    interval is drawn for log a. T is None where no finite, positive one is best, and `message` says why.
     """
     unknown: dict[str, Any] = dict.fromkeys(("value", "low", "high"))
     if not float((weights * margins).sum()) > 0:
-        return {**unknown, "said": "the mean margin is not positive: no temperature helps"}
+        return {**unknown, "message": "the mean margin is not positive: no temperature helps"}
     if not (margins < 0).any():
-        return {**unknown, "said": "no pair is ranked wrongly: any lower temperature is better"}
+        return {**unknown, "message": "no pair is ranked wrongly: any lower temperature is better"}
     from scipy.optimize import brentq
 
     def slope(log_a: float) -> float:
@@ -103,11 +102,11 @@ def temperature(margins: Floats, clusters: Ints, weights: Floats) -> dict[str, A
     curvature = float((weights * margins**2 * expit(a * margins) * expit(-a * margins)).sum())
     groups = len(scores)
     if groups < 2:
-        return {"value": 1 / a, "low": None, "high": None, "said": ""}
+        return {"value": 1 / a, "low": None, "high": None, "message": ""}
     error = math.sqrt(float((scores**2).sum()) * groups / (groups - 1)) / curvature / a
     half = t95(groups - 1) * error
-    found = Mean(1 / a, math.exp(-half) / a, math.exp(half) / a, error / a, groups)
-    return {**figures(found), "said": ""}
+    mean = Mean(1 / a, math.exp(-half) / a, math.exp(half) / a, error / a, groups)
+    return {**figures(mean), "message": ""}
 
 
 def after_temperature(margins: Floats, clusters: Ints, weights: Floats) -> dict[str, Any] | None:
@@ -118,12 +117,12 @@ def after_temperature(margins: Floats, clusters: Ints, weights: Floats) -> dict[
     """
     half = np.array([draw(0, "half", str(cluster)) < 0.5 for cluster in clusters])
     scaled = np.empty_like(margins)
-    for here in (half, ~half):
-        there = ~here
-        found = temperature(margins[there], clusters[there], weights[there])["value"] if there.any() else None
-        if found is None or finite(found) is None:
+    for rows in (half, ~half):
+        others = ~rows
+        heat = temperature(margins[others], clusters[others], weights[others])["value"] if others.any() else None
+        if heat is None or finite(heat) is None:
             return None
-        scaled[here] = margins[here] / found
+        scaled[rows] = margins[rows] / heat
     return dict(losses(scaled, weights))
 
 

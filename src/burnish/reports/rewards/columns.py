@@ -42,7 +42,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class JudgedPairs:
     """[pairs] each: prompt, group, rows of winner and loser in `Answers`, weight, winner's minus loser's length in
     tokens, and each scorer's margin, r(winner) - r(loser)."""
 
@@ -55,7 +55,7 @@ class Pairs:
     margins: Mapping[str, Floats]
 
     @staticmethod
-    def of(groups: Sequence[ScoredGroup], answers: Answers) -> Pairs:
+    def of(groups: Sequence[ScoredGroup], answers: Answers) -> JudgedPairs:
         starts = np.concatenate([[0], np.cumsum([len(group.answers) for group in groups])]).astype(np.int64)
         rows = [
             (index, starts[index] + winner, starts[index] + loser, weight)
@@ -63,7 +63,7 @@ class Pairs:
             for winner, loser, weight in group.pairs
         ]
         of_group, winners, losers = (np.array([row[i] for row in rows], dtype=np.int64) for i in range(3))
-        return Pairs(
+        return JudgedPairs(
             answers.prompts[winners],
             of_group,
             winners,
@@ -93,9 +93,9 @@ def numbered(texts: Sequence[str]) -> Ints:
     return np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
 
 
-def figures(found: Share | Mean) -> dict[str, Any]:
+def figures(estimate: Share | Mean) -> dict[str, Any]:
     """value, low, high for JSON, which has no NaN: what is not known is None."""
-    return {name: finite(getattr(found, name)) for name in ("value", "low", "high")}
+    return {name: finite(getattr(estimate, name)) for name in ("value", "low", "high")}
 
 
 def finite(value: float) -> float | None:

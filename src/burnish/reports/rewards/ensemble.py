@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.reports.rewards.columns import Answers, Floats, Pairs, figures
+from burnish.reports.rewards.columns import Answers, Floats, JudgedPairs, figures
 from burnish.reports.rewards.records import Scorer
 
 BINS = 4  # of the disagreement, by its quantiles
 
 
-def disagreement(answers: Answers, pairs: Pairs, scorers: Sequence[Scorer]) -> dict[str, Any]:
-    """For each ensemble whose members stand beside it, how far they disagree, and its accuracy where they do.
+def disagreement(answers: Answers, pairs: JudgedPairs, scorers: Sequence[Scorer]) -> dict[str, Any]:
+    """For each ensemble whose members were scored too, how far they disagree, and its accuracy where they do.
 
     Members are standardised over the answers at hand. `sd` is the mean over answers of the standard deviation between
     members; a pair's disagreement is the standard deviation between their margins; `split` is the share of pairs (by
     weight) whose margins do not all have the same sign. The bins are quantiles of the disagreement.
     """
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for scorer in scorers:
         if scorer.kind != "ensemble" or len(scorer.members) < 2:
             continue
@@ -29,20 +29,20 @@ def disagreement(answers: Answers, pairs: Pairs, scorers: Sequence[Scorer]) -> d
         sds = table.std(axis=1, keepdims=True)
         if not (sds > 0).all():
             flat = scorer.members[int(np.flatnonzero(~(sds[:, 0] > 0))[0])]
-            found[scorer.name] = {
+            rows[scorer.name] = {
                 "members": list(scorer.members),
-                "said": f"{flat} gives every answer the same reward, so its disagreement has no scale",
+                "message": f"{flat} gives every answer the same reward, so its disagreement has no scale",
             }
             continue
         table = (table - table.mean(axis=1, keepdims=True)) / sds
         row: dict[str, Any] = {"members": list(scorer.members), "sd": float(table.std(axis=0).mean())}
         if len(pairs):
             row |= _over_pairs(table[:, pairs.winners] - table[:, pairs.losers], pairs, scorer.name)
-        found[scorer.name] = row
-    return found
+        rows[scorer.name] = row
+    return rows
 
 
-def _over_pairs(margins: Floats, pairs: Pairs, name: str) -> dict[str, Any]:
+def _over_pairs(margins: Floats, pairs: JudgedPairs, name: str) -> dict[str, Any]:
     """margins [members, pairs], standardised."""
     signs = np.sign(margins)
     split = (signs != signs[0]).any(axis=0)
@@ -51,8 +51,8 @@ def _over_pairs(margins: Floats, pairs: Pairs, name: str) -> dict[str, Any]:
     places = np.clip(np.searchsorted(edges, between, side="left") - 1, 0, BINS - 1)
     rows = []
     for b in range(BINS):
-        here: NDArray[np.bool_] = np.asarray(places == b, dtype=bool)
-        if here.any():
-            share = figures(pairs.accuracy(pairs.margins[name], here))
-            rows.append({"pairs": int(here.sum()), "disagreement": float(between[here].mean()), **share})
+        inside: NDArray[np.bool_] = np.asarray(places == b, dtype=bool)
+        if inside.any():
+            share = figures(pairs.accuracy(pairs.margins[name], inside))
+            rows.append({"pairs": int(inside.sum()), "disagreement": float(between[inside].mean()), **share})
     return {"split": float((pairs.weights * split).sum() / pairs.weights.sum()), "bins": rows}

@@ -51,7 +51,7 @@ def picture(figures: Figures) -> str:
         f"{figures['pairs']:,} judged pairs, {figures['answers']:,} answers, {figures['prompts']:,} prompts; "
         "intervals are 95 % and count prompts as independent"
     )
-    return sheet([one for one in drawn if one is not None], names, caption)
+    return sheet([panel for panel in drawn if panel is not None], names, caption)
 
 
 def _by_scorer(lines: Sequence[Mapping[str, str]]) -> list[tuple[str, list[Mapping[str, str]]]]:

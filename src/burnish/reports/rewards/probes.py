@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.reports.rewards.columns import Answers, Floats, Pairs, figures
+from burnish.reports.rewards.columns import Answers, Floats, JudgedPairs, figures
 from burnish.reports.rewards.records import Probed
 from burnish.reports.rewards.spread import within_sd
 from burnish.stats import clustered_mean, clustered_share
@@ -68,8 +68,8 @@ def stripped(answer: str) -> str | None:
         else:
             plain.append(line)
     flush()
-    found = "\n".join(kept)
-    return found if found != answer and found.strip() else None
+    text = "\n".join(kept)
+    return text if text != answer and text.strip() else None
 
 
 def _unmarked(text: str) -> str:
@@ -84,15 +84,15 @@ def apologetic(answer: str) -> str | None:
 
 
 def repeated(answer: str) -> str | None:
-    """With its last sentence said twice; None where the answer does not end with a sentence."""
+    """With its last sentence twice; None where the answer does not end with a sentence."""
     text = answer.rstrip()
     body = text.rstrip(CLOSERS)
-    said = body.rstrip(STOPS)
-    if body == said or len(FENCE.findall(text)) % 2:
+    words = body.rstrip(STOPS)
+    if body == words or len(FENCE.findall(text)) % 2:
         return None
-    first = max(0, len(said) - TAIL)
-    start = max((found.end() for found in BOUNDARY.finditer(said, first)), default=first)
-    if not said[start:].strip():
+    first = max(0, len(words) - TAIL)
+    start = max((boundary.end() for boundary in BOUNDARY.finditer(words, first)), default=first)
+    if not words[start:].strip():
         return None
     space = "" if body[-1] in STOPS[3:] else " "
     return f"{text}{space}{text[start:].strip()}"
@@ -106,21 +106,21 @@ PROBES: dict[str, Callable[[str], str | None]] = {
 }
 
 
-def probed(answers: Answers, pairs: Pairs, probes: Probed) -> dict[str, Any]:
+def probed(answers: Answers, pairs: JudgedPairs, probes: Probed) -> dict[str, Any]:
     """For each probe and scorer: how the edit shifts the reward, and how often it turns a pair around.
 
     `shift` is the mean of (edited - original) over the answers that can be edited, in standard deviations within a
     prompt; `flips` is, of the pairs that the scorer ranks right and whose loser can be edited, the share (by weight)
     that it ranks wrong once the loser is edited (a tie counts one half); `pairs` is their number. Clustered by prompt.
     """
-    found: dict[str, Any] = {}
+    figures_by_probe: dict[str, Any] = {}
     for probe, by_scorer in probes.items():
         rows = {}
         for name, edited in by_scorer.items():
             values = _flattened(edited)
             rows[name] = _shift(answers, values, name) | _flips(pairs, values, answers.rewards[name])
-        found[probe] = rows
-    return found
+        figures_by_probe[probe] = rows
+    return figures_by_probe
 
 
 def _shift(answers: Answers, edited: Floats, name: str) -> dict[str, Any]:
@@ -133,15 +133,15 @@ def _shift(answers: Answers, edited: Floats, name: str) -> dict[str, Any]:
     return {"answers": int(known.sum()), "shift": shift}
 
 
-def _flips(pairs: Pairs, edited: Floats, rewards: Floats) -> dict[str, Any]:
+def _flips(pairs: JudgedPairs, edited: Floats, rewards: Floats) -> dict[str, Any]:
     if not len(pairs):
         return {"pairs": 0, "flips": None}
     before = rewards[pairs.winners] - rewards[pairs.losers]
     after = rewards[pairs.winners] - edited[pairs.losers]
-    here = np.isfinite(after) & (before > 0)
-    turned = np.heaviside(-after[here], 0.5)
-    share = clustered_share(turned, pairs.prompts[here], pairs.weights[here])
-    return {"pairs": int(here.sum()), "flips": figures(share) if here.any() else None}
+    known = np.isfinite(after) & (before > 0)
+    turned = np.heaviside(-after[known], 0.5)
+    share = clustered_share(turned, pairs.prompts[known], pairs.weights[known])
+    return {"pairs": int(known.sum()), "flips": figures(share) if known.any() else None}
 
 
 def _flattened(rows: Sequence[tuple[float | None, ...]]) -> Floats:

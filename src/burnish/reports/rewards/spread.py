@@ -16,13 +16,13 @@ def length_correlation(answers: Answers) -> dict[str, Any]:
 
     Under `gold`, where the data has scores, that of the data's own: what the raters themselves think of length.
     """
-    found = {
+    by = {
         name: figures(clustered_correlation(rewards, answers.lengths, answers.prompts))
         for name, rewards in answers.rewards.items()
     }
     known = np.isfinite(answers.gold)
     gold = clustered_correlation(answers.gold[known], answers.lengths[known], answers.prompts[known])
-    return {"by": found, "gold": figures(gold) if known.any() else None}
+    return {"by": by, "gold": figures(gold) if known.any() else None}
 
 
 def spread(answers: Answers, *, levels: dict[str, bool]) -> dict[str, Any]:
@@ -32,16 +32,16 @@ def spread(answers: Answers, *, levels: dict[str, bool]) -> dict[str, Any]:
     None where `levels` says that the scorer's level between prompts means nothing (an implicit reward is known up to a
     constant of the prompt); `flat` is the share of groups of two or more answers that all have the same reward.
     """
-    found = {}
+    by = {}
     for name, rewards in answers.rewards.items():
         inside = float((centred(rewards, answers) ** 2).sum())
         whole = float(((rewards - rewards.mean()) ** 2).sum())
-        found[name] = {
+        by[name] = {
             "sd": finite(within_sd(rewards, answers)),
             "share": inside / whole if levels[name] and whole > 0 else None,
             "flat": finite(_flat(rewards, answers)),
         }
-    return found
+    return by
 
 
 def centred(values: Floats, answers: Answers) -> Floats:

@@ -33,8 +33,8 @@ def tell(figures: Mapping[str, Any], console: Console) -> None:
     console.print()
     for line in figures["advice"]:
         label, style = HEADS[line["severity"]]
-        said = f"{line['scorer']} {line['said']}" if line["scorer"] else line["said"]
-        console.print(Text(f"{label:8}", style=style) + Text(printable(said)), soft_wrap=True)
+        message = f"{line['scorer']} {line['message']}" if line["scorer"] else line["message"]
+        console.print(Text(f"{label:8}", style=style) + Text(printable(message)), soft_wrap=True)
 
 
 def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> list[str]:
@@ -43,12 +43,12 @@ def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     if accuracy:
         lines += ["", *_table("accuracy", names, _accuracy(accuracy, names))]
         words, alone = accuracy["bag_of_words"], accuracy["against_length"]
-        said = f"taking the {alone['prefers']} answer is right in {alone['value']:.1%}"
+        message = f"taking the {alone['prefers']} answer is right in {alone['value']:.1%}"
         if words:
-            said += (
+            message += (
                 f"; a bag of words, held out by prompt, in {words['value']:.1%} of {counted(words['pairs'], 'pair')}"
             )
-        lines += [said, "", *_table("calibration", names, _calibration(figures["calibration"], names))]
+        lines += [message, "", *_table("calibration", names, _calibration(figures["calibration"], names))]
     lines += ["", *_table("rewards", names, _rewards(figures, names))]
     if figures["best_of_n"]:
         lines += ["", *_table("best of n", names, _best_of_n(figures["best_of_n"], names))]
@@ -77,13 +77,13 @@ def _accuracy(accuracy: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
     rows = [accuracy["all"], *mean]
     for kind in ("subsets", "sources"):
         rows += accuracy[kind][:MOST_ROWS]
-    found = [(f"{_cut(row['name'])} ({row['pairs']:,})", _cells(row["by"], names, _percent)) for row in rows]
-    found += [
+    cells = [(f"{_cut(row['name'])} ({row['pairs']:,})", _cells(row["by"], names, _percent)) for row in rows]
+    cells += [
         (f"chosen {row['name']} ({row['pairs']:,})", _cells(row["by"], names, _percent)) for row in accuracy["length"]
     ]
-    found += [(f"{row['name']} ({row['pairs']:,})", _cells(row["by"], names, _percent)) for row in accuracy["contrast"]]
-    found.append(("points over length", _cells(accuracy["against_length"]["by"], names, _points)))
-    return found
+    cells += [(f"{row['name']} ({row['pairs']:,})", _cells(row["by"], names, _percent)) for row in accuracy["contrast"]]
+    cells.append(("points over length", _cells(accuracy["against_length"]["by"], names, _points)))
+    return cells
 
 
 def _cut(name: str) -> str:
@@ -91,8 +91,8 @@ def _cut(name: str) -> str:
     return name if len(name) <= WIDE else f"\u2026{name[1 - WIDE :]}"
 
 
-def _calibration(found: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
-    rows = [found[name] for name in names]
+def _calibration(calibration: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
+    rows = [calibration[name] for name in names]
     after = [row["after"] for row in rows]
     return [
         ("ECE", [f"{row['ece']:.3f}" for row in rows]),
@@ -114,39 +114,39 @@ def _rewards(figures: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
     ]
 
 
-def _best_of_n(found: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
-    shown = sorted({n for n in (1, 2, 4, 8, 16, 32) if n <= found["n"][-1]} | {found["n"][-1]})
-    what = "gold" if found["gold"] else "gain"
+def _best_of_n(best: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
+    sizes = sorted({n for n in (1, 2, 4, 8, 16, 32) if n <= best["n"][-1]} | {best["n"][-1]})
+    what = "gold" if best["gold"] else "gain"
 
     def at(row: Mapping[str, Any] | None, n: int) -> str:
         return "-" if row is None else _estimate({key: row[key][n - 1] for key in ("value", "low", "high")}, _signed)
 
-    by = found["by"]
-    unit = "gold at" if found["gold"] else "gain in sd at"
-    rows = [(f"{unit} n = {n}", [at(by[name].get(what), n) for name in names]) for n in shown]
-    return rows + ([("gold peaks at n =", [str(by[name]["peak"]) for name in names])] if found["gold"] else [])
+    by = best["by"]
+    unit = "gold at" if best["gold"] else "gain in sd at"
+    rows = [(f"{unit} n = {n}", [at(by[name].get(what), n) for name in names]) for n in sizes]
+    return rows + ([("gold peaks at n =", [str(by[name]["peak"]) for name in names])] if best["gold"] else [])
 
 
-def _probes(found: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
+def _probes(probes: Mapping[str, Any], names: Sequence[str]) -> list[Row]:
     rows = []
-    for probe, by in found.items():
+    for probe, by in probes.items():
         rows.append((f"{probe}: shift in sd", _cells({n: row["shift"] for n, row in by.items()}, names, _signed)))
         rows.append((f"{probe}: flips", _cells({n: row["flips"] for n, row in by.items()}, names, _percent)))
     return rows
 
 
-def _beyond(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    lines = [found["said"]] if found["said"] else []
-    if found.get("rows"):
-        title = f"gold scores against training's median chosen, {found['trained_on']['quartiles'][1]:.3g}"
-        rows = [(f"{row['name']} ({row['pairs']:,})", _cells(row["by"], names, _percent)) for row in found["rows"]]
+def _beyond(beyond: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    lines = [beyond["message"]] if beyond["message"] else []
+    if beyond.get("rows"):
+        title = f"gold scores against training's median chosen, {beyond['trained_on']['quartiles'][1]:.3g}"
+        rows = [(f"{row['name']} ({row['pairs']:,})", _cells(row["by"], names, _percent)) for row in beyond["rows"]]
         lines = [*_table(title, names, rows), *lines]
     return lines
 
 
 def _disagreement(name: str, row: Mapping[str, Any]) -> list[str]:
-    if "said" in row:
-        return [f"{name}: {row['said']}"]
+    if "message" in row:
+        return [f"{name}: {row['message']}"]
     lines = [f"{name} of {', '.join(row['members'])}: sd between members {row['sd']:.2f}"]
     if "split" in row:
         lines[0] += f"; they are split over {row['split']:.0%} of the pairs"
@@ -159,22 +159,22 @@ def _cells(by: Mapping[str, Any], names: Sequence[str], form: Callable[[float | 
     return [_estimate(by.get(name), form) for name in names]
 
 
-def _estimate(found: Mapping[str, Any] | None, form: Callable[[float | None], str]) -> str:
+def _estimate(estimate: Mapping[str, Any] | None, form: Callable[[float | None], str]) -> str:
     """`67% \u00b16`, with half of the interval's width; the value alone where its interval is unknown."""
-    if found is None or found["value"] is None:
+    if estimate is None or estimate["value"] is None:
         return "-"
-    if found["low"] is None:
-        return form(found["value"])
-    half = form((found["high"] - found["low"]) / 2).lstrip("+").rstrip("%")
-    return f"{form(found['value'])} \u00b1{half}"
+    if estimate["low"] is None:
+        return form(estimate["value"])
+    half = form((estimate["high"] - estimate["low"]) / 2).lstrip("+").rstrip("%")
+    return f"{form(estimate['value'])} \u00b1{half}"
 
 
-def _bounds(found: Mapping[str, Any]) -> str:
+def _bounds(estimate: Mapping[str, Any]) -> str:
     """`9 (6.8 to 12)`, for what is not symmetric."""
-    if found["value"] is None:
+    if estimate["value"] is None:
         return "-"
-    known = found["low"] is not None
-    return number(found["value"]) + (f" ({number(found['low'])} to {number(found['high'])})" if known else "")
+    known = estimate["low"] is not None
+    return number(estimate["value"]) + (f" ({number(estimate['low'])} to {number(estimate['high'])})" if known else "")
 
 
 def _percent(value: float | None) -> str:
