@@ -115,14 +115,14 @@ class Burnish:
         from burnish.loop.build import Trainer
         from burnish.loop.prepare import Prepared
         from burnish.objectives import find
-        from burnish.objectives.mixture import Part, Recipe
+        from burnish.objectives.mixture import Mixture, WeightedObjective
 
         rows = [(find(name), params) for name, params in objectives.items()]
-        recipe = Recipe(tuple(Part(row, row.validate(params)) for row, params in rows))
-        ready = Prepared(self.run, None, groups, [], recipe, frozenset())
+        mixture = Mixture(tuple(WeightedObjective(row, row.validate(params)) for row, params in rows))
+        ready = Prepared(self.run, None, groups, [], mixture, frozenset())
         nothing: Any = None
         return Trainer(
-            ready, self.engine, self.masters, None, self.reference, nothing, nothing, 1, None, running=recipe.start()
+            ready, self.engine, self.masters, None, self.reference, nothing, nothing, 1, None, running=mixture.start()
         )
 
     def loss_of(

@@ -52,7 +52,7 @@ class Stepper:
         run = config.load(None, [f"{key}={value}" for key, value in keys.items()])
         self.groups = groups
         self.engine, self.line = make_engine(load_policy(run.model), run)
-        self.loss = prepare.recipe_of(run).at(groups)
+        self.loss = prepare.mixture_of(run).at(groups)
         self.module = self.engine.policy.module.train()
         plan = self.engine.plan(groups)
         self.reference = [self.engine.score_reference(batch) for batch in plan]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from burnish import config
-from burnish.loop.prepare import recipe_of
+from burnish.loop.prepare import mixture_of
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
 
@@ -16,7 +16,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"
 def test_a_recipe_is_taken_and_read_back(file: Path, tmp_path: Path) -> None:
     run = config.load(str(file), ["model.path=m", "data.train=d", "source.prompts=p"] if file.name != "dpo.toml"
                       else ["model.path=m", "data.train=d"])  # fmt: skip
-    recipe_of(run)
+    mixture_of(run)
     again = tmp_path / "again.toml"
     again.write_text(config.to_toml(run))
     assert config.load(str(again)) == run

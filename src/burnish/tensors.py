@@ -91,7 +91,7 @@ class TokenScores:
     kl: Float[Tensor, " tokens"] | None = None
     values: Float[Tensor, " tokens"] | None = None  # a value head's, of the state each token is chosen in
 
-    def nothing(self) -> Tensor:
+    def zero_loss(self) -> Tensor:
         """0 that has been through the model: its gradient is 0 everywhere."""
         return 0.0 * self.policy.sum()
 
@@ -149,7 +149,7 @@ class ScalarScores:
     lengths: Int[Tensor, " completions"]
     group_of: Int[Tensor, " completions"]
 
-    def nothing(self) -> Tensor:
+    def zero_loss(self) -> Tensor:
         """0 that has been through the model: its gradient is 0 everywhere."""
         return 0.0 * self.rewards.sum()
 

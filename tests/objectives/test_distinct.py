@@ -14,7 +14,7 @@ from burnish.engine.scoring import logps
 from burnish.group import EncodedGroup, Preferences
 from burnish.objectives import TABLE
 from burnish.objectives.feedback import StepSums
-from burnish.objectives.mixture import Part, Recipe
+from burnish.objectives.mixture import Mixture, WeightedObjective
 from tests.zoo import tiny
 
 # what section 12 of the formulas says: under reverse KL, f-DPO is DPO
@@ -65,9 +65,9 @@ def gradient(name: str) -> torch.Tensor:
     engine = Engine(policy, 1 << 20)
     step = groups()
     (batch,) = engine.plan(step)
-    recipe = Recipe((Part(row, row.validate({})),))
+    mixture = Mixture((WeightedObjective(row, row.validate({})),))
     if "scalar" in row.needs:
-        loss = recipe.at(step)
+        loss = mixture.at(step)
         loss.total(loss(scalar_scores(engine.reward(batch)[0], batch), batch)).backward()  # type: ignore[no-untyped-call]
     else:
         head = engine.reference_head(batch)
@@ -78,8 +78,8 @@ def gradient(name: str) -> torch.Tensor:
         own = torch.tensor([x for group in logps(engine, step) for x in group])
         theirs = own - scores.logratios.detach()
         sums = StepSums(own, theirs, batch.lengths, torch.tensor([0.7, -0.1], dtype=torch.float64))
-        _, ready = recipe.advance(recipe.start(), step, sums, (0, 1))
-        loss = ready.at(step, sums, (0, 1))
+        _, ready = mixture.advance(mixture.start(), step, sums, 0, 1)
+        loss = ready.at(step, sums, 0, 1)
         loss.total(loss(scores, batch)).backward()  # type: ignore[no-untyped-call]
     return torch.cat([p.grad.flatten() for name, p in policy.trainable() if p.grad is not None and "embed" not in name])
 

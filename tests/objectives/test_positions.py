@@ -11,7 +11,7 @@ import torch
 from burnish.engine.pack import pack
 from burnish.group import EncodedGroup, Preferences
 from burnish.objectives import TABLE
-from burnish.objectives.feedback import Step, view_of
+from burnish.objectives.feedback import StepGroups, view_of
 from burnish.tensors import Drawn, Pairs, TokenScores
 from tests.objectives.test_properties import draw, pairs_of, scores_of
 
@@ -117,14 +117,14 @@ def test_draws_do_not_depend_on_packing_but_on_the_step() -> None:
         for i, sides in enumerate(lengths)
     ]
 
-    def places(budget: int, moment: tuple[int, int]) -> dict[tuple[int, int], list[int]]:
+    def places(budget: int, seed: int, step: int) -> dict[tuple[int, int], list[int]]:
         found = {}
         for batch in pack(groups, budget, shared=True):
             size = len(batch.targets)
             scores = TokenScores(
                 torch.zeros(size), torch.zeros(size), batch.completion_of, batch.lengths, batch.group_of
             )
-            view = view_of(TABLE["sampo"], batch, scores, Step(groups, None, moment))
+            view = view_of(TABLE["sampo"], batch, scores, StepGroups(groups, None, seed, step))
             assert isinstance(view, Pairs) and view.drawn is not None
             for side, one in enumerate(view.drawn):
                 for pair, member in enumerate(batch.group_index):
@@ -132,10 +132,10 @@ def test_draws_do_not_depend_on_packing_but_on_the_step() -> None:
                     found[member, side] = scores.places[tokens].tolist()
         return found
 
-    whole, parts = places(1000, (0, 5)), places(1, (0, 5))
+    whole, parts = places(1000, 0, 5), places(1, 0, 5)
     assert whole == parts
     for i, sides in enumerate(lengths):
         for side in (0, 1):
             drawn_here = whole[i, side]
             assert len(drawn_here) == min(sides) == len(set(drawn_here)) and max(drawn_here) < sides[side]
-    assert whole != places(1000, (0, 6)) and whole != places(1000, (1, 5))
+    assert whole != places(1000, 0, 6) and whole != places(1000, 1, 5)

@@ -15,8 +15,8 @@ from burnish.objectives.advantages import (
     adaptive_coefficient,
     gae,
     group_advantages,
-    kl_in_reward,
     overlong_penalty,
+    rewards_with_kl,
     whiten,
 )
 from burnish.objectives.batch import beta_dpo_state
@@ -102,7 +102,7 @@ def called(name: str, given: dict[str, Any]) -> Any:
         return [row.tolist() for row in whiten(rows("rows"), masks(), **rest)]
     if name == "kl_in_reward":
         scores = torch.tensor(given["scores"], dtype=torch.float64)
-        return [row.tolist() for row in kl_in_reward(scores, rows("new"), rows("ref"), masks(), given["coef"])]
+        return [row.tolist() for row in rewards_with_kl(scores, rows("new"), rows("ref"), masks(), given["coef"])]
     if name == "dapo_overlong_penalty":
         return overlong_penalty(**given)
     if name == "beta_dpo_state":

@@ -13,7 +13,7 @@ from burnish import config, objectives
 from burnish.engine import canary
 from burnish.engine.engine import Engine, token_scores
 from burnish.errors import ConfigError
-from burnish.objectives.mixture import Part, Recipe
+from burnish.objectives.mixture import Mixture, WeightedObjective
 from burnish.runlog.log import read
 from tests.objectives.test_distinct import groups, policy_of
 from tests.runs.test_runs import BASE, burnish, rows
@@ -70,21 +70,21 @@ def test_a_mixture_is_written_in_toml_and_read_back(model_dir: Path, data: Path,
 
 
 def test_gradients_of_parts_add_up() -> None:
-    """SGD-like: one AdamW step has no memory, so compare gradients through a recipe instead of weights."""
+    """SGD-like: one AdamW step has no memory, so compare gradients through a mixture instead of weights."""
 
     policy = policy_of(scalar=False)
     assert canary.decide(policy, "auto").shared
     engine, step = Engine(policy, 1 << 20), groups()
     parts = tuple(
-        Part(objectives.find(name), objectives.find(name).validate({}), weight)
+        WeightedObjective(objectives.find(name), objectives.find(name).validate({}), weight)
         for name, weight in (("dpo", 0.8), ("sft", 0.3))
     )
 
-    def grads(some: tuple[Part, ...]) -> torch.Tensor:
+    def grads(some: tuple[WeightedObjective, ...]) -> torch.Tensor:
         (batch,) = engine.plan(step)
         scored = engine.score(batch)
         scores = token_scores(scored, scored.logps.detach() - 0.1 * torch.cos(scored.logps.detach()), batch)
-        loss = Recipe(some).at(step)
+        loss = Mixture(some).at(step)
         loss.total(loss(scores, batch)).backward()  # type: ignore[no-untyped-call]
         found = torch.cat([p.grad.flatten() for _, p in policy.trainable() if p.grad is not None])
         policy.module.zero_grad()

@@ -29,8 +29,8 @@ from burnish.engine.engine import Engine, to_device
 from burnish.engine.reference import Live
 from burnish.errors import JudgeError
 from burnish.group import Completion, EncodedGroup, Feedback, Group, Labels, Message, Rollout, Scores, Unjudged
-from burnish.objectives.credit import Sample
-from burnish.objectives.mixture import Recipe
+from burnish.objectives.advantages import RolloutBatch
+from burnish.objectives.mixture import Mixture
 from burnish.tensors import PackedBatch
 
 
@@ -53,7 +53,7 @@ class Answerer:
     judge: Judge
     engine: Engine
     reference: Live | None
-    recipe: Recipe
+    mixture: Mixture
     rule: PairRule
     tokenizer: Any
     source: SourceConfig
@@ -75,7 +75,7 @@ class Answerer:
             for name, one, answers in zip(_names(asked, moment[1]), asked, sampled, strict=True)
         ]
         judged, gold = self.world.lead(lambda: (self._judged(texts), self.gold(texts) if self.gold else []))
-        if "rollouts" in self.recipe.views:  # credit is taken from numbers: of votes, the share of them won
+        if "rollouts" in self.mixture.views:  # credit is taken from numbers: of votes, the share of them won
             judged = [as_scores(one, self.source.k) for one in judged]
         self._refuse_silence(judged)
         told = time.perf_counter()
@@ -99,7 +99,7 @@ class Answerer:
             [row for g in groups if g.rollout for row in getattr(g.rollout, name)] for name in ("behavior", "policy")
         ]
         found |= mismatch(*flat) | dict(self.judge.report() if isinstance(self.judge, Reports) else {})
-        credited, state, more = credit(self.recipe, groups, self.source.is_cap, self.state)
+        credited, state, more = credit(self.mixture, groups, self.source.is_cap, self.state)
         found |= more
         ready = [self._for_objective(group, text) for group, text in zip(credited, texts, strict=True)]
         taught = [group if self._teaches(group) else None for group in ready]
@@ -143,12 +143,12 @@ class Answerer:
     def _for_objective(self, group: EncodedGroup, text: Group) -> EncodedGroup:
         """The judge's feedback in the form that the objective looks at: pairs by the named rule, yes and no by the
         pass mark (or by the group's own mean)."""
-        if "pairs" in self.recipe.views:
+        if "pairs" in self.mixture.views:
             lengths = [len(ids) for ids in group.completion_ids]
             return replace(
                 group, feedback=preferred(replace(text, feedback=group.feedback), self.rule, lengths).feedback
             )
-        if "labels" in self.recipe.views and isinstance(group.feedback, Scores):
+        if "labels" in self.mixture.views and isinstance(group.feedback, Scores):
             values = group.feedback.values
             if min(values) == max(values) and self.rule.pass_mark is None:
                 return replace(group, feedback=Unjudged("all scores alike"))
@@ -157,7 +157,7 @@ class Answerer:
         return group
 
     def _teaches(self, group: EncodedGroup) -> bool:
-        return not isinstance(group.feedback, Unjudged) and usable(group, self.recipe.views)
+        return not isinstance(group.feedback, Unjudged) and usable(group, self.mixture.views)
 
 
 def decoding_of(source: SourceConfig) -> Decoding:
@@ -259,14 +259,14 @@ def _columns(
 
 
 def credit(
-    recipe: Recipe, groups: Sequence[EncodedGroup], cap: float, state: Mapping[str, Mapping[str, float]]
+    mixture: Mixture, groups: Sequence[EncodedGroup], cap: float, state: Mapping[str, Mapping[str, float]]
 ) -> tuple[list[EncodedGroup], dict[str, Mapping[str, float]], Figures]:
     """(the groups with the advantages of every objective that takes credit, its state carried on, figures).
 
     Each token's advantage is weighted by `min(trainer's / sampler's probability, cap)`: truncated importance sampling
     of what the two compute differently. Answers of groups that nobody judged take no part.
     """
-    parts = [part for part in recipe.parts if part.objective.credit is not None]
+    parts = [part for part in mixture.parts if part.objective.advantages is not None]
     judged = [group for group in groups if isinstance(group.feedback, Scores)]
     moved = dict(state)
     found: Figures = {}
@@ -277,7 +277,7 @@ def credit(
             for name in ("policy", "reference", "values", "behavior")}  # fmt: skip
     rewards = [v for g in judged if isinstance(g.feedback, Scores) for v in g.feedback.values]
     number = [i for i, group in enumerate(judged) for _ in group.completion_ids]
-    sample = Sample(
+    rollouts = RolloutBatch(
         torch.tensor(rewards, dtype=torch.float64), torch.tensor(number), rows["policy"], rows["reference"] or None,
         rows["values"] or None, known[0].limit,
     )  # fmt: skip
@@ -286,17 +286,17 @@ def credit(
     found["mismatch/capped"] = float((total >= cap).double().mean())
     made = list(judged)
     for part in parts:
-        assert part.objective.credit is not None
+        assert part.objective.advantages is not None
         name = part.objective.name
-        own = {k: v for k, v in part.params.items() if k in part.objective.credit_settings()}
-        given = part.objective.credit(replace(sample, state=state.get(name, {})), **own)
+        own = {k: v for k, v in part.params.items() if k in part.objective.advantage_settings()}
+        given = part.objective.advantages(replace(rollouts, state=state.get(name, {})), **own)
         moved[name] = dict(given.state)
-        found |= dict(given.figures)
+        found |= dict(given.metrics)
         own_weights = weights
         if part.params.get("level") == "sequence_sum":  # one ratio an answer: that of its product
             drift = [(p - b).sum() for p, b in zip(rows["policy"], rows["behavior"], strict=True)]
             own_weights = [d.exp().clamp(max=cap).expand(len(w)) for d, w in zip(drift, weights, strict=True)]
-        scaled = [(a * w).tolist() for a, w in zip(given.advantages, own_weights, strict=True)]
+        scaled = [(a * w).tolist() for a, w in zip(given.by_token, own_weights, strict=True)]
         back = None if given.returns is None else [r.tolist() for r in given.returns]
         kept = [True] * len(rewards) if given.kept is None else given.kept.tolist()
         made = _with_credit(made, name, scaled, back, kept)

@@ -19,7 +19,7 @@ from burnish.engine.reference import Live
 from burnish.group import EncodedGroup
 from burnish.loop import online
 from burnish.loop.prepare import Prepared, prepare
-from burnish.objectives.mixture import Recipe
+from burnish.objectives.mixture import Mixture
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ def _fresh(ready: Prepared, engine: Engine, groups: int) -> list[EncodedGroup]:
     return [group for group in answer(asked, (ready.run.seed, 0)).groups if group is not None]
 
 
-def _halves(engine: Engine, recipe: Recipe, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
+def _halves(engine: Engine, mixture: Mixture, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
     """The gradients of two halves of the groups, every other one."""
-    first, second = (gradient(engine, recipe, groups[start::2]) for start in (0, 1))
+    first, second = (gradient(engine, mixture, groups[start::2]) for start in (0, 1))
     return first, second
 
 
-def gradient(engine: Engine, recipe: Recipe, groups: list[EncodedGroup]) -> Tensor:
+def gradient(engine: Engine, mixture: Mixture, groups: list[EncodedGroup]) -> Tensor:
     """The mean loss's gradient with respect to all weights, where the policy is its own reference; one flat vector."""
-    loss: Any = recipe.at(groups)
+    loss: Any = mixture.at(groups)
     engine.policy.module.zero_grad()
     for batch in engine.plan(groups):
         found = engine.score(batch)

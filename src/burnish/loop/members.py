@@ -11,7 +11,7 @@ from burnish.config import Run
 from burnish.engine import distributed
 from burnish.engine.distributed import World
 from burnish.loop import train
-from burnish.loop.prepare import recipe_of
+from burnish.loop.prepare import mixture_of
 
 
 def run(config: Run) -> list[Path]:
@@ -26,7 +26,7 @@ def run(config: Run) -> list[Path]:
 def members(config: Run, world: World) -> list[Path]:
     if config.reward.members == 1:
         return [train.run(config, world=world)]
-    recipe_of(config)  # refuses members of what is no reward model
+    mixture_of(config)  # refuses members of what is no reward model
     folders = []
     for number in range(config.reward.members):
         folder = Path(config.run.dir) / f"member-{number}"

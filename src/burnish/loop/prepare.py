@@ -19,7 +19,7 @@ from burnish.data.prompts import Asked
 from burnish.engine import model as models
 from burnish.errors import ConfigError, DataError, ModelError
 from burnish.group import EncodedGroup, Group
-from burnish.objectives.mixture import Part, Recipe
+from burnish.objectives.mixture import Mixture, WeightedObjective
 from burnish.runlog import trackers
 
 
@@ -31,7 +31,7 @@ class Prepared:
     tokenizer: Any
     train: list[EncodedGroup]
     evaluation: list[EncodedGroup]
-    loss: Recipe
+    loss: Mixture
     terminal: frozenset[int]  # tokens that end an answer
     lines: list[str] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)  # prompts that the policy answers itself
@@ -40,7 +40,7 @@ class Prepared:
 def prepare(run: Run) -> Prepared:
     """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
     trackers.named(run)
-    recipe = recipe_of(run)
+    mixture = mixture_of(run)
     models.require_model_dir(run.model.path)
     if run.reference.kind == "path":
         models.require_model_dir(run.reference.path)
@@ -54,33 +54,33 @@ def prepare(run: Run) -> Prepared:
         asked, said = asking.prompts_of(run, renderer)
         lines += said
         _refuse_beyond_context(run, [asking.longest_group(run, asked)])
-    train, evaluation = _static(run, renderer, recipe, lines)
+    train, evaluation = _static(run, renderer, mixture, lines)
     if train or evaluation:
         _refuse_beyond_context(run, [*train, *evaluation])
-    lines += [_objective_line(part, len(recipe.parts) > 1) for part in recipe.parts]
-    main = recipe.parts[0].objective
+    lines += [_objective_line(part, len(mixture.parts) > 1) for part in mixture.parts]
+    main = mixture.parts[0].objective
     advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
     if advice:
         lines.append(advice)
-    return Prepared(run, tokenizer, train, evaluation, recipe, frozenset(renderer.terminal), lines, asked)
+    return Prepared(run, tokenizer, train, evaluation, mixture, frozenset(renderer.terminal), lines, asked)
 
 
 def _static(
-    run: Run, renderer: render.Renderer, recipe: Recipe, lines: list[str]
+    run: Run, renderer: render.Renderer, mixture: Mixture, lines: list[str]
 ) -> tuple[list[EncodedGroup], list[EncodedGroup]]:
     """Groups that stand in files, to train on and held out; none to train on where all answers are fresh."""
     wanted = not run.dialled or run.source.fresh < 1
     if not wanted and not run.data.eval:
         return [], []
-    view = "pairs" if "pairs" in recipe.views else recipe.views[0]
+    view = "pairs" if "pairs" in mixture.views else mixture.views[0]
     found = gather(run if wanted else _eval_alone(run), view, renderer.answer_length)
     lines += found.lines
     look = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
     held = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=look.scan)
-    train = _encoded(run, renderer, found.train, recipe, "train", lines, look)
+    train = _encoded(run, renderer, found.train, mixture, "train", lines, look)
     evaluation: list[EncodedGroup] = []
     if found.evaluation:
-        evaluation = _encoded(run, renderer, found.evaluation, recipe, "eval", lines, held)
+        evaluation = _encoded(run, renderer, found.evaluation, mixture, "eval", lines, held)
     seen = audit(look, held if evaluation else None, probe=False)
     lines += [f"warning: {finding.line()}" for finding in seen.findings if finding.severity == "warn"]
     return (train, evaluation) if wanted else ([], train)
@@ -91,12 +91,12 @@ def _eval_alone(run: Run) -> Run:
     return run.model_copy(update={"data": run.data.model_copy(update={"train": run.data.eval, "eval": ""})})
 
 
-def recipe_of(run: Run) -> Recipe:
+def mixture_of(run: Run) -> Mixture:
     """The objectives of a run with their settings, checked by themselves and together. Raises ConfigError."""
     parts = []
     for one in run.objective:
         objective = objectives.find(one.name)
-        parts.append(Part(objective, objective.validate(dict(one.params)), one.weight))
+        parts.append(WeightedObjective(objective, objective.validate(dict(one.params)), one.weight))
     names = [part.objective.name for part in parts]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -105,31 +105,31 @@ def recipe_of(run: Run) -> Recipe:
     if scalar and len(scalar) < len(parts):
         other = next(name for name in names if name not in scalar)
         raise ConfigError(f"{scalar[0]} trains a reward model and {other} a language model: they cannot share one run")
-    recipe = Recipe(tuple(parts))
-    if recipe.needs("reference") and run.reference.kind == "none":
+    mixture = Mixture(tuple(parts))
+    if mixture.needs("reference") and run.reference.kind == "none":
         needing = next(part.objective.name for part in parts if "reference" in part.objective.needs)
         raise ConfigError(f"{needing} needs a reference, and reference.kind = 'none' leaves it without one")
-    _refuse_reference(run, recipe)
-    _refuse_reward(run, recipe)
-    _refuse_creditless(recipe)
-    asking.refuse(run, recipe.views, recipe.needs("scalar"))
+    _refuse_reference(run, mixture)
+    _refuse_reward(run, mixture)
+    _refuse_creditless(mixture)
+    asking.refuse(run, mixture.views, mixture.needs("scalar"))
     unmarked = run.pairs.pass_mark is None  # a yes is then a score above the prompt's mean
     comparing = next(
         (p.objective.name for p in parts if p.objective.compares or (p.objective.view == "labels" and unmarked)), None
     )
     if run.dialled and run.source.k == 1 and comparing:
         raise ConfigError(f"source.k = 1: {comparing} compares a prompt's answers with each other: two at least")
-    return recipe
+    return mixture
 
 
-def _refuse_creditless(recipe: Recipe) -> None:
+def _refuse_creditless(mixture: Mixture) -> None:
     """Parts of policy-gradient mixtures without the part that says what an answer is worth."""
-    rollouts = [part.objective for part in recipe.parts if part.objective.view == "rollouts"]
-    if rollouts and not any(one.credit for one in rollouts):
+    rollouts = [part.objective for part in mixture.parts if part.objective.view == "rollouts"]
+    if rollouts and not any(one.advantages for one in rollouts):
         raise ConfigError(
             f"{rollouts[0].name} is a part of a mixture: list it beside rloo, grpo or another of their kind"
         )
-    for part in recipe.parts:
+    for part in mixture.parts:
         agg, l_max = part.params.get("agg"), part.params.get("l_max")
         if agg is not None and (agg == "const") != (l_max is not None) and "l_max" in part.params:
             raise ConfigError("objective.agg = 'const' divides by objective.l_max: give both, or neither")
@@ -138,28 +138,28 @@ def _refuse_creditless(recipe: Recipe) -> None:
                 "objective.level = 'sequence_sum' has no term for each token: use kl_in_reward, not kl_coef"
             )
     if any(one.name == "value_loss" for one in rollouts) and not any(
-        "value" in one.needs and one.credit for one in rollouts
+        "value" in one.needs and one.advantages for one in rollouts
     ):
         raise ConfigError("value_loss learns the returns that generalised advantages give: list it beside ppo")
 
 
-def _refuse_reward(run: Run, recipe: Recipe) -> None:
+def _refuse_reward(run: Run, mixture: Mixture) -> None:
     """Keys of [reward] where no reward model is trained, and a head by itself beside an adapter."""
-    if run.reward != type(run.reward)() and not recipe.needs("scalar"):
-        raise ConfigError(f"[reward] is about reward models, and {recipe.name} trains a language model")
+    if run.reward != type(run.reward)() and not mixture.needs("scalar"):
+        raise ConfigError(f"[reward] is about reward models, and {mixture.name} trains a language model")
     if run.reward.train == "head" and run.adapter.kind != "none":
         raise ConfigError("reward.train = 'head' trains the scalar head alone, so adapter.kind has nothing to adapt")
 
 
-def _refuse_reference(run: Run, recipe: Recipe) -> None:
+def _refuse_reference(run: Run, mixture: Mixture) -> None:
     """What a reference is asked to be and cannot, or is asked for in vain."""
-    if recipe.needs("kl") and run.reference.scores == "stored":
+    if mixture.needs("kl") and run.reference.scores == "stored":
         raise ConfigError(
-            f"{recipe.name} compares whole distributions with the reference's, and a store holds single log-probs: "
+            f"{mixture.name} compares whole distributions with the reference's, and a store holds single log-probs: "
             "leave out reference.scores = 'stored'"
         )
-    if run.reference.update != "never" and not recipe.needs("reference"):
-        raise ConfigError(f"reference.update moves a reference, and {recipe.name} has none")
+    if run.reference.update != "never" and not mixture.needs("reference"):
+        raise ConfigError(f"reference.update moves a reference, and {mixture.name} has none")
 
 
 def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
@@ -193,23 +193,23 @@ def _refuse_beyond_context(run: Run, groups: Sequence[EncodedGroup]) -> None:
 
 
 def _encoded(
-    run: Run, renderer: render.Renderer, groups: Sequence[Group], recipe: Recipe, name: str, lines: list[str],
+    run: Run, renderer: render.Renderer, groups: Sequence[Group], mixture: Mixture, name: str, lines: list[str],
     look: Auditor,
 ) -> list[EncodedGroup]:  # fmt: skip
     """The groups of one side in token space, those that teach this objective nothing left out; `lines` tell what."""
-    used = [views.keep_used(group, recipe.views) for group in groups]
+    used = [views.keep_used(group, mixture.views) for group in groups]
     encoded, report = render.encode_all(
         renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=look.take
     )
     unused = sum(len(a.completions) - len(b.completions) for a, b in zip(groups, used, strict=True))
-    lines += [f"  {unused} answers set aside: {recipe.name} does not look at them"] * bool(unused)
+    lines += [f"  {unused} answers set aside: {mixture.name} does not look at them"] * bool(unused)
     lines += [f"  {line}" for line in report.lines()]
-    for part in recipe.parts:
+    for part in mixture.parts:
         refusal = views.missing_feedback(encoded, part.objective.view, part.objective.name)
         if refusal:
             raise DataError(refusal)
-    usable = [g for g in encoded if views.usable(g, recipe.views)]
-    _refuse_without_margins(recipe, usable)
+    usable = [g for g in encoded if views.usable(g, mixture.views)]
+    _refuse_without_margins(mixture, usable)
     if len(usable) < len(encoded):
         lines.append(
             f"  {len(encoded) - len(usable)} groups left out: no answer in them is better than another, or good"
@@ -226,9 +226,9 @@ def _encoded(
     return usable
 
 
-def _refuse_without_margins(recipe: Recipe, groups: Sequence[EncodedGroup]) -> None:
+def _refuse_without_margins(mixture: Mixture, groups: Sequence[EncodedGroup]) -> None:
     """Settings that look at how much better an answer is, on data that says only which."""
-    asking = next((k for part in recipe.parts for k in ("use_margin", "soft") if part.params.get(k) is True), None)
+    asking = next((k for part in mixture.parts for k in ("use_margin", "soft") if part.params.get(k) is True), None)
     if asking is None:
         return
     for group in groups:
@@ -239,7 +239,7 @@ def _refuse_without_margins(recipe: Recipe, groups: Sequence[EncodedGroup]) -> N
             )
 
 
-def _objective_line(part: Part, several: bool) -> str:
+def _objective_line(part: WeightedObjective, several: bool) -> str:
     objective = part.objective
     values = ", ".join(f"{key} = {value}" for key, value in part.params.items())
     unit = f" (beta is {objective.beta_unit})" if objective.beta_unit else ""

@@ -91,7 +91,7 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
 
 def there_and_back(trainer: Trainer, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> None:
     """The passes of a microbatch of a step's groups, for what memory they take."""
-    scored(trainer, batch, groups)[0].nothing().backward()  # type: ignore[no-untyped-call]
+    scored(trainer, batch, groups)[0].zero_loss().backward()  # type: ignore[no-untyped-call]
 
 
 def refuse_different_data(world: World, ready: Prepared) -> None:
@@ -179,13 +179,12 @@ def gradients(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> tu
     """Forward and backward over this process's microbatches, and the sums of all processes."""
     own = Tally()
     sums = first_pass(trainer, groups)
-    moment = (trainer.run.seed, step)
-    running, recipe = trainer.ready.loss.advance(trainer.running, groups, sums, moment)
-    loss = recipe.at(groups, sums, moment)
+    running, mixture = trainer.ready.loss.advance(trainer.running, groups, sums, trainer.run.seed, step)
+    loss = mixture.at(groups, sums, trainer.run.seed, step)
     for batch in trainer.engine.plan(groups):
         scores, aux = scored(trainer, batch, groups)
         if batch.idle:
-            scores.nothing().backward()  # type: ignore[no-untyped-call]
+            scores.zero_loss().backward()  # type: ignore[no-untyped-call]
             continue
         losses = loss(scores, batch)
         value = loss.total(losses)
@@ -248,7 +247,7 @@ def evaluate(trainer: Trainer, step: int) -> None:
     own = Tally()
     trainer.engine.policy.module.eval()
     sums = first_pass(trainer, groups)
-    loss = trainer.ready.loss.holding(trainer.running).at(groups, sums, (trainer.run.seed, step))
+    loss = trainer.ready.loss.holding(trainer.running).at(groups, sums, trainer.run.seed, step)
     for batch in trainer.engine.plan(groups):
         scores, _ = scored(trainer, batch, groups)
         if not batch.idle:

@@ -1,18 +1,134 @@
-"""From rewards to advantages: baselines over groups, generalised advantage estimation, KL in the reward.
+"""From the rewards of sampled answers to an advantage for every token, one function a policy-gradient method.
+
+A method's function sees all answers of one refresh, judged and measured; its keyword-only arguments are settings of the
+objective that it belongs to. Equal rewards within a group give advantages of exactly 0.
 
 All in float64: a float32 residue of equal rewards, divided by a tiny spread, would be an advantage out of nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Rows = Sequence[Tensor]  # one tensor of tokens for each completion
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """The answers of one refresh, in order. Log-probs in nats by token: `policy` as the trainer computes them when the
+    answers are sampled; `reference` and `values` where there are any. `limit` is the most tokens an answer could have.
+    `state` is what the advantages' function carried over from the refresh before."""
+
+    rewards: Float[Tensor, " completions"]
+    groups: Int[Tensor, " completions"]
+    policy: Rows
+    reference: Rows | None = None
+    values: Rows | None = None
+    limit: int = 0
+    state: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """Of every answer the advantage of each token; `returns` for a value head; `kept` False for answers that are not
+    trained on; `state` is carried to the next refresh, `metrics` go to the log."""
+
+    by_token: Sequence[Tensor]
+    returns: Sequence[Tensor] | None = None
+    kept: Bool[Tensor, " completions"] | None = None
+    state: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def rloo(batch: RolloutBatch, *, kl_in_reward: float = 0.05) -> Advantages:
+    """RLOO: `r_i - mean of the other answers' r`, r less `kl_in_reward` x the summed log-ratio (2402.14740, eq. 8)."""
+    return _spread(group_advantages(_with_kl(batch, kl_in_reward), batch.groups, "rloo"), batch)
+
+
+def reinforce(batch: RolloutBatch, *, kl_in_reward: float = 0.05) -> Advantages:
+    """REINFORCE: r less the mean over all answers of the refresh, the KL in the reward as for RLOO (2402.14740)."""
+    return _spread(group_advantages(_with_kl(batch, kl_in_reward), batch.groups, "batch_mean"), batch)
+
+
+def grpo(batch: RolloutBatch, *, std_eps: float = 1e-4) -> Advantages:
+    """GRPO: `(r - mean) / (std + std_eps)` over the group's answers (2402.03300)."""
+    return _spread(group_advantages(batch.rewards, batch.groups, "grpo", eps=std_eps), batch)
+
+
+def dr_grpo(batch: RolloutBatch) -> Advantages:
+    """Dr. GRPO: `r - mean` over the group's answers (2503.20783)."""
+    return _spread(group_advantages(batch.rewards, batch.groups, "dr_grpo"), batch)
+
+
+def dapo(batch: RolloutBatch, *, std_eps: float = 1e-4, overlong_buffer: int | None = None) -> Advantages:
+    """DAPO: as GRPO, without the groups whose rewards are all alike, and with a soft penalty on the last
+    `overlong_buffer` tokens before the limit where that is set (2503.14476)."""
+    rewards = batch.rewards.double()
+    if overlong_buffer is not None:
+        sizes = [len(row) for row in batch.policy]
+        penalty = [overlong_penalty(size, batch.limit, min(overlong_buffer, batch.limit)) for size in sizes]
+        rewards = rewards + torch.tensor(penalty, dtype=torch.float64)
+    kept = torch.ones(len(rewards), dtype=torch.bool)
+    for group in batch.groups.unique().tolist():
+        here = batch.groups == group
+        kept[here] = bool(rewards[here].max() > rewards[here].min())
+    spread = _spread(group_advantages(rewards, batch.groups, "grpo", eps=std_eps), batch)
+    return Advantages(spread.by_token, kept=kept)
+
+
+def by_kind(
+    batch: RolloutBatch, *, advantage: Literal["rloo", "grpo", "dr_grpo", "batch_mean"] = "grpo",
+    kl_in_reward: float = 0.0,
+) -> Advantages:  # fmt: skip
+    """Any of the group advantages, with or without the KL in the reward."""
+    return _spread(group_advantages(_with_kl(batch, kl_in_reward), batch.groups, advantage), batch)
+
+
+def ppo(
+    batch: RolloutBatch, *, kl_in_reward: float = 0.05, discount: float = 1.0, lam: float = 0.95, whitened: bool = True,
+    kl_target: float | None = None, kl_horizon: float = 10_000.0,
+) -> Advantages:  # fmt: skip
+    """PPO: generalised advantage estimation over tokens, the reward on the last one and `-coefficient x log-ratio` on
+    each (1506.02438, eq. 16; 1909.08593). The coefficient is `kl_in_reward`; with `kl_target` (nats an answer) it
+    starts there and follows the target over about `kl_horizon` answers. Advantages are whitened over the refresh."""
+    if batch.values is None:
+        raise ValueError("generalised advantages need a value head")
+    coefficient = float(batch.state.get("kl_in_reward", kl_in_reward))
+    reference = batch.policy if batch.reference is None else batch.reference
+    inside = [torch.ones(len(row), dtype=torch.bool) for row in batch.policy]
+    rewards = rewards_with_kl(batch.rewards.double(), batch.policy, reference, inside, coefficient)
+    found, returns = gae(rewards, batch.values, inside, discount, lam)
+    found = whiten(found, inside) if whitened else found
+    state: dict[str, float] = {}
+    if kl_target is not None:
+        drift = [float((p.double() - q.double()).sum()) for p, q in zip(batch.policy, reference, strict=True)]
+        mean = sum(drift) / max(1, len(drift))
+        state["kl_in_reward"] = adaptive_coefficient(coefficient, mean, kl_target, len(drift), int(kl_horizon))
+    return Advantages(found, returns, state=state, metrics={"kl_in_reward": coefficient})
+
+
+# advantages that compare the answers of a prompt: one answer alone has an advantage of 0
+COMPARING = (rloo, grpo, dr_grpo, dapo)
+
+
+def _with_kl(batch: RolloutBatch, coefficient: float) -> Tensor:
+    """Rewards less the coefficient times each answer's summed log-ratio at the time it was sampled."""
+    rewards = batch.rewards.double()
+    if not coefficient or batch.reference is None:
+        return rewards
+    ratios = [(p.double() - q.double()).sum() for p, q in zip(batch.policy, batch.reference, strict=True)]
+    return rewards - coefficient * torch.stack(ratios)
+
+
+def _spread(advantages: Tensor, batch: RolloutBatch) -> Advantages:
+    """The advantage of an answer at each of its tokens."""
+    return Advantages([one.expand(len(row)) for one, row in zip(advantages, batch.policy, strict=True)])
 
 
 def group_advantages(
@@ -73,7 +189,9 @@ def whiten(rows: Rows, mask: Rows, ddof: int = 0, eps: float = 1e-8, shift_mean:
     return [torch.where(keep, (row.double() - mean) / scale + kept, 0.0) for row, keep in zip(rows, mask, strict=True)]
 
 
-def kl_in_reward(scores: Float[Tensor, " completions"], new: Rows, ref: Rows, mask: Rows, coef: float) -> list[Tensor]:
+def rewards_with_kl(
+    scores: Float[Tensor, " completions"], new: Rows, ref: Rows, mask: Rows, coef: float
+) -> list[Tensor]:
     """Rewards per token: `-coef (log p - log q)`, and the score on the last token inside the mask; without gradient.
 
     As a reward the sampled log-ratio gives the reverse KL's gradient; as a loss it would give none (1909.08593).

@@ -41,15 +41,16 @@ class StepSums:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The groups of an optimiser step, what a first pass found about them, and (seed, step) for what is drawn."""
+class StepGroups:
+    """The groups of an optimiser step and the sums of its first pass. What is drawn, is drawn by `seed` and `step`."""
 
     groups: Sequence[EncodedGroup]
     sums: StepSums | None = None
-    moment: tuple[int, int] = (0, 0)
+    seed: int = 0
+    step: int = 0
 
 
-def view_of(objective: Objective, batch: PackedBatch, scores: TokenScores | ScalarScores, step: Step) -> View:
+def view_of(objective: Objective, batch: PackedBatch, scores: TokenScores | ScalarScores, step: StepGroups) -> View:
     """The feedback on the groups that stand in this microbatch, as the objective sees it."""
     members = batch.group_index
     device = scores.lengths.device
@@ -68,7 +69,7 @@ def view_of(objective: Objective, batch: PackedBatch, scores: TokenScores | Scal
 
 
 def _pairs(
-    objective: Objective, members: Sequence[int], batch: PackedBatch, step: Step, device: torch.device,
+    objective: Objective, members: Sequence[int], batch: PackedBatch, step: StepGroups, device: torch.device,
     kind: torch.dtype,
 ) -> Pairs:  # fmt: skip
     here = [step.groups[i] for i in members]
@@ -91,7 +92,7 @@ def _pairs(
         wins=None if margin is None else (margin.sigmoid(), (-margin).sigmoid()),
         margin=margin,
         share=torch.tensor(share, dtype=kind, device=device),
-        drawn=_drawn(triples, here, batch, step.moment) if "draws" in objective.needs else None,
+        drawn=_drawn(triples, here, batch, step) if "draws" in objective.needs else None,
     )
 
 
@@ -108,7 +109,7 @@ def pair_sums(groups: Sequence[EncodedGroup], sums: StepSums) -> PairSums:
 
 def _drawn(
     triples: Sequence[tuple[int, int, float]], groups: Sequence[EncodedGroup], batch: PackedBatch,
-    moment: tuple[int, int],
+    step: StepGroups,
 ) -> tuple[Drawn, Drawn]:  # fmt: skip
     """For each pair as many tokens of either answer as the shorter one has; of the longer one, drawn without
     replacement by (seed, step, group, pair): the same under any packing, and for policy and reference."""
@@ -118,7 +119,7 @@ def _drawn(
     found: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
     for number, ((winner, loser, _), (name, k)) in enumerate(zip(triples, names, strict=True)):
         count = min(lengths[winner], lengths[loser])
-        draw = np.random.default_rng((*moment, k, *_words(name)))
+        draw = np.random.default_rng((step.seed, step.step, k, *_words(name)))
         for side, completion in enumerate((winner, loser)):
             n = lengths[completion]
             kept = range(n) if n == count else np.sort(draw.choice(n, count, replace=False)).tolist()
@@ -143,7 +144,7 @@ def _lists(groups: Sequence[EncodedGroup], device: torch.device, kind: torch.dty
     )
 
 
-def _labels(groups: Sequence[EncodedGroup], step: Step, device: torch.device, *, whole: bool) -> Singles:
+def _labels(groups: Sequence[EncodedGroup], step: StepGroups, device: torch.device, *, whole: bool) -> Singles:
     """`whole`: with the log-ratios of all answers of the step, where a first pass found them."""
     index, desirable = _labelled(groups, device)
     if step.sums is None:
@@ -163,7 +164,7 @@ def _winners(groups: Sequence[EncodedGroup], device: torch.device) -> Singles:
 
 def _rollouts(name: str, groups: Sequence[EncodedGroup], scores: TokenScores) -> Rollouts:
     """What the answers were sampled with and what they are worth, token by token. The ratio's denominator is the
-    trainer's own log-prob at the moment of sampling: what separates it from the sampler's is in the advantage."""
+    trainer's own log-prob when the answer was sampled: what separates it from the sampler's is in the advantage."""
     known = [group.rollout for group in groups if group.rollout is not None]
     if len(known) < len(groups):
         raise ValueError(f"{name} learns from answers that the policy has just given, and one of these is not")

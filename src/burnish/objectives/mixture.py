@@ -13,14 +13,14 @@ from torch import Tensor
 from burnish.data.views import label_view, pair_view, winner_view
 from burnish.group import EncodedGroup
 from burnish.objectives import Objective, feedback
-from burnish.objectives.feedback import Step, StepSums
+from burnish.objectives.feedback import StepGroups, StepSums
 from burnish.tensors import Losses, Metric, PackedBatch, ScalarScores, TokenScores
 
 State = dict[str, dict[str, float]]  # running averages by objective
 
 
 @dataclass(frozen=True)
-class Part:
+class WeightedObjective:
     """One objective with its hyper-parameters, and its weight in the sum."""
 
     objective: Objective
@@ -49,14 +49,10 @@ class Part:
         """Mean loss when the policy is its reference; None where it depends on the log-probs themselves."""
         if self.objective.view != "pairs" or self.objective.running is not None:
             return None
-        values: list[float] = []
-        for group in groups:
-            for winner, loser, weight in pair_view(group):
-                sizes = len(group.completion_ids[winner]), len(group.completion_ids[loser])
-                value = self.objective.at_reference(*sizes, self.params)
-                if value is None:
-                    return None
-                values.append(weight * value)
+        value = self.objective.at_reference(self.params)
+        if value is None:
+            return None
+        values = [weight * value for group in groups for _, _, weight in pair_view(group)]
         return sum(values) / len(values)
 
 
@@ -64,9 +60,9 @@ class Part:
 class StepLoss:
     """The parts, ready for the microbatches of one step."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[WeightedObjective, ...]
     units: tuple[int, ...]
-    step: Step
+    step: StepGroups
 
     def __call__(self, scores: TokenScores | ScalarScores, batch: PackedBatch) -> list[Losses]:
         """Un-reduced losses of each part, on one of the step's microbatches."""
@@ -95,10 +91,10 @@ class StepLoss:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Mixture:
     """What a run minimises: one objective, or several with weights."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[WeightedObjective, ...]
 
     def needs(self, what: str) -> bool:
         return any(what in part.objective.needs for part in self.parts)
@@ -116,10 +112,10 @@ class Recipe:
         return {p.objective.name: dict(p.objective.running.start) for p in self.parts if p.objective.running}
 
     def advance(
-        self, state: State, groups: Sequence[EncodedGroup], sums: StepSums | None, moment: tuple[int, int]
-    ) -> tuple[State, Recipe]:
-        """(running averages after these groups, the recipe with this step's values filled in). `moment` is (seed,
-        step), from which everything random is drawn."""
+        self, state: State, groups: Sequence[EncodedGroup], sums: StepSums | None, seed: int, step: int
+    ) -> tuple[State, Mixture]:
+        """(running averages after these groups, the mixture with this step's values filled in). What is drawn, is
+        drawn by `seed` and `step`."""
         moved, parts = dict(state), []
         for part in self.parts:
             running = part.objective.running
@@ -129,32 +125,32 @@ class Recipe:
             if sums is None:
                 raise ValueError(f"{part.objective.name} needs the step's sums")
             own = {name: value for name, value in part.params.items() if name in part.objective.running_settings()}
-            generator = feedback.generator(*moment, part.objective.name)
+            generator = feedback.generator(seed, step, part.objective.name)
             pairs = feedback.pair_sums(groups, sums)
             moved[part.objective.name], given = running.update(state[part.objective.name], pairs, generator, **own)
             parts.append(replace(part, params=dict(part.params) | given))
-        return moved, Recipe(tuple(parts))
+        return moved, Mixture(tuple(parts))
 
-    def holding(self, state: State) -> Recipe:
-        """The recipe with the running averages as they stand, for a look that must not move them."""
+    def holding(self, state: State) -> Mixture:
+        """The mixture with the running averages as they stand, for a look that must not move them."""
         parts = []
         for part in self.parts:
             given = part.objective.running.given if part.objective.running else ()
             held = {k: v for k, v in state.get(part.objective.name, {}).items() if k in given}
             parts.append(replace(part, params=dict(part.params) | held))
-        return Recipe(tuple(parts))
+        return Mixture(tuple(parts))
 
     def at(
-        self, groups: Sequence[EncodedGroup], sums: StepSums | None = None, moment: tuple[int, int] = (0, 0)
+        self, groups: Sequence[EncodedGroup], sums: StepSums | None = None, seed: int = 0, step: int = 0
     ) -> StepLoss:
         """The loss of a step of these groups. `sums` are the first pass's, for an objective of the whole step; without
         them each microbatch is taken for the step."""
-        own = [part.objective.running_settings() | part.objective.credit_settings() for part in self.parts]
+        own = [part.objective.running_settings() | part.objective.advantage_settings() for part in self.parts]
         parts = tuple(
             replace(part, params={k: v for k, v in part.params.items() if k not in hidden})
             for part, hidden in zip(self.parts, own, strict=True)
         )
-        return StepLoss(parts, tuple(part.units(groups) for part in parts), Step(groups, sums, moment))
+        return StepLoss(parts, tuple(part.units(groups) for part in parts), StepGroups(groups, sums, seed, step))
 
     def closed_form(self, groups: Sequence[EncodedGroup]) -> float | None:
         """Mean loss when the policy is its reference; None where a part's depends on the log-probs themselves."""

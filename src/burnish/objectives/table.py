@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from burnish.data.length_effects import LENGTH_EFFECTS, LengthEffects
 from burnish.errors import ConfigError
-from burnish.objectives.credit import COMPARING, Credit
+from burnish.objectives.advantages import COMPARING, Advantages
 from burnish.tensors import Losses, Unit
 
 View = Literal["pairs", "winners", "lists", "labels", "rollouts"]
@@ -109,9 +109,7 @@ class Objective:
     needs: AbstractSet[Need] = field(default_factory=frozenset)
     closed_form: Callable[..., float | None] | None = None
     running: Running | None = None
-    credit: Callable[..., Credit] | None = (
-        None  # how rewards become advantages; its keyword-only arguments are settings
-    )
+    advantages: Callable[..., Advantages] | None = None  # of rewards; its keyword-only arguments are settings
 
     @property
     def length_effects(self) -> LengthEffects:
@@ -130,18 +128,18 @@ class Objective:
         if self.running is not None:
             found |= _keyword_only(self.running.update)
             found = {name: known for name, known in found.items() if name not in self.running.given}
-        if self.credit is not None:
-            found |= _keyword_only(self.credit)
+        if self.advantages is not None:
+            found |= _keyword_only(self.advantages)
         return found
 
     @property
     def compares(self) -> bool:
         """Whether it learns from differences between a prompt's answers, so that one alone teaches nothing."""
-        return self.view in ("pairs", "lists") or self.credit in COMPARING
+        return self.view in ("pairs", "lists") or self.advantages in COMPARING
 
-    def credit_settings(self) -> frozenset[str]:
+    def advantage_settings(self) -> frozenset[str]:
         """The settings that say how rewards become advantages."""
-        return frozenset() if self.credit is None else frozenset(_keyword_only(self.credit))
+        return frozenset() if self.advantages is None else frozenset(_keyword_only(self.advantages))
 
     def running_settings(self) -> frozenset[str]:
         """The settings that belong to the running averages, not to the function."""
@@ -158,8 +156,8 @@ class Objective:
                 raise ConfigError(f"{self.name} has no setting 'objective.{name}'{hint} Its settings: {settings}")
         return {name: _checked(name, params.get(name, default), kind) for name, (kind, default) in known.items()}
 
-    def at_reference(self, chosen: int, rejected: int, params: Mapping[str, Any]) -> float | None:
-        """Loss of a pair of these lengths when policy = reference; None where it depends on the log-probs."""
+    def at_reference(self, params: Mapping[str, Any]) -> float | None:
+        """Loss of a pair when policy = reference; None where it depends on the log-probs."""
         return None if self.closed_form is None else self.closed_form(**params)
 
 

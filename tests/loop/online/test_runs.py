@@ -259,7 +259,7 @@ def test_what_cannot_be_meant_is_refused_before_weights_load(
 
 
 def test_the_objectives_that_need_fresh_answers_are_those_of_the_table() -> None:
-    assert {name for name, row in TABLE.items() if row.view == "rollouts" and row.credit} == set(ROLLOUTS)
+    assert {name for name, row in TABLE.items() if row.view == "rollouts" and row.advantages} == set(ROLLOUTS)
 
 
 def test_a_mixture_of_policy_gradient_and_kl_is_divided_by_its_own_counts(place: Path) -> None:

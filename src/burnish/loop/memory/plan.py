@@ -72,8 +72,8 @@ class Plan:
 def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
     """Look at a run's model and data. `fused`: for a GPU. Raises BurnishError for what the run itself would refuse."""
     groups, line = _groups(run, ready)
-    recipe = prepare.recipe_of(run)
-    policy = _shapes(run, scalar=recipe.needs("scalar"))
+    mixture = prepare.mixture_of(run)
+    policy = _shapes(run, scalar=mixture.needs("scalar"))
     shared = run.engine.layout != "padded" and canary.static_screen(policy) is None
     if shared:
         attention.register()
@@ -87,8 +87,8 @@ def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
     inside = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     trained = sum(p.numel() for _, p in policy.trainable())
     every = sum(p.numel() for p in policy.module.parameters())
-    live = recipe.needs("reference") and (_live(run) or recipe.needs("kl"))
-    first = recipe.needs("step") or recipe.needs("mismatched")
+    live = mixture.needs("reference") and (_live(run) or mixture.needs("kl"))
+    first = mixture.needs("step") or mixture.needs("mismatched")
     return Survey(
         run, trained, every - trained, every - sum(inside), max(inside), foot,
         sum(sizes) / len(sizes) * run.optim.groups_per_step, longest, int(live) + int(first) * (1 + int(live)), line,
@@ -192,8 +192,8 @@ def fixed_bytes(found: Survey, shard: int = 1) -> dict[str, int]:
 def reference_bytes(found: Survey, shard: int = 1) -> float:
     """A second model in memory, where the reference is live and no adapter is there to be switched off."""
     run = found.run
-    recipe = prepare.recipe_of(run)
-    if not recipe.needs("reference") or not (_live(run) or recipe.needs("kl")):
+    mixture = prepare.mixture_of(run)
+    if not mixture.needs("reference") or not (_live(run) or mixture.needs("kl")):
         return 0.0
     if run.adapter.kind != "none" and run.reference.kind == "initial":
         return 0.0
@@ -245,7 +245,7 @@ def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, 
     run = found.run
     changes: list[tuple[str, Survey, int]] = []
     still = run.reference.update == "never" and (run.once or not run.dialled)  # a data set, and a reference that stands
-    if found.passes and _live(run) and still and not prepare.recipe_of(run).needs("kl"):
+    if found.passes and _live(run) and still and not prepare.mixture_of(run).needs("kl"):
         stored = run.reference.model_copy(update={"scores": "stored"})
         other = run.model_copy(update={"reference": stored})
         changes.append(
@@ -268,7 +268,7 @@ def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, 
                 shard,
             )
         )
-    if run.adapter.kind == "none" and not prepare.recipe_of(run).needs("scalar"):
+    if run.adapter.kind == "none" and not prepare.mixture_of(run).needs("scalar"):
         lora = run.model_copy(update={"adapter": run.adapter.model_copy(update={"kind": "lora"})})
         changes.append(
             ("adapter.kind = 'lora': trains a small part of the weights", survey(lora, None, fused=device.fused), shard)
