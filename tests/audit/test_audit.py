@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from burnish.audit import Auditor, audit
-from burnish.audit.advice import length_effects
+from burnish.audit.advice import SHOWN, length_effects
 from burnish.audit.bias import FEATURES, features_of
 from burnish.audit.contrast import noise_ceiling
 from burnish.audit.near import Sketches, copies
@@ -248,6 +248,7 @@ def test_length_effects_name_each_objective() -> None:
     train.take([pair(f"p{i}", "long answer " * 3, "short", i) for i in range(24)])
     rows, words = length_effects(train.pairs.columns(), "characters")
     here = {row["objective"]: row["here"] for row in rows}
+    assert SHOWN == {name: TABLE[name].length_effects for name in SHOWN}
     assert "raters' taste" in here["dpo"] and "back" in here["r_dpo"] and set(words) == {"P1", "P2", "P3"}
 
 

@@ -113,6 +113,6 @@ def test_a_method_without_settings_is_its_paper() -> None:
     assert TABLE["grpo"].validate({})["kl_coef"] == 0.04
     assert TABLE["dapo"].validate({})["eps_high"] == 0.28
     assert (TABLE["gspo"].validate({})["eps_low"], TABLE["gspo"].validate({})["eps_high"]) == (3e-4, 4e-4)
-    assert "std_eps" not in TABLE["dr_grpo"].parameters()
+    assert "std_eps" not in TABLE["dr_grpo"].settings
     for name in ("rloo", "reinforce", "ppo"):
-        assert "kl_in_reward" in TABLE[name].advantage_settings()
+        assert "kl_in_reward" in TABLE[name].advantage_settings

@@ -240,7 +240,7 @@ def test_golden_from_logits(case: dict[str, Any]) -> None:
     row = TABLE[case["params"]["loss"]]
     given = {"gamma": 0.0, **case["params"]}
     leaves, scores, pairs = from_logits(golden()["inputs"][case["input"]])
-    losses = row.function(scores, pairs, **{name: given[name] for name in row.parameters() if name in given})
+    losses = row.function(scores, pairs, **{name: given[name] for name in row.settings if name in given})
     (losses.values.sum() / len(losses.values)).backward()
     assert all(close(a, b, 1e-9) for a, b in zip(losses.values.tolist(), case["expect"]["losses"], strict=True))
     for first, side in enumerate(("lc", "lr")):

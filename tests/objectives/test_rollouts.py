@@ -19,7 +19,7 @@ from burnish.objectives.advantages import (
     rewards_with_kl,
     whiten,
 )
-from burnish.objectives.batch import beta_dpo_state
+from burnish.objectives.whole_step import beta_dpo_state
 from burnish.tensors import Losses, Rollouts, TokenScores
 from tests.objectives.test_golden import close, golden, number
 

@@ -288,7 +288,7 @@ def credit(
     for part in parts:
         assert part.objective.advantages is not None
         name = part.objective.name
-        own = {k: v for k, v in part.params.items() if k in part.objective.advantage_settings()}
+        own = {k: v for k, v in part.params.items() if k in part.objective.advantage_settings}
         given = part.objective.advantages(replace(rollouts, state=state.get(name, {})), **own)
         moved[name] = dict(given.state)
         found |= dict(given.metrics)

@@ -14,10 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.audit.bias import Columns
-from burnish.data.length_effects import LENGTH_EFFECTS
 from burnish.findings import Finding
 
-SHOWN = ("dpo", "dpo_norm", "ipo", "simpo", "r_dpo", "ld_dpo", "kto", "bradley_terry")  # one of each kind
+# one objective of each kind, with its row's length effects: written out, for the objectives would load torch
+SHOWN = {
+    "dpo": ("drift", "yes", "yes"),
+    "dpo_norm": ("no", "no", "yes"),
+    "ipo": ("drift with sums, no with averages", "yes with sums, no with averages", "yes"),
+    "simpo": ("no", "no", "yes"),
+    "r_dpo": ("drift", "yes", "reduced"),
+    "ld_dpo": ("reduced", "reduced", "yes"),
+    "kto": ("drift", "yes", "yes"),
+    "bradley_terry": ("no", "no", "yes"),
+}
 LEAST = 20  # pairs; below this no bias is claimed
 LEAST_PROMPTS = 10  # below this the intervals are too narrow to claim one
 ENOUGH = 200  # pairs for a claim about surface features
@@ -46,8 +55,7 @@ def length_effects(columns: Columns, unit: str) -> tuple[list[dict[str, str]], d
     }
     biased = share.trials >= LEAST and share.excludes_half
     rows = []
-    for name in SHOWN:
-        p1, p2, p3_kind = LENGTH_EFFECTS[name]
+    for name, (p1, p2, p3_kind) in SHOWN.items():
         here = []
         if p2.startswith("yes") and top > 0.25:
             here.append("long pairs dominate")

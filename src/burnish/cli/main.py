@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -59,11 +59,10 @@ def train(
         from burnish.objectives import TABLE
 
         for objective in TABLE.values():
-            for name, (kind, default) in objective.parameters().items():
+            for name, setting in objective.settings.items():
                 meaning = f"for objective.name = {objective.name} ({objective.source})"
-                choices = get_args(kind) if get_origin(kind) is Literal else ()
-                values = " | ".join(map(str, choices)) or (objective.beta_unit if name in ("beta", "tau") else "")
-                table.add_row(f"objective.{name}", repr(default), values, meaning)
+                values = " | ".join(setting.choices) or (objective.beta_unit if name in ("beta", "tau") else "")
+                table.add_row(f"objective.{name}", repr(setting.default), values, meaning)
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         return
     with said_once():
