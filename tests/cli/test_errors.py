@@ -153,7 +153,7 @@ def test_an_interruption_is_a_sentence_and_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"burnish.{verb}.run", interrupted)
+    monkeypatch.setattr(f"burnish.loop.{verb}.run", interrupted)
     code, told = burnish(capsys, verb, "model.path=m", "data.train=d")
     assert code == 130 and "stopped at once" in told
 

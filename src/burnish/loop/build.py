@@ -64,6 +64,11 @@ class Trainer:
         self.writer = checkpoint.Writer(Path(self.run.run.dir), self.run.save.keep, self.world)
 
     @property
+    def stands_still(self) -> bool:
+        """Whether every log-ratio to a reference that stands still has been exactly 0 so far."""
+        return not self.moved and isinstance(self.reference, Stored)
+
+    @property
     def run(self) -> Run:
         return self.prepared.run
 
