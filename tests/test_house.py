@@ -14,7 +14,7 @@ import burnish
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "burnish"
 STOREYS = """
-    errors < findings, stats, tensors, pages < config < group < data, runlog < objectives, engine < answers < audit
+    errors < findings, stats, tensors < pages, config < group < data, runlog < objectives, engine < answers < audit
     < reports, vote < evals < loop < pipeline, lab < cli < __main__
 """
 STOREY = {wing.strip(): i for i, wings in enumerate(STOREYS.split("<")) for wing in wings.split(",")}

@@ -288,4 +288,4 @@ def test_the_reward_lab_runs_and_knows_gold(tmp_path: Path) -> None:
     by = figures["accuracy"]["all"]["by"]
     assert {"rm/member-0", "rm/member-1", "rm (mean)", "dpo"} <= set(by)
     assert by["rm (mean)"]["low"] > 0.5
-    assert figures["best_of_n"] is not None and (tmp_path / "rw" / "report.png").exists()
+    assert figures["best_of_n"] is not None and (tmp_path / "rw" / "report.svg").exists()

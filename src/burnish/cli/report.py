@@ -101,8 +101,7 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
 
 def _write(scored: Any, folder: Path, words: bool) -> None:
     from burnish.reports.rewards import report, write
-    from burnish.reports.rewards.page import page
-    from burnish.reports.rewards.picture import draw
+    from burnish.reports.rewards.page import page, picture
     from burnish.reports.rewards.tell import tell
 
     try:
@@ -115,10 +114,10 @@ def _write(scored: Any, folder: Path, words: bool) -> None:
     try:
         (folder / "report.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (folder / "report.html").write_text(page(figures), encoding="utf-8", errors="backslashreplace")
-        draw(figures, folder / "report.png")
+        (folder / "report.svg").write_text(picture(figures), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise StoreError(f"the report cannot be written to {folder}: {error.strerror or error}") from None
-    typer.echo(f"\nrecords, figures, picture and page: {folder}/scored.jsonl, report.json, report.png, report.html")
+    typer.echo(f"\nrecords, figures, picture and page: {folder}/scored.jsonl, report.json, report.svg, report.html")
 
 
 def register(app: typer.Typer) -> None:

@@ -1,10 +1,9 @@
 """Reference log-probs on disk, addressed by content: a sweep over beta, lr or loss computes the reference once.
 
 An entry's key is what its values depend on and nothing else: the model's weights, the compute type, the engine's
-version (the folder), and the token ids with the prompt's end (the row). Entries are written in blocks, which are
-safetensors files of `keys` uint8 [entries, 32], `lengths` int64 [entries] and `values` [tokens], with the SHA-256 of
-all three in the metadata. A block gets its name when it is whole; one that is cut short or altered is deleted and computed
-again.
+version (the folder), and the token ids with the prompt's end (the row). Entries are written in blocks: safetensors
+files of `keys` uint8 [entries, 32], `lengths` int64 [entries] and `values` [tokens], their SHA-256 in the metadata. A
+block gets its name when it is whole; one that is cut short or altered is deleted and computed again.
 """
 
 from __future__ import annotations
@@ -107,7 +106,7 @@ class ReferenceStore:
         if not self._unwritten or not self.on_disk:
             self._unwritten.clear()
             return
-        block = {
+        block: dict[str, np.ndarray] = {
             "keys": np.frombuffer(b"".join(self._unwritten), dtype=np.uint8).reshape(len(self._unwritten), -1),
             "lengths": np.asarray([len(values) for values in self._unwritten.values()], dtype=np.int64),
             "values": np.concatenate(list(self._unwritten.values())),

@@ -25,8 +25,7 @@ from burnish.lab import policy, quickstart, world
 from burnish.loop import members as ensemble
 from burnish.loop import train
 from burnish.reports.rewards import report, write
-from burnish.reports.rewards.page import page
-from burnish.reports.rewards.picture import draw
+from burnish.reports.rewards.page import page, picture
 from burnish.reports.rewards.tell import tell
 from burnish.runlog.progress import Progress
 
@@ -128,6 +127,6 @@ def _report(out: Path, console: Console, chosen: Sequence[float]) -> dict[str, A
     tell(figures, console)
     (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (out / "report.html").write_text(page(figures), encoding="utf-8")
-    draw(figures, out / "report.png")
+    (out / "report.svg").write_text(picture(figures), encoding="utf-8")
     console.print(f"\nrecords, figures, picture and page lie in {out}", markup=False)
     return figures
