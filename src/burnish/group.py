@@ -25,11 +25,14 @@ class Message:
     extra: Mapping[str, Any] = field(default_factory=dict)  # tool_calls, name, ... passed to the chat template
 
 
+Turns = str | tuple[Message, ...]  # plain text, or a conversation
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One answer. `messages` is a string (plain text) or the assistant's (and tools') turns that follow the prompt."""
 
-    messages: str | tuple[Message, ...]
+    messages: Turns
     model: str | None = None  # who wrote it, where known
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,7 +81,7 @@ class Group:
     `where` is `file:row` for error messages; it takes no part in the content hash.
     """
 
-    prompt: str | tuple[Message, ...]
+    prompt: Turns
     completions: tuple[Completion, ...]
     feedback: Feedback = field(default_factory=Unjudged)
     id: str = ""
@@ -126,16 +129,24 @@ class EncodedGroup:
     rollout: Rollout | None = field(default=None, repr=False)  # of fresh answers
 
 
-def answer_text(completion: Completion) -> str:
-    """What the answer says: plain text as it is; of messages, the last one's content."""
-    messages = completion.messages
-    return messages if isinstance(messages, str) else messages[-1].content if messages else ""
+def contents(turns: Turns) -> list[str]:
+    """The content of each turn; of plain text, that text alone."""
+    return [turns] if isinstance(turns, str) else [message.content for message in turns]
 
 
-def prompt_text(group: Group) -> str:
-    """The prompt as one text, with the roles of a conversation named."""
-    prompt = group.prompt
-    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)
+def whole_text(turns: Turns) -> str:
+    """The contents of all turns, joined by newlines: what audits and lengths are taken of."""
+    return "\n".join(contents(turns))
+
+
+def last_text(turns: Turns) -> str:
+    """The content of the last turn: what an answer says in the end, and what a prompt asks in the end."""
+    return contents(turns)[-1] if turns else ""
+
+
+def transcript(turns: Turns, between: str = "\n\n") -> str:
+    """All turns as one text for people and judges, each with its role in front: `user: What is 7+5?`."""
+    return turns if isinstance(turns, str) else between.join(f"{message.role}: {message.content}" for message in turns)
 
 
 def to_json(group: Group) -> dict[str, Any]:
@@ -191,7 +202,7 @@ def from_json(row: Mapping[str, Any], where: str = "") -> Group:
     )
 
 
-def turns(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
+def turns(value: Any, where: str, what: str) -> Turns:
     """A string, or a list of `{"role", "content"}` objects. Raises DataError for anything else."""
     if isinstance(value, str):
         return _sound(value, where, what)
@@ -221,7 +232,7 @@ def _sound(text: str, where: str, what: str) -> str:
     return text
 
 
-def _turns_to_json(value: str | tuple[Message, ...]) -> Any:
+def _turns_to_json(value: Turns) -> Any:
     if isinstance(value, str):
         return value
     return [{"role": m.role, "content": m.content, **m.extra} for m in value]

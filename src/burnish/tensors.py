@@ -13,6 +13,16 @@ from torch import Tensor
 Unit = Literal["token", "completion", "pair", "group"]
 
 
+def wide_type(dtype: torch.dtype) -> torch.dtype:
+    """The type of sums and log-probs of a model that computes in `dtype`: float32, or float64 where that is float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in its `wide_type`."""
+    return tensor.to(wide_type(tensor.dtype))
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Rows `[start, start + length)` of a flat row."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from burnish.errors import DataError
-from burnish.group import Completion, Group, Message
+from burnish.group import Group, Message, Turns, last_text
 
 FIRST_MARK = 0xF0000  # supplementary private use; no tokenizer has a token of it
 
@@ -71,19 +71,19 @@ class Guard:
         )
         return group if masked == group else masked
 
-    def _turns(self, messages: str | tuple[Message, ...], where: str) -> Any:
+    def _turns(self, messages: Turns, where: str) -> Any:
         if isinstance(messages, str):
             return self._text(messages, where)
         return tuple(Message(m.role, self._text(m.content, where), self._value(m.extra, where)) for m in messages)
 
-    def _prompt(self, messages: str | tuple[Message, ...], where: str) -> Any:
+    def _prompt(self, messages: Turns, where: str) -> Any:
         if isinstance(messages, str) and self.head and messages.startswith(self.head):
             return self.head + self._text(messages[len(self.head) :], where)
         return self._turns(messages, where)
 
-    def _answer(self, messages: str | tuple[Message, ...], where: str) -> Any:
+    def _answer(self, messages: Turns, where: str) -> Any:
         """An answer's texts masked, but for the end tokens with which its last text closes."""
-        last = messages if isinstance(messages, str) else messages[-1].content
+        last = last_text(messages)
         found = self.tail.search(last)
         if not found:
             return self._turns(messages, where)
@@ -146,15 +146,3 @@ class Guard:
                 ids.append(self.ids[found.group()])
                 at = found.end()
         return tuple(ids)
-
-
-def texts_of(group: Group) -> list[str]:
-    """Every text of a group: the prompt's, then the completions'."""
-    turns = [group.prompt, *(c.messages for c in group.completions)]
-    return [text for t in turns for text in ([t] if isinstance(t, str) else [m.content for m in t])]
-
-
-def answer_text(completion: Completion) -> str:
-    """What a completion says, its turns joined by newlines."""
-    messages = completion.messages
-    return messages if isinstance(messages, str) else "\n".join(m.content for m in messages)

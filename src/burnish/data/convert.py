@@ -7,7 +7,6 @@ would come back otherwise is refused, not written.
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import json
 import os
@@ -18,9 +17,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from burnish.data.control_tokens import answer_text
-from burnish.errors import ConfigError, DataError
-from burnish.group import Group, Scores, from_json, to_json
+from burnish.errors import ConfigError, DataError, did_you_mean
+from burnish.group import Group, Scores, from_json, to_json, transcript, whole_text
 
 COLUMN = "group_json"
 BLOCK_ROWS = 4096  # of a Parquet row group, at most
@@ -55,9 +53,8 @@ def _form_of(name: str) -> Callable[[Iterable[Group], BinaryIO], int]:
         if name.lower().endswith(suffix):
             return put
     given = "".join(Path(name).suffixes[-2:]).lower()
-    near = difflib.get_close_matches(given, FORMS, n=1) if given else []
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"{name}: what to write is said by the end of the name, one of {', '.join(FORMS)}{hint}")
+    forms = f"{', '.join(FORMS)}{did_you_mean(given, FORMS)}"
+    raise ConfigError(f"{name}: what to write is said by the end of the name, one of {forms}")
 
 
 @contextmanager
@@ -173,15 +170,14 @@ def _parquet(groups: Iterable[Group], raw: BinaryIO) -> int:
 def _columns(group: Group) -> dict[str, Any]:
     """One row of Parquet: the whole group as text, and what people look at and query by."""
     text = line_of(group)
-    prompt = group.prompt
     row = to_json(group)
     return {
         COLUMN: text,
         "id": group.id,
         "source": group.source,
         "feedback": next(kind for kind in KINDS if kind in row),
-        "prompt_text": prompt if isinstance(prompt, str) else "\n".join(f"{m.role}: {m.content}" for m in prompt),
-        "answer_texts": [answer_text(c) for c in group.completions],
+        "prompt_text": transcript(group.prompt, "\n"),
+        "answer_texts": [whole_text(c.messages) for c in group.completions],
         "models": [c.model for c in group.completions],
         "scores": list(group.feedback.values) if isinstance(group.feedback, Scores) else None,
     }

@@ -6,7 +6,6 @@ or with others among them, meet the same fate (but where a bound on their number
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +24,10 @@ from burnish.data.identity import (
     prompt_key,
     score_gap,
 )
-from burnish.data.pairing import Length, Turns, at_least, characters
-from burnish.errors import ConfigError, DataError
+from burnish.data.pairing import Length, at_least, characters
+from burnish.errors import ConfigError, DataError, did_you_mean
 from burnish.findings import places
-from burnish.group import Group, Labels
+from burnish.group import Group, Labels, Turns
 
 WAY = "scored and labelled groups become pairs by a pair rule"
 __all__ = [
@@ -283,8 +282,7 @@ def mix(sources: Mapping[str, Sequence[Group]], weights: Mapping[str, float], se
     """
     for name, weight in weights.items():
         if name not in sources:
-            near = difflib.get_close_matches(name, sources, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f", only {', '.join(sources)}"
+            hint = did_you_mean(name, sources) or f", only {', '.join(sources)}"
             raise ConfigError(f"a weight is given for '{name}', and there is no such source{hint}")
         if not 0 <= weight < math.inf:
             raise ConfigError(f"the weight of '{name}' is {weight}: it must be finite, and 0 or more")

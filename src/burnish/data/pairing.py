@@ -7,17 +7,15 @@ Each pair is a group of two answers, the better one first, that remembers where 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from burnish.errors import ConfigError, DataError
-from burnish.group import Group, Labels, Message, Preferences, Scores
+from burnish.errors import ConfigError, DataError, did_you_mean
+from burnish.group import Group, Labels, Preferences, Scores, Turns, whole_text
 
-Turns = str | tuple[Message, ...]
 Length = Callable[[Turns], int]  # length of an answer's text, in characters or in a tokenizer's tokens
 
 RULES = {  # name -> (what it does, the settings that it reads besides max_pairs)
@@ -72,9 +70,8 @@ class PairRule:
 
     def __post_init__(self) -> None:
         if self.name not in RULES:
-            near = difflib.get_close_matches(self.name, RULES, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"there is no pair rule '{self.name}', only {', '.join(RULES)}{hint}")
+            rules = f"{', '.join(RULES)}{did_you_mean(self.name, RULES)}"
+            raise ConfigError(f"there is no pair rule '{self.name}', only {rules}")
         used = RULES[self.name][1]
         for key in ("min_gap", "max_gap", "max_length_ratio", "pass_mark", "strong", "weak"):
             value = getattr(self, key)
@@ -137,7 +134,7 @@ def _readers_of(key: str) -> str:
 
 def characters(answer: Turns) -> int:
     """Length of an answer in characters, its turns joined by newlines; what lies outside the text is not counted."""
-    return len(answer) if isinstance(answer, str) else len("\n".join(m.content for m in answer))
+    return len(whole_text(answer))
 
 
 def at_least(value: float, limit: float) -> bool:

@@ -13,7 +13,7 @@ from burnish.data.render import Renderer
 from burnish.data.views import winner_view
 from burnish.errors import DataError
 from burnish.findings import counted
-from burnish.group import EncodedGroup, Group, Unjudged, answer_text
+from burnish.group import EncodedGroup, Group, Unjudged, last_text
 
 NO_GROUP = Group("", ())
 
@@ -93,7 +93,9 @@ def _with_reference(group: Group) -> Group:
         return group
     encoded = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
     best = winner_view(encoded)
-    return replace(group, meta={**group.meta, "reference": answer_text(group.completions[best[0]])}) if best else group
+    if not best:
+        return group
+    return replace(group, meta={**group.meta, "reference": last_text(group.completions[best[0]].messages)})
 
 
 def longest_group(run: Run, asked: Sequence[Prompt]) -> EncodedGroup:

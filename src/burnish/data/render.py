@@ -15,7 +15,7 @@ from burnish.data.control_tokens import Guard
 from burnish.data.tokenizers import BUILT_IN
 from burnish.data.truncate import EncodeReport, Overlong, fit
 from burnish.errors import ConfigError, DataError
-from burnish.group import Completion, EncodedGroup, Group, Message
+from burnish.group import Completion, EncodedGroup, Group, Message, Turns, whole_text
 
 SENTINEL = "burnishsentinel"
 
@@ -173,9 +173,9 @@ class Renderer:
         apart = self._prompt_ids(texts[:1])[0] + self._answer_ids(texts[1:])[0]
         return self._prompt_ids(["".join(texts)])[0] != apart
 
-    def answer_length(self, turns: str | tuple[Message, ...]) -> int:
+    def answer_length(self, turns: Turns) -> int:
         """Tokens in the text of an answer, for filters; what a template writes around it is not counted."""
-        return len(self._ids([turns if isinstance(turns, str) else "\n".join(m.content for m in turns)])[0])
+        return len(self._ids([whole_text(turns)])[0])
 
     def encode(self, group: Group) -> EncodedGroup:
         """One group in token space; see `encode_all` for many."""

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from burnish.errors import ModelError
-from burnish.tensors import GroupSpans, PackedBatch, Span
+from burnish.tensors import GroupSpans, PackedBatch, Span, wide, wide_type
 
 NAME = "burnish_shared_prefix"  # holds none of the substrings transformers dispatches on
 KEYWORD = "shared_layout"
@@ -183,7 +183,7 @@ def _probabilities(
     """
     rows, keys = bias.shape
     scores = torch.bmm(q, k.transpose(1, 2)).view(-1, rows, keys)
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    scores = wide(scores)
     slope = None
     if plan.softcap is not None:
         scores = scores.div_(plan.softcap).tanh_()
@@ -224,9 +224,8 @@ class _Plain(torch.autograd.Function):
         q, k, v, sinks, *kept = ctx.saved_tensors
         plan: _PlainPlan = ctx.plan
         d_out = grads[0]
-        wide_type = torch.float64 if q.dtype == torch.float64 else torch.float32
         d_q, d_k, d_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        d_sinks = None if sinks is None else torch.zeros(sinks.shape, dtype=wide_type, device=q.device)
+        d_sinks = None if sinks is None else torch.zeros(sinks.shape, dtype=wide_type(q.dtype), device=q.device)
         kv_heads = k.shape[0]
         for number, tile in enumerate(plan.layout.tiles()):
             p, sink, slope = kept[3 * number : 3 * number + 3]
@@ -237,7 +236,7 @@ class _Plain(torch.autograd.Function):
             _add_rows(d_v, tile.keys, torch.bmm(stacked.transpose(1, 2), dt))
             d_p = torch.bmm(dt, vt.transpose(1, 2)).view(p.shape)
             if d_sinks is not None:
-                d_sinks -= (sink * (p.to(wide_type) * d_p).sum(-1)).sum(-1)
+                d_sinks -= (sink * (p.to(d_sinks.dtype) * d_p).sum(-1)).sum(-1)
             d_s = torch._softmax_backward_data(d_p, p, -1, p.dtype)  # p (d_p - sum p d_p); a sink's share has no d_p
             if slope is not None:
                 d_s = d_s * slope

@@ -17,6 +17,7 @@ from burnish.engine.engine import Engine
 from burnish.engine.model import Policy
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Unjudged
+from burnish.tensors import wide, wide_type
 
 ATTENTION_KINDS = {"full_attention", "sliding_attention"}
 TOLERANCE = 2e-4  # nats per token, float32; a wrong layout is off by tenths
@@ -179,7 +180,7 @@ def stock_numbers(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
     ids = [(*group.prompt_ids, *completion) for group in groups for completion in group.completion_ids]
     with torch.no_grad():
         rows = [policy.base(input_ids=torch.tensor([row], device=policy.device)).logits[0, 0] for row in ids]
-    return torch.stack(rows).to(torch.float64 if policy.dtype == torch.float64 else torch.float32)
+    return torch.stack(rows).to(wide_type(policy.dtype))
 
 
 def stock_logps(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
@@ -189,8 +190,7 @@ def stock_logps(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
         for group in groups:
             for completion in group.completion_ids:
                 ids = torch.tensor([[*group.prompt_ids, *completion]], device=policy.device)
-                logits = policy.base(input_ids=ids, use_cache=False).logits[0]
-                logits = logits if logits.dtype == torch.float64 else logits.float()
+                logits = wide(policy.base(input_ids=ids, use_cache=False).logits[0])
                 rows = logits[len(group.prompt_ids) - 1 : -1].log_softmax(-1)
                 out.append(rows.gather(1, torch.tensor(completion, device=policy.device)[:, None])[:, 0])
     return torch.cat(out)

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from burnish.engine.logprob import HeadTransform, add_product, logits_of, product_of, slices
+from burnish.tensors import wide_type
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def look(policy: HeadInput, reference: HeadInput | None, targets: Int[Tensor, " 
     `KL(policy || reference)` summed over an answer that the policy sampled has the KL between the two distributions
     over answers as its mean (chain rule), with far less variance than the sampled tokens' own log-ratios.
     """
-    wide = torch.float64 if policy.hidden.dtype == torch.float64 else torch.float32
+    wide = wide_type(policy.hidden.dtype)
     count, device = policy.hidden.shape[0], policy.hidden.device
     columns = [torch.empty(count, dtype=wide, device=device) for _ in range(2 if reference is None else 4)]
     for rows in slices(count, policy.weight.shape[0]):
@@ -84,7 +85,7 @@ class _Divergence(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: HeadTransform, reference: HeadInput
     ) -> Tensor:
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        wide = wide_type(hidden.dtype)
         out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
         policy = HeadInput(hidden, weight, bias, transform)
         for rows in slices(hidden.shape[0], weight.shape[0]):

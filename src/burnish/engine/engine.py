@@ -21,7 +21,7 @@ from burnish.engine.model import Policy
 from burnish.engine.pack import pack, rows_needed
 from burnish.engine.prune import kept_rows
 from burnish.group import EncodedGroup, Unjudged
-from burnish.tensors import PackedBatch, ScalarScores, TokenScores
+from burnish.tensors import PackedBatch, ScalarScores, TokenScores, wide, wide_type
 
 VERSION = 1  # part of the reference store's key: raise it when a change here can change a log-prob
 
@@ -136,9 +136,9 @@ class Engine:
     def _reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
         hidden, aux = self._hidden(batch)
         head = self.policy.scalar_head
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        bias = None if head.bias is None else head.bias.to(wide)
-        return torch.nn.functional.linear(hidden.to(wide), head.weight.to(wide), bias)[:, 0], aux
+        dtype = wide_type(hidden.dtype)
+        bias = None if head.bias is None else head.bias.to(dtype)
+        return torch.nn.functional.linear(hidden.to(dtype), head.weight.to(dtype), bias)[:, 0], aux
 
     def head_input(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
         """What goes into the output head for every completion token, and the router loss."""
@@ -175,7 +175,7 @@ class Engine:
         """Full logits through the stock forward: slow, and right for a head no transform here describes."""
         logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
         rows = logits.index_select(0, batch.predict_rows)
-        rows = rows if rows.dtype == torch.float64 else rows.float()
+        rows = wide(rows)
         logps = rows.log_softmax(-1)
         squares = (2 * logps.detach()).logsumexp(-1) if square else None
         kl = None

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from burnish.tensors import wide_type
+
 SLICE_ELEMENTS = 1 << 23  # logits alive at once: 32 MiB in float32
 LEAST_ROWS = 256  # thinner slices spend their time rewriting the head's gradient
 KEPT_BYTES = 1 << 26  # below this the raw products are kept for backward: a small head costs more time than memory
@@ -48,7 +50,7 @@ def log_square_sums(
     transform: HeadTransform | None = None,
 ) -> Float[Tensor, " tokens"]:
     """log sum_v p(v)^2 of each row, without gradient: the log of what a token sampled from p has on average."""
-    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    wide = wide_type(hidden.dtype)
     out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
     for rows in slices(hidden.shape[0], weight.shape[0]):
         logits = logits_of(product_of(hidden[rows], weight), bias, transform or HeadTransform())
@@ -65,7 +67,7 @@ def product_of(hidden: Tensor, weight: Tensor) -> Tensor:
 
 def logits_of(product: Tensor, bias: Tensor | None, transform: HeadTransform) -> Tensor:
     """Transformed logits of one slice in the accumulation type (float32, or float64), in memory of their own."""
-    logits = product.to(torch.float64 if product.dtype == torch.float64 else torch.float32, copy=True)
+    logits = product.to(wide_type(product.dtype), copy=True)
     if bias is not None:
         logits += bias
     if transform.scale != 1.0:
@@ -99,7 +101,7 @@ class _TokenLogProb(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, transform: HeadTransform
     ) -> Tensor:
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        wide = wide_type(hidden.dtype)
         out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
         lse = torch.empty_like(out)
         head_trains = weight.requires_grad or (bias is not None and bias.requires_grad)

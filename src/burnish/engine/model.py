@@ -23,6 +23,7 @@ from burnish.config import AdapterConfig, ModelConfig
 from burnish.engine import adapters, norms, sharding
 from burnish.engine.logprob import HeadTransform
 from burnish.errors import ConfigError, ModelError
+from burnish.tensors import wide_type
 
 NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes through which families add noise
 Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes alone
@@ -198,7 +199,7 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
         )
         options["dtype"] = DTYPES[model.dtype]
     else:
-        options["dtype"] = torch.float64 if model.dtype == "float64" else torch.float32
+        options["dtype"] = wide_type(DTYPES[model.dtype])
     try:
         base: Any = (
             _weightless(kind, model.path, options)

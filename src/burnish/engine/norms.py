@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from burnish.tensors import wide
+
 PROOF = 1e-5  # relative, float32; families that norm otherwise (1 + w, no weight, groups) are off by tenths
 
 
@@ -62,10 +64,10 @@ def _bind(part: Any, eps: float) -> None:
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = x if x.dtype == torch.float64 else x.float()
-        power = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        exact = wide(x)
+        power = torch.linalg.vector_norm(exact, dim=-1, keepdim=True).square_().div_(x.shape[-1])
         scale = power.add_(eps).rsqrt_()
-        unit = (wide * scale).to(x.dtype)
+        unit = (exact * scale).to(x.dtype)
         ctx.save_for_backward(unit, weight, scale)
         out: Tensor = unit * weight
         return out

@@ -22,7 +22,7 @@ from burnish.engine.logprob import token_logprobs
 from burnish.engine.reference_store import ReferenceStore, row_keys
 from burnish.engine.scoring import by_completion
 from burnish.group import EncodedGroup
-from burnish.tensors import PackedBatch
+from burnish.tensors import PackedBatch, wide, wide_type
 
 FLUSH_GROUPS = 512  # an interrupted pass loses at most this much work
 
@@ -148,16 +148,6 @@ class Live:
         parameters = dict(self.engine.policy.module.named_parameters())
         for name, own in self.weights.items():
             parameters[name].copy_(own)
-
-
-def wide_type(dtype: torch.dtype) -> torch.dtype:
-    """The type of log-probs of a model that computes in this one."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """In float32 at least."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def tr_dpo_update(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from burnish.engine.engine import Engine
-from burnish.tensors import PackedBatch
+from burnish.tensors import PackedBatch, wide_type
 
 
 @dataclass
@@ -24,7 +23,7 @@ class ValueHead:
         """A fresh head for an engine's policy. Raises nothing: every causal LM has hidden states."""
         read = trunk or engine
         width = read.policy.head.weight.shape[1]
-        wide = torch.float64 if read.policy.dtype == torch.float64 else torch.float32
+        wide = wide_type(read.policy.dtype)
         linear = nn.Linear(width, 1, dtype=wide, device=read.policy.device)
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)

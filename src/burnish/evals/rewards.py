@@ -17,7 +17,7 @@ from burnish.engine import reward_model, scoring
 from burnish.engine.candidates import Candidate
 from burnish.errors import DataError
 from burnish.evals.implicit import frozen_engine, implicit, implicit_scale
-from burnish.group import Completion, EncodedGroup, Group, Message, Scores
+from burnish.group import Completion, EncodedGroup, Group, Message, Scores, transcript
 from burnish.reports.rewards.probes import PROBES
 from burnish.reports.rewards.records import Scored, ScoredGroup, Scorer
 
@@ -192,17 +192,13 @@ def _record(group: Group, index: int, encoded: EncodedGroup, rewards: Mapping[st
         id=group.id or group.where or str(index),
         source=group.source,
         subset=str(group.meta.get("subset", "")),
-        prompt=_text(group.prompt),
-        answers=tuple(_text(c.messages) for c in group.completions),
+        prompt=transcript(group.prompt, "\n"),
+        answers=tuple(transcript(c.messages, "\n") for c in group.completions),
         lengths=tuple(len(ids) for ids in encoded.completion_ids),
         pairs=pair_view(encoded, "all"),
         gold=gold,
         rewards=rewards,
     )
-
-
-def _text(turns: str | tuple[Message, ...]) -> str:
-    return turns if isinstance(turns, str) else "\n".join(f"{m.role}: {m.content}" for m in turns)
 
 
 def chosen_gold(groups: Iterable[Group]) -> tuple[float, ...] | None:

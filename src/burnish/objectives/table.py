@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import sys
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
 from burnish.data.length_effects import LENGTH_EFFECTS, LengthEffects
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, did_you_mean
 from burnish.objectives.advantages import COMPARING, Advantages
 from burnish.tensors import Losses, Unit
 
@@ -150,8 +149,7 @@ class Objective:
         known = self.parameters()
         for name in params:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"; did you mean 'objective.{near[0]}'?" if near else "."
+                hint = did_you_mean(name, known, prefix="objective.", cutoff=0.5) or "."
                 settings = ", ".join(known) or "none at all"
                 raise ConfigError(f"{self.name} has no setting 'objective.{name}'{hint} Its settings: {settings}")
         return {name: _checked(name, params.get(name, default), kind) for name, (kind, default) in known.items()}

@@ -7,7 +7,6 @@ is said in one line and recorded; after that it is silent. What a full queue dro
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import queue
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from burnish.config import Run, to_toml
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, did_you_mean
 from burnish.runlog.log import RunLog
 from burnish.runlog.records import (
     EndRecord,
@@ -171,8 +170,7 @@ def named(run: Run) -> list[str]:
     names = [run.log.trackers] if isinstance(run.log.trackers, str) else list(run.log.trackers)
     for number, name in enumerate(names):
         if name not in TRACKERS:
-            near = difflib.get_close_matches(name.lower(), TRACKERS, n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(TRACKERS)}"
+            hint = did_you_mean(name.lower(), TRACKERS, cutoff=0.5) or f"; there are {', '.join(TRACKERS)}"
             raise ConfigError(f"log.trackers: there is no tracker '{name}'{hint}")
         if name in names[:number]:
             raise ConfigError(f"log.trackers lists {name} twice")

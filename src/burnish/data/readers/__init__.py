@@ -6,7 +6,6 @@ answers, a transcript whose prompts differ) are left out, counted, and reported.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from burnish.data.readers.formats import FORMATS
 from burnish.data.readers.prompts import PROMPTS
 from burnish.data.readers.shapes import RECOGNISED, SHAPES, Row, Useless
 from burnish.data.readers.values import Fault, parsed
-from burnish.errors import DataError
+from burnish.errors import DataError, did_you_mean
 from burnish.group import Group
 
 READERS: dict[str, Callable[[Row, str], Group | list[Group]]] = {
@@ -62,9 +61,8 @@ class Stream:
 
     def __init__(self, path: str, *, format: str = "auto", split: str = "train", limit: int | None = None) -> None:
         if format != "auto" and format not in READERS:
-            near = difflib.get_close_matches(format, READERS, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise DataError(f"data.format = '{format}' is none of {', '.join(['auto', *READERS])}{hint}")
+            formats = f"{', '.join(['auto', *READERS])}{did_you_mean(format, READERS)}"
+            raise DataError(f"data.format = '{format}' is none of {formats}")
         self.path, self.format, self.split, self.limit = path, format, split, limit
         self.recognised = format == "auto"
 

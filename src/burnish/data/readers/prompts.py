@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from burnish.data.readers.shapes import VISIBLE, Row, Useless, _field, conversation
 from burnish.errors import DataError
-from burnish.group import Completion, Group
+from burnish.group import Completion, Group, contents
 
 FINAL = re.compile(r"####\s*(\S.*?)\s*$")
 # The 25 checks of IFEval (Zhou et al. 2023, table 1), by family.
@@ -34,8 +34,7 @@ IFEVAL_IDS = frozenset(f"{family}:{check}" for family, checks in IFEVAL.items() 
 def _prompts(row: Row, where: str) -> Group:
     """`prompt`, for fresh answers; what else the row has is for a verifier to check against."""
     prompt = conversation(_field(row, "prompt", where), where, "prompt")
-    text = prompt if isinstance(prompt, str) else "".join(m.content for m in prompt)
-    if not VISIBLE.search(text):
+    if not VISIBLE.search("".join(contents(prompt))):
         raise Useless("an empty prompt")
     return Group(prompt, (), where=where, meta={k: v for k, v in row.items() if k not in ("prompt", "id", "source")})
 

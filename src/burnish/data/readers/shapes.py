@@ -10,7 +10,20 @@ from typing import Any
 
 from burnish.data.readers.values import Fault, parsed
 from burnish.errors import DataError
-from burnish.group import Completion, Feedback, Group, Labels, Message, Preferences, Scores, Unjudged, from_json, turns
+from burnish.group import (
+    Completion,
+    Feedback,
+    Group,
+    Labels,
+    Message,
+    Preferences,
+    Scores,
+    Turns,
+    Unjudged,
+    contents,
+    from_json,
+    turns,
+)
 
 Row = Mapping[str, Any]
 TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
@@ -34,7 +47,7 @@ def _field(row: Row, name: str, where: str) -> Any:
     return row[name]
 
 
-def conversation(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
+def conversation(value: Any, where: str, what: str) -> Turns:
     """Text or messages, as `group.turns` reads them, with roles that a chat template can know.
 
     Raises DataError for a role outside `ROLES`.
@@ -48,9 +61,9 @@ def conversation(value: Any, where: str, what: str) -> str | tuple[Message, ...]
     return found
 
 
-def _answer(value: Any, where: str, name: str) -> str | tuple[Message, ...]:
+def _answer(value: Any, where: str, name: str) -> Turns:
     found = conversation(value, where, f"{name} answer")
-    text = found if isinstance(found, str) else "".join(m.content for m in found)
+    text = "".join(contents(found))
     if not VISIBLE.search(text) and not (not isinstance(found, str) and any(m.extra for m in found)):
         kind = "an empty" if not text else "a blank" if not text.strip() else "an invisible (zero-width)"
         raise Useless(f"{kind} {name} answer")
@@ -77,7 +90,7 @@ def _pairs(row: Row, where: str) -> Group:
     return _pair(row, prompt, [_without_prompt(side, prompt) for side in sides], where)
 
 
-def _without_prompt(side: str | tuple[Message, ...], prompt: str | tuple[Message, ...]) -> str | tuple[Message, ...]:
+def _without_prompt(side: Turns, prompt: Turns) -> Turns:
     """Some files repeat the prompt's messages in front of each answer (a prompt of text: as the user's one turn)."""
     if isinstance(side, str):
         return side
@@ -85,7 +98,7 @@ def _without_prompt(side: str | tuple[Message, ...], prompt: str | tuple[Message
     return side[len(given) :] if len(side) > len(given) and side[: len(given)] == given else side
 
 
-def _pair(row: Row, prompt: str | tuple[Message, ...], sides: list[Any], where: str) -> Group:
+def _pair(row: Row, prompt: Turns, sides: list[Any], where: str) -> Group:
     for side, name in zip(sides, ("chosen", "rejected"), strict=True):
         for at, which in ((0, "begins"), (-1, "ends")):
             if not isinstance(side, str) and side[at].role != "assistant":
