@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,26 +62,27 @@ def audit(
     """
     data, run = sorted_words(words)
     from burnish.audit import Auditor, audit
+    from burnish.runlog.progress import Progress
 
     renderer = _renderer(run)
     if logps and renderer is None:
         raise ConfigError("--logps scores pairs with the model, so it needs model.path=FOLDER")
     length = run.data.max_length
     sides = [Auditor(renderer, length, run.data.overlong, keep=logps)]
-    ticker = _Ticker(quiet=as_json)
-    for path in data:
-        sides[0].read(path, format=run.data.format, split=run.data.split, limit=run.data.limit, advance=ticker.advance)
-    if run.data.eval:
-        sides.append(Auditor(renderer, length, run.data.overlong, against=sides[0].scan))
-        sides[1].read(run.data.eval, format=run.data.format, split=run.data.eval_split, advance=ticker.advance)
-    ticker.stage("looking for near copies and shortcuts")
-    found = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
-    if logps and sides[0].kept:
-        ticker.stage(f"scoring {len(sides[0].kept)} pairs with {run.model.path}")
-        from burnish.engine import likelihood
+    with Progress(silent=as_json, stderr=True) as progress:
+        advance = progress.stage("audit").add
+        for path in data:
+            sides[0].read(path, format=run.data.format, split=run.data.split, limit=run.data.limit, advance=advance)
+        if run.data.eval:
+            sides.append(Auditor(renderer, length, run.data.overlong, against=sides[0].scan))
+            sides[1].read(run.data.eval, format=run.data.format, split=run.data.eval_split, advance=advance)
+        progress.doing("looking for near copies and shortcuts")
+        found = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
+        if logps and sides[0].kept:
+            progress.doing(f"scoring {len(sides[0].kept)} pairs with {run.model.path}")
+            from burnish.engine import likelihood
 
-        found.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
-    ticker.done()
+            found.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
     _report(found, data, as_json, html)
     raise typer.Exit(2 if found.verdict == "refused" else 1 if strict and found.verdict == "warnings" else 0)
 
@@ -107,32 +107,6 @@ def _report(found: Any, data: list[str], as_json: bool, html: str) -> None:
             typer.echo(f"\n{found.verdict}. The page with pictures: {html}")
     elif not as_json:
         typer.echo(f"\n{found.verdict}.")
-
-
-class _Ticker:
-    """Groups read so far and their rate, on standard error: live on a terminal, a line now and then on a pipe."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.live = sys.stderr.isatty() and not quiet
-        self.quiet, self.count, self.began, self.spoke = quiet, 0, time.perf_counter(), time.perf_counter()
-
-    def advance(self, count: int) -> None:
-        self.count += count
-        now = time.perf_counter()
-        if not self.quiet and now - self.spoke > (0.2 if self.live else 5.0):
-            self.spoke = now
-            self.stage(f"{self.count:,} groups, {self.count / (now - self.began):,.0f}/s")
-
-    def stage(self, text: str) -> None:
-        if self.live:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-        elif not self.quiet and self.count > 20_000:
-            print(text, file=sys.stderr)
-
-    def done(self) -> None:
-        if self.live:
-            sys.stderr.write("\r\x1b[K")
 
 
 def show(

@@ -19,7 +19,7 @@ from burnish.errors import DataError
 from burnish.evals.implicit import frozen_engine, implicit, implicit_scale
 from burnish.group import Completion, EncodedGroup, Group, Message, Scores, transcript
 from burnish.reports.rewards.probes import PROBES
-from burnish.reports.rewards.records import Scored, ScoredGroup, Scorer
+from burnish.reports.rewards.records import ScoredGroup, ScoredGroups, Scorer
 
 Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what reports its progress
 
@@ -27,7 +27,7 @@ Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what rep
 def score(
     groups: Sequence[Group], scorers: Sequence[tuple[str, list[Candidate]]], run: Run, *, tell: Tell, probes: int,
     hows: Sequence[How], coef: float,
-) -> tuple[Scored, int]:  # fmt: skip
+) -> tuple[ScoredGroups, int]:  # fmt: skip
     """(records of every group that fits all scorers, how many do not fit). `probes`: groups whose answers are edited,
     too. Raises ModelError or DataError with a sentence."""
     renderers = {one.name: _renderer(one, run) for _, members in scorers for one in members}
@@ -54,7 +54,7 @@ def score(
     records = [
         _record(group, i, lengths[i], {one.name: rewards[one.name][i] for one in named}) for i, group in enumerate(kept)
     ]
-    return Scored(tuple(records), tuple(named), probed), len(groups) - len(kept)
+    return ScoredGroups(tuple(records), tuple(named), probed), len(groups) - len(kept)
 
 
 def _renderer(one: Candidate, run: Run) -> render.Renderer:

@@ -9,7 +9,8 @@ from burnish.engine import checkpoint, model, reward_model, sharding
 from burnish.engine.scoring import rewards
 from burnish.loop.build import Trainer
 from burnish.loop.resume import save
-from burnish.reports.run import model_card, write_summary
+from burnish.engine.model_card import model_card
+from burnish.reports.run import write_summary
 from burnish.runlog.records import EndRecord
 
 REWARD_SAMPLE = 512  # groups whose answers say where a reward model's rewards lie

@@ -178,15 +178,16 @@ def _drop_cut_line(file: Path) -> None:
             stream.truncate(end)
 
 
-def read(folder: Path, kind: type[R]) -> Iterator[R]:
-    """The records of a kind in a run's log, in order; `kind = Record` gives all. Kinds that this version does not know
-    are passed over, and so is a last line cut short by a crash.
+def read(folder: Path, *kinds: type[R]) -> Iterator[R]:
+    """The records of some kinds in a run's log, in order: `read(folder, StepRecord)`; `Record` stands for all kinds.
+
+    Kinds that this version does not know are passed over, and so is a last line cut short by a crash.
 
     Raises DataError where there is no log, or a line other than the last is no record.
     """
     for number, row in enumerate(read_rows(folder), 1):
         record = class_of(row)
-        if record is not None and issubclass(record, kind):
+        if record is not None and issubclass(record, kinds):
             try:
                 yield from_row(row, record)
             except ValueError as error:
