@@ -26,15 +26,14 @@ from burnish.tensors import PackedBatch, ScalarScores, TokenScores, wide, wide_t
 VERSION = 1  # part of the reference store's key: raise it when a change here can change a log-prob
 
 
-class Scored(NamedTuple):
-    """What a forward pass gives: for every completion token its log-prob, with gradient; the router loss of a mixture
-    of experts, a sum over groups; where asked for, log sum_v p(v)^2 and the KL from the reference at each token."""
+class ForwardPass(NamedTuple):
+    """What a forward pass over a microbatch gives, by completion token where nothing else is said."""
 
-    logps: Tensor
-    aux: Tensor | None = None
-    square: Tensor | None = None
-    kl: Tensor | None = None
-    values: Tensor | None = None
+    logps: Tensor  # [tokens], nats, with gradient
+    aux: Tensor | None = None  # the router loss of a mixture of experts: one number, a sum over the groups
+    square: Tensor | None = None  # [tokens], log sum_v p(v)^2, where asked for
+    kl: Tensor | None = None  # [tokens], KL(reference || policy), where asked for
+    values: Tensor | None = None  # [tokens], of a value head
 
 
 @runtime_checkable
@@ -93,20 +92,20 @@ class Engine:
         (batch,) = self._pack([EncodedGroup("", few, (few * 2,), (True,), Unjudged())])
         return replace(batch, group_index=())
 
-    def score(self, batch: PackedBatch, *, square: bool = False, reference: HeadInput | None = None) -> Scored:
+    def score(self, batch: PackedBatch, *, square: bool = False, reference: HeadInput | None = None) -> ForwardPass:
         """Log-probs of every completion token, in nats, float32; `reference` is what the KL is taken from."""
         batch = to_device(batch, self.policy.device)
         if self.plain_head:
             return self._plain(batch, square, reference)
-        found: Scored = self.policy.within(self._fused, batch, square, reference)
+        found: ForwardPass = self.policy.within(self._fused, batch, square, reference)
         return found
 
-    def _fused(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
+    def _fused(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> ForwardPass:
         head, aux = self.head_input(batch)
         logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
         squares = log_square_sums(head.hidden, head.weight, head.bias, head.transform) if square else None
         kl = None if reference is None else kl_from_reference(head, reference)
-        return Scored(logps, aux, squares, kl, None if self.critic is None else self.critic(head.hidden, batch))
+        return ForwardPass(logps, aux, squares, kl, None if self.critic is None else self.critic(head.hidden, batch))
 
     def head_and_values(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
         """What the head turns into whole distributions, and the critic's values where there is one."""
@@ -171,7 +170,7 @@ class Engine:
             options["output_router_logits"] = True
         return module(**options)
 
-    def _plain(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
+    def _plain(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> ForwardPass:
         """Full logits through the stock forward: slow, and right for a head no transform here describes."""
         logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
         rows = logits.index_select(0, batch.predict_rows)
@@ -182,7 +181,7 @@ class Engine:
         if reference is not None:
             theirs = reference.log_probs(slice(None))[0]
             kl = torch.where(theirs == -torch.inf, 0.0, theirs.exp() * (theirs - logps)).sum(-1)
-        return Scored(logps.gather(1, batch.targets[:, None])[:, 0], None, squares, kl)
+        return ForwardPass(logps.gather(1, batch.targets[:, None])[:, 0], None, squares, kl)
 
     def _router_loss(self, output: Any, batch: PackedBatch) -> Tensor:
         """Load-balancing loss (Switch, 2101.03961 eq. 4-6) per group, summed over groups.
@@ -237,7 +236,7 @@ def alone(batch: PackedBatch) -> PackedBatch:
     return replace(batch, group_index=tuple(range(len(batch.group_index))))
 
 
-def token_scores(scored: Scored, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
+def token_scores(scored: ForwardPass, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
     """What objectives of log-probs see of a microbatch."""
     device = scored.logps.device
     return TokenScores(

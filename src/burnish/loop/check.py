@@ -10,7 +10,7 @@ from torch import Tensor
 
 from burnish.config import Run
 from burnish.engine import canary, model, reward_model
-from burnish.engine.engine import Engine, Scored, scalar_scores, token_scores
+from burnish.engine.engine import Engine, ForwardPass, scalar_scores, token_scores
 from burnish.engine.model import Policy
 from burnish.engine.scoring import by_completion, rewards
 from burnish.errors import BurnishError, ConfigError
@@ -135,7 +135,7 @@ def at_rest(prepared: Prepared, groups: Sequence[EncodedGroup], like: Tensor) ->
     return StepSums(zeros, zeros, lengths, like.new_zeros(1))
 
 
-def _scored(engine: Engine, prepared: Prepared, batch: PackedBatch) -> Scored:
+def _scored(engine: Engine, prepared: Prepared, batch: PackedBatch) -> ForwardPass:
     """Log-probs with whatever else the objective asks of the head; the KL is taken from the initial policy."""
     head = engine.reference_head(batch) if prepared.mixture.needs("kl") else None
     return engine.score(batch, square=prepared.mixture.needs("square"), reference=head)
