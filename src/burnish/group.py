@@ -226,7 +226,7 @@ def turns(value: Any, where: str, what: str) -> Turns:
 
 
 def _sound(text: str, where: str, what: str) -> str:
-    """The text. Raises DataError where it cannot be encoded: JSON lets half a surrogate pair through, UTF-8 does not."""
+    """The text. Raises DataError where it cannot be encoded: JSON lets half a surrogate pair through, UTF-8 not."""
     try:
         text.encode()
     except UnicodeEncodeError:
