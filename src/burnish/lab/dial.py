@@ -137,7 +137,8 @@ def summary(curves: dict[str, list[RunCurves]], cosines: list[dict[str, float]])
         "RLOO with gold > online DPO > DPO on one data set": gold["rloo"] > gold["online"] > gold["static"],
         "frozen reward model: its reward rises": judge["reward"] > judge["start"],
         "frozen reward model: gold ends under its peak": gold["frozen"] < judge["peak"],
-        "frozen reward model: its accuracy falls by more than 0.1": judge["accuracy"] < judge["accuracy_at_first"] - 0.1,
+        "frozen reward model: its accuracy falls by more than 0.1": judge["accuracy"]
+        < judge["accuracy_at_first"] - 0.1,
     }
     return figures
 
