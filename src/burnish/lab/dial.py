@@ -131,14 +131,14 @@ def summary(curves: dict[str, list[RunCurves]], cosines: list[dict[str, float]])
         return sum(values) / len(values)
 
     gold = {arm: mean(figures[arm]["gold"]) for arm in ARMS}
-    judge = {name: mean(values) for name, values in figures["frozen"].items()}
+    means = {name: mean(values) for name, values in figures["frozen"].items()}
+    fall = means["accuracy_at_first"] - means["accuracy"]
     figures["claims"] = {
         "step-0 gradients agree (cosine > 0.8)": mean([seed["dpo_gold"] for seed in cosines]) > 0.8,
         "RLOO with gold > online DPO > DPO on one data set": gold["rloo"] > gold["online"] > gold["static"],
-        "frozen reward model: its reward rises": judge["reward"] > judge["start"],
-        "frozen reward model: gold ends under its peak": gold["frozen"] < judge["peak"],
-        "frozen reward model: its accuracy falls by more than 0.1": judge["accuracy"]
-        < judge["accuracy_at_first"] - 0.1,
+        "frozen reward model: its reward rises": means["reward"] > means["start"],
+        "frozen reward model: gold ends under its peak": gold["frozen"] < means["peak"],
+        "frozen reward model: its accuracy falls by more than 0.1": fall > 0.1,
     }
     return figures
 

@@ -35,7 +35,8 @@ from burnish.loop.sources import Source
 from burnish.loop.watch import BestWeights, RefreshMonitor
 from burnish.objectives.mixture import State
 from burnish.runlog import trackers
-from burnish.runlog.log import RunLog, claim_run_dir, refuse_resume
+from burnish.runlog.folder import claim_run_dir, refuse_resume
+from burnish.runlog.log import RunLog
 from burnish.runlog.progress import Progress
 
 
