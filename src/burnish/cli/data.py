@@ -77,36 +77,40 @@ def audit(
             sides.append(Auditor(renderer, length, run.data.overlong, against=sides[0].scan))
             sides[1].read(run.data.eval, format=run.data.format, split=run.data.eval_split, advance=advance)
         progress.doing("looking for near copies and shortcuts")
-        found = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
+        result = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
         if logps and sides[0].kept:
             progress.doing(f"scoring {len(sides[0].kept)} pairs with {run.model.path}")
             from burnish.engine import likelihood
 
-            found.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
-    _report(found, data, as_json, html)
-    raise typer.Exit(2 if found.verdict == "refused" else 1 if strict and found.verdict == "warnings" else 0)
+            result.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
+    _report(result, data, as_json, html)
+    raise typer.Exit(2 if result.verdict == "refused" else 1 if strict and result.verdict == "warnings" else 0)
 
 
-def _report(found: Any, data: list[str], as_json: bool, html: str) -> None:
+def _report(result: Any, data: list[str], as_json: bool, html: str) -> None:
     from burnish.audit.tell import tell
 
-    values = found.to_json() | {"title": ", ".join(Path(p).name for p in data), "made": time.strftime("%Y-%m-%d %H:%M")}
+    values = result.to_json() | {
+        "title": ", ".join(Path(p).name for p in data),
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+    }
     if as_json:
         typer.echo(json.dumps(values, ensure_ascii=True, indent=1, allow_nan=False, default=str))
     else:
-        tell(found, Console(highlight=False))
+        tell(result, Console(highlight=False))
     if html:
         from burnish.audit.page import page
 
         try:
             Path(html).write_text(page(values), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            said = f"the page cannot be written to {html}: {error.strerror}; name another place with --html"
-            raise ConfigError(said) from None
+            raise ConfigError(
+                f"the page cannot be written to {html}: {error.strerror}; name another place with --html"
+            ) from None
         if not as_json:
-            typer.echo(f"\n{found.verdict}. The page with pictures: {html}")
+            typer.echo(f"\n{result.verdict}. The page with pictures: {html}")
     elif not as_json:
-        typer.echo(f"\n{found.verdict}.")
+        typer.echo(f"\n{result.verdict}.")
 
 
 def show(
@@ -153,10 +157,10 @@ def convert(data: Source, out: Target, settings: Settings = None, overwrite: Ove
     for name, value in run.data:
         if name not in READING and value != type(run.data).model_fields[name].default:
             raise ConfigError(f"convert keeps every group, so data.{name} means nothing here; `burnish pairs` filters")
-    found = _read(run, data)
-    count = write(found.groups, out, overwrite=overwrite)
-    typer.echo(f"{count:,} groups read as {found.format} {found.note}, written to {out}")
-    for line in left_out(found):
+    source = _read(run, data)
+    count = write(source.groups, out, overwrite=overwrite)
+    typer.echo(f"{count:,} groups read as {source.format} {source.note}, written to {out}")
+    for line in left_out(source):
         typer.echo(line)
 
 
@@ -173,12 +177,12 @@ def pairs(data: Source, out: Target, settings: Settings = None, overwrite: Overw
     run = configuration.load_partly(None, settings or [])
     rule, renderer = rule_of(run.pairs), _renderer(run)
     length = renderer.answer_length if renderer else characters
-    found = _read(run, data)
-    made = list(make_pairs(found.groups, rule, length))
-    kept, said = filters.apply(made, filters.SelectSettings.of(run.data), length, run.seed)
+    source = _read(run, data)
+    made = list(make_pairs(source.groups, rule, length))
+    kept, notes = filters.apply(made, filters.SelectSettings.of(run.data), length, run.seed)
     count = write(kept, out, overwrite=overwrite)
-    typer.echo(f"{rule.describe()}\n{count:,} pairs of {len(found.groups):,} groups, written to {out}")
-    for line in [*left_out(found), *filter(None, said)]:
+    typer.echo(f"{rule.describe()}\n{count:,} pairs of {len(source.groups):,} groups, written to {out}")
+    for line in [*left_out(source), *filter(None, notes)]:
         typer.echo(line)
 
 
@@ -187,8 +191,8 @@ def formats() -> None:
     from burnish.data.readers import READERS
 
     for name, reader in READERS.items():
-        said = (reader.__doc__ or "").strip().splitlines()
-        typer.echo(f"{name:20} {said[0] if said else ''}")
+        lines = (reader.__doc__ or "").strip().splitlines()
+        typer.echo(f"{name:20} {lines[0] if lines else ''}")
 
 
 def register(app: typer.Typer) -> None:

@@ -73,7 +73,7 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
     from burnish.evals import rewards
     from burnish.runlog.progress import Progress
 
-    found = candidates.find(paths)
+    scorers = candidates.find(paths)
     with Progress() as progress:
         groups = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
                       keep_faults=run.data.bad_rows == "skip")  # fmt: skip
@@ -92,7 +92,7 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
             return progress.stage(f"scoring with {name}")
 
         scored, unfit = rewards.score(
-            groups.groups, found, run, tell=tell, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
+            groups.groups, scorers, run, tell=tell, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
         )
         if unfit:
             progress.note(f"{unfit:,} groups left out: too long for a model, or with an empty answer")

@@ -102,8 +102,9 @@ def arms(folder: Path, settings: DialSettings) -> dict[str, RunCurves]:
         "frozen": [*rloo, "objective.kl_in_reward=0", "judge.kind=reward_model", f"judge.path={folder / 'rm'}"],
     }  # fmt: skip
     curves = {}
-    for arm, own in settings_by_arm.items():
-        train.run(config.load(None, [*_common(folder, settings, arm), *fresh, *own, f"optim.steps={settings.steps}"]))
+    for arm, overrides in settings_by_arm.items():
+        common = [*_common(folder, settings, arm), *fresh, f"optim.steps={settings.steps}"]
+        train.run(config.load(None, [*common, *overrides]))
         curves[arm] = curves_of(folder / arm)
     return curves
 

@@ -1,8 +1,4 @@
-"""A run's folder and its log: typed records, one JSON object a line, appended and flushed; this is the only writer.
-
-config.toml   the resolved configuration          log.jsonl     the records
-model/        what was trained                    checkpoints/  where it can go on from
-"""
+"""A run's log: the only writer and the only reader of `log.jsonl`, one record a line, appended and flushed."""
 
 from __future__ import annotations
 
