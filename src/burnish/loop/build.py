@@ -154,7 +154,7 @@ def _engine_and_masters(prepared: Prepared, world: World, progress: Progress) ->
     head, backbone = ([], []) if values is None else values.trainable()
     policy = engine.policy
     masters = Masters(
-        [*policy.trainable(), *backbone], policy.dtype, own=policy.sharded, wide=head
+        [*policy.trainable(), *backbone], policy.dtype, sharded=policy.sharded, wide=head
     )  # before the cast, or they would start rounded to bfloat16
     model.cast_for_compute(policy)
     return engine, masters
