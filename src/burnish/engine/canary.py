@@ -100,7 +100,7 @@ def _try_shared(policy: Policy) -> str | None:
 
 
 def _try_pruned(policy: Policy) -> bool:
-    """Whether the last layer may drop the rows that predict nothing: its shape is known, and the proof holds then, too."""
+    """Whether the last layer may drop the rows that predict nothing: its shape is known, and the proof holds again."""
     layer = prune.last_layer(policy.decoder)
     if layer is None:
         return False

@@ -20,8 +20,8 @@ class Masters:
         self, named: Iterable[tuple[str, nn.Parameter]], dtype: torch.dtype, *, sharded: bool = False,
         wide: Iterable[tuple[str, nn.Parameter]] = (),
     ) -> None:  # fmt: skip
-        """`sharded`: the module keeps float32 weights and casts them itself. `wide`: parameters that compute in float32,
-        whatever the module's type."""
+        """`sharded`: the module keeps float32 weights and casts them itself. `wide`: parameters that compute
+        in float32, whatever the module's type."""
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.working: list[nn.Parameter] = []

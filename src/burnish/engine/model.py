@@ -314,9 +314,7 @@ def save_model(policy: Policy, folder: Path, tokenizer: Any, weights: dict[str, 
     if file.exists():
         config = json.loads(file.read_text())
         if weights is not None:
-            config["dtype"] = str(policy.dtype).removeprefix(
-                "torch."
-            )  # a divided model would name the type of its masters
+            config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model would name its masters' type
         config.pop("attn_implementation", None)
         config["use_cache"] = True
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

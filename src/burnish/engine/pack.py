@@ -22,7 +22,7 @@ def rows_needed(group: EncodedGroup, *, shared: bool, whole: bool = False) -> in
 
 
 def divide(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of `sizes` in bins of at most `budget` (first fit, largest first); an oversized item gets a bin to itself.
+    """Indices of `sizes` in bins of at most `budget` (first fit, largest first); an oversized item has a bin to itself.
 
     Bins keep the items' original order, so equal input gives equal output whatever the budget splits off.
     """

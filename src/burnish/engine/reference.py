@@ -93,9 +93,7 @@ class Live:
 
     engine: Engine
     moving: ReferenceConfig  # how it follows the policy
-    weights: dict[
-        str, Tensor
-    ]  # by name; in float32, or small steps would be rounded away; empty where it does not move
+    weights: dict[str, Tensor]  # by name, in float32 so that small steps are not lost; empty where it does not move
     carried: bool = False  # fresh answers bring their reference log-probs with them
 
     @classmethod
@@ -127,7 +125,7 @@ class Live:
 
     @torch.no_grad()
     def follow(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Move towards the policy's weights after optimiser step `step` (from 1), where the configuration asks for it."""
+        """Move towards the policy's weights after optimiser step `step` (from 1), where `moving` asks for it."""
         if self.moving.update == "never" or step % self.moving.interval:
             return
         self.engine.policy.settle()
@@ -155,7 +153,7 @@ def tr_dpo_update(
 ) -> Tensor:
     """The reference after optimiser step `step` (from 1): where tau divides the step `alpha policy + (1 - alpha)
     reference`, or the policy itself with `hard`; else unchanged. `ref` is in float32 or wider, and so is the result
-    (TR-DPO, 2404.09656, eq. 5 and 6).
+    (TR-DPO, 2404.09656).
     """
     if step % tau:
         return ref

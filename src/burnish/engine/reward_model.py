@@ -102,7 +102,7 @@ def open_reward_model(model: ModelConfig) -> Policy:
 
 
 def write_about(policy: Policy, folder: Path, rewards: Sequence[Sequence[float]], objective: str) -> None:
-    """Write `reward.json`: mean and spread of the rewards on the answers of some groups, so that models share a scale."""
+    """Write `reward.json`: mean and spread of the rewards of some groups' answers, so that models can share a scale."""
     every = torch.tensor([value for group in rewards for value in group], dtype=torch.float64)
     pad = policy.base.config.get_text_config().pad_token_id
     about = {

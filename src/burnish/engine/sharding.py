@@ -34,9 +34,7 @@ def weightless() -> Iterator[None]:
     register = nn.Module.register_parameter
 
     def without(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if (
-            parameter is not None and not parameter.is_meta
-        ):  # a parameter that is tied to another must stay the same object
+        if parameter is not None and not parameter.is_meta:  # tied parameters must stay the same object
             parameter = _on_meta(parameter)
         register(module, name, parameter)
 
@@ -71,7 +69,7 @@ def blocks(decoder: nn.Module, count: int) -> list[nn.Module]:
 
 
 def shard(base: Any, decoder: nn.Module, world: World, *, half: bool) -> None:
-    """Divide a weightless model over the world's mesh and allocate its parameters. With `half` it computes in bfloat16."""
+    """Divide a weightless model over the world's mesh and allocate its parameters. `half`: compute in bfloat16."""
     kinds = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if half else {}
     policy = MixedPrecisionPolicy(**kinds, cast_forward_inputs=False)  # what flows between layers has the right type
     setattr(base, WITHIN, lambda work, *args, **kwargs: work(*args, **kwargs))

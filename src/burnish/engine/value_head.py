@@ -12,7 +12,7 @@ from burnish.tensors import PackedBatch, wide_type
 
 @dataclass
 class ValueHead:
-    """A linear layer on hidden states: the policy's, or those of a second model, the `backbone`, that learns only values.
+    """A linear layer on hidden states: the policy's, or those of a second model (`backbone`) that learns only values.
 
     It starts at 0 everywhere, so that the first advantages are the rewards themselves.
     """
@@ -31,7 +31,7 @@ class ValueHead:
         return cls(linear, backbone)
 
     def __call__(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        """hidden [tokens, width] of the policy, used where the backbone is shared -> values [tokens], float32 or wider."""
+        """hidden [tokens, width] of the policy, for a shared backbone -> values [tokens], float32 or wider."""
         if self.backbone is not None:
             hidden = self.backbone.head_input(batch)[0].hidden
         values: Tensor = self.linear(hidden.to(self.linear.weight.dtype))[:, 0]
