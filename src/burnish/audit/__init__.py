@@ -61,7 +61,7 @@ class Auditor:
 
     def __post_init__(self) -> None:
         guard = self.renderer.guard if self.renderer else None
-        known = (lambda text: guard.found_in(text) + MARKERS.findall(text)) if guard else MARKERS.findall
+        known = (lambda text: guard.strings_in(text) + MARKERS.findall(text)) if guard else MARKERS.findall
         self.scan = Scan(known, control_acts=self.renderer is not None and guard is None)
         self.rendered = Rendered(self.renderer, self.max_length, self.overlong) if self.renderer else None
 
@@ -94,7 +94,7 @@ class Auditor:
         try:
             for item in stream:
                 if isinstance(item, Fault):
-                    self.faults.add("unreadable", item.where, item.said)
+                    self.faults.add("unreadable", item.where, item.message)
                 elif isinstance(item, Skipped):
                     self.skipped.add(item.reason, item.where)
                 else:

@@ -106,7 +106,7 @@ class Scan:
         pair = identity.pair_of(group)
         if pair is not None and isinstance(group.feedback, Preferences):
             answers = identity.answers_of(group)
-            one_way = identity.asked(group), answers[pair[0]], answers[pair[1]]
+            one_way = identity.question_key(group), answers[pair[0]], answers[pair[1]]
             other_way = one_way[0], one_way[2], one_way[1]
             if (mirror := digest(*other_way)) in self.swapped:
                 self.tally.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")

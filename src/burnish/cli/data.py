@@ -127,7 +127,7 @@ def show(
 
     group = showing.find(data, row, run.data.format, run.data.split)
     console = Console(highlight=False, soft_wrap=True)
-    for line in showing.shown(group, _renderer(run), ids):
+    for line in showing.token_lines(group, _renderer(run), ids):
         console.print(line)
 
 

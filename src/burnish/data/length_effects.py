@@ -1,4 +1,4 @@
-"""What each objective does about length: one table for the audit's advice and for the objectives' rows. No torch."""
+"""What each objective does about length: a table for the audit's advice and for the objectives' rows. No torch."""
 
 from __future__ import annotations
 
