@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeGuard
 
-from burnish.group import EncodedGroup, Group, Labels, Message, Preferences, Scores
+from burnish.group import EncodedGroup, Group, Labels, Message, Preferences, Scores, Turns
 
 
 def plain(text: str) -> str:
