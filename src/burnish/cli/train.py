@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from burnish import config as configuration
-from burnish.cli.frame import Settings, explained, file_and_words, quiet, said_once
+from burnish.cli.frame import Settings, explained, file_and_words, quiet, reported_once
 
 
 def _keys_table() -> str:
@@ -28,7 +28,7 @@ def train(
     if print_config:
         _print_keys()
         return
-    with said_once():
+    with reported_once():
         run = configuration.load(*file_and_words(settings))
     with explained(Path(run.run.dir)):
         quiet()

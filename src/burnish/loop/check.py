@@ -92,12 +92,12 @@ def one_microbatch_is_many(engine: Engine, prepared: Prepared, groups: Sequence[
 
 def rewards_are_transformers(engine: Engine, prepared: Prepared, groups: Sequence[EncodedGroup]) -> CheckResult:
     """A reward model's numbers are those of the model's own forward, each answer alone."""
-    ours = torch.tensor([value for row in rewards(engine, groups) for value in row])
+    burnish_values = torch.tensor([value for row in rewards(engine, groups) for value in row])
     with engine.policy.stock():
-        theirs = canary.stock_numbers(engine.policy, list(groups)).cpu()
-    off = float((ours - theirs).abs().max())
+        stock_values = canary.stock_numbers(engine.policy, list(groups)).cpu()
+    off = float((burnish_values - stock_values).abs().max())
     return CheckResult(
-        "rewards = transformers'", off <= NATS, f"rewards of {len(ours)} answers differ by at most {off:.1e}"
+        "rewards = transformers'", off <= NATS, f"rewards of {len(burnish_values)} answers differ by at most {off:.1e}"
     )
 
 
@@ -157,12 +157,12 @@ def sampling_is_training(engine: Engine, prepared: Prepared, groups: Sequence[En
             pad_token_id=engine.pad_id,
         )
     tokens = made.sequences[0, len(prompt) :]
-    theirs = torch.stack(made.logits)[:, 0].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    stock_values = torch.stack(made.logits)[:, 0].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
     group = replace(groups[0], prompt_ids=prompt, completion_ids=(tuple(tokens.tolist()),), ended=(True,))
     (batch,) = engine.plan([group])
     with torch.no_grad():
-        ours = engine.score(batch).logps
-    nats = float((ours - theirs).abs().max())
+        burnish_values = engine.score(batch).logps
+    nats = float((burnish_values - stock_values).abs().max())
     text = f"log-probs of {len(tokens)} generated tokens differ by at most {nats:.1e} nats"
     return CheckResult("sampling = training", nats <= 10 * NATS, text)
 
