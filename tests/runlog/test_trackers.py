@@ -26,7 +26,7 @@ from burnish.runlog.records import (
     RunRecord,
     StepRecord,
 )  # fmt: skip
-from tests.runs.test_runs import BASE, burnish, rows
+from tests.runs.cli import BASE, burnish, rows
 from tests.zoo import save_model_dir
 
 

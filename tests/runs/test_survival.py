@@ -23,7 +23,7 @@ from burnish.errors import StoreError
 from burnish.loop import resume as state
 from burnish.loop.build import Trainer
 from burnish.runlog.log import read_rows
-from tests.runs.test_runs import burnish, rows
+from tests.runs.cli import burnish, rows
 from tests.zoo import save_model_dir
 
 SETTINGS = [
