@@ -93,15 +93,16 @@ class Turns:
 def watch_steps(turns: list[Turns]) -> None:
     """Pass the turn on (of the last of `turns`) after each step's record is written."""
     from burnish.runlog.log import RunLog
+    from burnish.runlog.records import Record, StepRecord
 
-    append = RunLog.append
+    write = RunLog.write
 
-    def watched(self: Any, record: str, **fields: Any) -> None:
-        append(self, record, **fields)
-        if record == "step":
+    def watched(self: RunLog, record: Record) -> None:
+        write(self, record)
+        if isinstance(record, StepRecord):
             turns[-1].pass_on()
 
-    RunLog.append = watched  # type: ignore[method-assign]
+    RunLog.write = watched  # type: ignore[method-assign]
 
 
 def train(name: str, number: int, turn: Turns, work: Path, steps: int) -> list[float]:
@@ -127,7 +128,7 @@ def train(name: str, number: int, turn: Turns, work: Path, steps: int) -> list[f
     turn.enter(number)
     try:
         folder = training.run(config.load(None, [f"{key}={value}" for key, value in keys.items()]), progress=False)
-        return [float(r["seconds"]) for r in log.read(folder) if r["record"] == "step"]
+        return [float(r["seconds"]) for r in log.read_rows(folder) if r["record"] == "step"]
     finally:
         turn.leave()
 

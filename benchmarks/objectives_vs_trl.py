@@ -3,7 +3,7 @@
     python benchmarks/objectives_vs_trl.py --out benchmarks/results/objectives_vs_trl.json
 
 Sixteen random pairs of unequal lengths go through TRL's own trainer, collator and `compute_loss`, and through burnish's
-loop (`train.accumulate`) with its own packing, engine and objective. Where TRL departs from the paper both are shown:
+loop (`train.gradients`) with its own packing, engine and objective. Where TRL departs from the paper both are shown:
 burnish's default, which is to differ, and the setting that reproduces TRL, which is to be equal. Then some steps are
 cut into micro-batches, and each trainer is compared with its own whole step. Exits with 1 where a row is not as
 expected.
@@ -119,11 +119,11 @@ class Burnish:
 
         rows = [(find(name), params) for name, params in objectives.items()]
         mixture = Mixture(tuple(WeightedObjective(row, row.validate(params)) for row, params in rows))
-        ready = Prepared(self.run, None, groups, [], mixture, frozenset())
-        nothing: Any = None
+        none: Any = None  # what `gradients` does not touch
         return Trainer(
-            ready, self.engine, self.masters, None, self.reference, nothing, nothing, 1, None, running=mixture.start()
-        )
+            Prepared(self.run, None, groups, [], mixture, frozenset()), self.engine, self.masters, none,
+            self.reference, none, none, none, none, none, none, none, 1, running=mixture.start(),
+        )  # fmt: skip
 
     def loss_of(
         self, objectives: Mapping[str, Mapping[str, Any]], groups: Sequence[Any], *, budget: int = 1 << 20
@@ -136,7 +136,7 @@ class Burnish:
         self.engine.token_budget = budget
         module = self.engine.policy.module.train()
         module.zero_grad(set_to_none=True)
-        loss, _, _ = train.accumulate(self.trainer(objectives, list(groups)), groups, 0)
+        loss = train.gradients(self.trainer(objectives, list(groups)), groups, 0).loss
         return Found(loss, gradient_of(module))
 
 

@@ -160,9 +160,9 @@ def ours(work: Path, method: str, dtype: str) -> dict[str, Any]:
             f"run.dir={work / 'ours'}", "run.overwrite=true", "engine.threads=1", "engine.token_budget=16384",
         ])
     )  # fmt: skip
-    records = list(log.read(folder))
+    records = list(log.read_rows(folder))
     steps = [float(r["seconds"]) for r in records if r["record"] == "step"][WARM:]
-    fresh = [r for r in records if r["record"] == "fresh"][WARM:]
+    fresh = [r for r in records if r["record"] == "refresh"][WARM:]
     parts = {name: statistics.median(float(r[f"seconds/{name}"]) for r in fresh)
              for name in ("sampling", "judging", "measuring")}  # fmt: skip
     median = statistics.median(steps)

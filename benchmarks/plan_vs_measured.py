@@ -100,7 +100,7 @@ def one(work: Path, name: str) -> dict[str, Any]:
 
     train.loop = watched
     folder = train.run(run, progress=False)
-    seconds = min(r["seconds"] for r in log.read(folder) if r["record"] == "step")
+    seconds = min(r["seconds"] for r in log.read_rows(folder) if r["record"] == "step")
     return {
         "case": name, "planned_mib": planned.total / 2**20, "measured_mib": peak[0] / 2**20,
         "ratio": planned.total / peak[0], "parts_mib": {k: v / 2**20 for k, v in planned.parts.items()},

@@ -91,7 +91,7 @@ def main() -> None:
                 out = work / f"run-{number}-{processes}-{threads}"
                 words = command(work, data, out, processes, threads, options.steps, options.groups)
                 peak = watched(words)
-                steps = [r for r in log.read(out) if r["record"] == "step"][1:]
+                steps = [r for r in log.read_rows(out) if r["record"] == "step"][1:]
                 found[side]["seconds"] += [r["seconds"] for r in steps]
                 found[side]["imbalance"] += [r["imbalance"] for r in steps if "imbalance" in r]
                 found[side]["peak"] = max(found[side]["peak"], peak)

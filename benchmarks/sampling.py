@@ -63,9 +63,9 @@ class Sides:
     """One model, and the two ways to sample from it."""
 
     def __init__(self, engine: Any) -> None:
-        from burnish.answers.sampler.process import Sampler
+        from burnish.answers.sampler.process import ProcessSampler
 
-        self.engine, self.sampler = engine, Sampler(engine, frozenset())
+        self.engine, self.sampler = engine, ProcessSampler(engine, frozenset())
 
     @classmethod
     def of(cls, path: str, dtype: Any) -> Sides:
@@ -81,10 +81,11 @@ class Sides:
         return cls(Engine(policy, 8192, shared=verdict.shared, plain_head=verdict.plain_head, pruned=verdict.pruned))
 
     def ours(self, prompts: Sequence[tuple[int, ...]], k: int) -> int:
-        from burnish.answers.sampler import Decoding, Prompt
+        from burnish.answers.sampler import Decoding
+        from burnish.data.prompts import Prompt
 
         asked = [Prompt(str(i), ids) for i, ids in enumerate(prompts)]
-        return sum(len(a.ids) for own in self.sampler(asked, k, Decoding(NEW), (0, 0)) for a in own)
+        return sum(len(a.ids) for own in self.sampler(asked, k, Decoding(NEW), 0, 0) for a in own)
 
     def generate(self, prompts: Sequence[tuple[int, ...]], k: int) -> int:
         import torch

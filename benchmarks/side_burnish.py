@@ -40,7 +40,7 @@ KINDS = {  # self time of torch operators, by what they are for
 
 def write_in_order(work: Path, arrangement: str) -> tuple[Path, int]:
     """The pairs, laid out so that burnish's first epoch meets them in the prepared order."""
-    from burnish.loop.prepare import order
+    from burnish.loop.schedule import order
 
     rows = [json.loads(line) for line in (work / f"{arrangement}.jsonl").open(encoding="utf-8")]
     places: list[str] = [""] * len(rows)
@@ -70,7 +70,7 @@ def settings(job: Job, work: Path) -> list[str]:
         "optim.warmup": 0.0,
         "optim.weight_decay": 0.0,
         "optim.max_grad_norm": 1.0,
-        "engine.products": job.option("matmul", "highest"),
+        "engine.float32_matmul_precision": job.option("matmul", "highest"),
         "reference.store": work / "store" / job.option("store", "once"),
         "run.dir": work / "burnish_run",
         "run.overwrite": "true",
@@ -86,15 +86,16 @@ def settings(job: Job, work: Path) -> list[str]:
 def watch_steps(at_step: Callable[[int], None]) -> None:
     """Call `at_step(number)` after each step's record is written."""
     from burnish.runlog.log import RunLog
+    from burnish.runlog.records import Record, StepRecord
 
-    append = RunLog.append
+    write = RunLog.write
 
-    def watched(self: Any, record: str, **fields: Any) -> None:
-        append(self, record, **fields)
-        if record == "step":
-            at_step(int(fields["step"]))
+    def watched(self: RunLog, record: Record) -> None:
+        write(self, record)
+        if isinstance(record, StepRecord):
+            at_step(record.step)
 
-    RunLog.append = watched  # type: ignore[method-assign]
+    RunLog.write = watched  # type: ignore[method-assign]
 
 
 class Profile:
@@ -143,7 +144,7 @@ def main() -> None:
     watch_steps(at_step)
     folder = train.run(config.load(None, settings(job, work)), progress=False)
     where = profile.report() if profile is not None else None
-    records = list(log.read(folder))
+    records = list(log.read_rows(folder))
     steps = [r for r in records if r["record"] == "step"]
     reference = [r for r in records if r["record"] == "reference"]
     answer = {

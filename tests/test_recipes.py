@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from burnish import config
-from burnish.loop.prepare import mixture_of
+from burnish.loop.refusals import mixture_of
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
 

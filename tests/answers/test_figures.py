@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from burnish.answers.figures import Seen, agreement, figures, mismatch, rewards
+from burnish.answers.answered import Answered, Measured
+from burnish.answers.figures import agreement, figures, mismatch, rewards
 from burnish.config import StopConfig
-from burnish.group import EncodedGroup, Scores, Unjudged
+from burnish.data.prompts import Prompt
+from burnish.group import EncodedGroup, Feedback, Group, Scores, Unjudged
 from burnish.loop.alarms import Alarms
 
 
@@ -19,11 +21,19 @@ def answers(*ids: Sequence[int], ended: Sequence[bool] | None = None) -> Encoded
     return EncodedGroup("g", (0,), tuple(map(tuple, ids)), flags, Scores((0.0,) * len(ids)))
 
 
+def answered(
+    group: EncodedGroup, feedback: Feedback, gold: Feedback | None = None, kl: Sequence[float] = (),
+    entropy: Sequence[float] = (),
+) -> Answered:  # fmt: skip
+    measured = Measured((), kl=tuple(kl), entropy=tuple(entropy))
+    return Answered(Prompt("q", (0,)), Group("q", ()), group, feedback, gold, measured)
+
+
 def test_figures_are_means_over_answers_and_prompts() -> None:
     seen = [
-        Seen(answers((1, 2), (1, 2), (3,), ended=(True, True, False)), Scores((1.0, 0.0, 2.0)),
+        answered(answers((1, 2), (1, 2), (3,), ended=(True, True, False)), Scores((1.0, 0.0, 2.0)),
              Scores((0.0, 0.0, 1.0)), (0.5, 0.5, 0.2), (1.0, 1.0, 0.5)),
-        Seen(answers((4, 4, 4), (5,)), Scores((3.0, 3.0)), Scores((1.0, 0.0)), (0.3, 0.1), (2.0, 1.0)),
+        answered(answers((4, 4, 4), (5,)), Scores((3.0, 3.0)), Scores((1.0, 0.0)), (0.3, 0.1), (2.0, 1.0)),
     ]  # fmt: skip
     found = figures(seen)
     assert found["answers"] == 5 and found["length"] == 9 / 5 and found["finished"] == 4 / 5
@@ -38,7 +48,7 @@ def test_figures_are_means_over_answers_and_prompts() -> None:
 
 
 def test_what_has_no_basis_is_left_out() -> None:
-    found = figures([Seen(answers((1,)), Unjudged("down"))])
+    found = figures([answered(answers((1,)), Unjudged("down"))])
     assert found["unjudged"] == 1 and not {"reward", "gold", "judge_accuracy", "kl/answer"} & set(found)
     assert agreement([Scores((1.0, 2.0))], [Scores((1.0, 1.0))]) == {}
     assert mismatch([], []) == {}

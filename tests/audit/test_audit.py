@@ -23,6 +23,7 @@ from burnish.data.render import EncodeReport, Renderer, fit
 from burnish.data.tokenizers import load_light
 from burnish.findings import places, printable
 from burnish.group import Completion, EncodedGroup, Group, Labels, Message, Preferences, Scores, Unjudged
+from burnish.objectives import TABLE
 from burnish.stats import clustered_share, wilson
 from tests.zoo import tokenizer
 
@@ -248,7 +249,7 @@ def test_length_effects_name_each_objective() -> None:
     train.take([pair(f"p{i}", "long answer " * 3, "short", i) for i in range(24)])
     rows, words = length_effects(train.pairs.columns(), "characters")
     here = {row["objective"]: row["here"] for row in rows}
-    assert SHOWN == {name: TABLE[name].length_effects for name in SHOWN}
+    assert {name: TABLE[name].length_effects for name in SHOWN} == SHOWN
     assert "raters' taste" in here["dpo"] and "back" in here["r_dpo"] and set(words) == {"P1", "P2", "P3"}
 
 

@@ -18,7 +18,10 @@ from burnish.audit import Auditor, audit
 from burnish.audit.page import page
 from burnish.data.render import Renderer
 from burnish.group import Completion, Group, Preferences, Scores
-from burnish.pages import svg as charts
+from burnish.pages import numbers
+from burnish.pages.histogram import PLOT, histogram
+from burnish.pages.intervals import ShareRow, shares
+from burnish.pages.svg import Picture, ticks
 from tests.zoo import tokenizer
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -171,46 +174,51 @@ def test_every_picture_is_there() -> None:
 
 def test_ticks_are_round_and_inside() -> None:
     for low, high in ((0, 7), (-340, 340), (0, 0.03), (1e5, 9e6), (3, 3)):
-        marks = charts.ticks(low, high)
+        marks = ticks(low, high)
         assert 1 <= len(marks) <= 7 and all(low - 1e-9 <= mark <= high + 1e-9 for mark in marks)
         steps = {round(b - a, 9) for a, b in pairwise(marks)}
         assert len(steps) <= 1 and all(str(step).strip("0.").rstrip("0")[:1] in "125" for step in steps)
-    assert charts.ticks(0, 2, whole=True) == [0, 1, 2]
+    assert ticks(0, 2, whole=True) == [0, 1, 2]
 
 
 def test_numbers_for_people() -> None:
-    assert [charts.number(v) for v in (1234567, -12.4, 0.25, 0, None)] == [
+    assert [numbers.number(v) for v in (1234567, -12.4, 0.25, 0, None)] == [
         "1,234,567",
         "\u221212",
         "0.25",
         "0",
         "\u2013",
     ]
-    assert [charts.tick(v) for v in (2000, 250_000, 1.2e6)] == ["2,000", "250k", "1.2M"]
-    assert [charts.share(v) for v in (0.667, 0.042, 0.00001, 0, 1, 0.05, None)] == [
+    assert [numbers.tick(v) for v in (2000, 250_000, 1.2e6)] == ["2,000", "250k", "1.2M"]
+    assert [numbers.share(v) for v in (0.667, 0.042, 0.00001, 0, 1, 0.05, None)] == [
         "67%", "4.2%", "<0.1%", "0%", "100%", "5%", "\u2013"
     ]  # fmt: skip
 
 
 def test_empty_pictures_are_left_out() -> None:
     sides = ("less", "more")
-    assert charts.histogram([0, 1], {"a": [0]}, "t", "x") == "" == charts.histogram([], {}, "t", "x")
-    assert charts.intervals([], "t", "x", sides) == "" == charts.intervals([("a", None, 0, 1, "")], "t", "x", sides)
+    assert histogram([0, 1], {"a": [0]}, "t", "x") is None is histogram([], {}, "t", "x")
+    assert shares([], "t", "x", sides) is None is shares([ShareRow("a", None, 0, 1, "")], "t", "x", sides)
+
+
+def drawn(picture: Picture | None) -> str:
+    assert picture is not None
+    return picture.__html__()
 
 
 def test_bars_have_the_heights_of_their_counts() -> None:
-    svg = charts.histogram([0, 1, 2, 3], {"a": [1, 2, 4], "b": [4, 0, 1]}, "t", "x")
+    svg = drawn(histogram([0, 1, 2, 3], {"a": [1, 2, 4], "b": [4, 0, 1]}, "t", "x"))
     heights = [float(h) for h in re.findall(r'<rect class="bar"[^>]* height="([\d.]+)"', svg)]
-    assert heights == pytest.approx([charts.PLOT / 4, charts.PLOT / 2, charts.PLOT], abs=0.2)
+    assert heights == pytest.approx([PLOT / 4, PLOT / 2, PLOT], abs=0.2)
     steps = re.search(r'd="M56.0 162.0V30.0H[\d.]+V162.0H[\d.]+V129.0H454.0V162.0"', svg)
     assert steps, svg
 
 
 def test_a_bar_has_the_colour_of_its_side_and_none_on_zero() -> None:
-    svg = charts.histogram([-3, -1, 1, 3], {"a": [1, 2, 4]}, "t", "x", sides=("less", "more"))
+    svg = drawn(histogram([-3, -1, 1, 3], {"a": [1, 2, 4]}, "t", "x", sides=("less", "more")))
     assert re.findall(r'class="bar (\w+)"', svg) == ["left", "even", "right"] and "\u2190 less" in svg
-    rows = [("a", 0.7, 0.6, 0.8, ""), ("b", 0.5, 0.4, 0.6, ""), ("c", 0.3, 0.2, 0.4, "")]
-    svg = charts.intervals(rows, "t", "x", ("less", "more"))
+    rows = [ShareRow("a", 0.7, 0.6, 0.8, ""), ShareRow("b", 0.5, 0.4, 0.6, ""), ShareRow("c", 0.3, 0.2, 0.4, "")]
+    svg = drawn(shares(rows, "t", "x", ("less", "more")))
     assert re.findall(r'<g class="(\w+)"', svg) == ["right", "even", "left"]
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from burnish.cli import main
 from burnish.errors import TrainingError
-from burnish.loop import train
+from burnish.loop import update
 
 SERVER = multiprocessing.get_context("forkserver")  # children of a process with no threads: no lock is held for ever
 SERVER.set_forkserver_preload(
@@ -59,7 +59,7 @@ def _command_line(rank: int, count: int, port: int, output: str, harm: Harm | No
 
 
 def _befall(harm: Harm) -> None:
-    untouched = train.learning_rate
+    untouched = update.learning_rate
 
     def learning_rate(step: int, *args: Any, **kwargs: Any) -> float:
         if step == harm.step and harm.kind == "fail":
@@ -68,7 +68,7 @@ def _befall(harm: Harm) -> None:
             os.kill(os.getpid(), signal.Signals[harm.kind])
         return untouched(step, *args, **kwargs)
 
-    train.learning_rate = learning_rate
+    update.learning_rate = learning_rate
 
 
 def ended(children: list[BaseProcess], seconds: float = 60) -> list[int | None]:

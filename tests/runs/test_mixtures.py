@@ -14,9 +14,9 @@ from burnish.engine import canary
 from burnish.engine.engine import Engine, token_scores
 from burnish.errors import ConfigError
 from burnish.objectives.mixture import Mixture, WeightedObjective
-from burnish.runlog.log import read
+from burnish.runlog.log import read_rows
 from tests.objectives.test_distinct import groups, policy_of
-from tests.runs.test_runs import BASE, burnish, rows
+from tests.runs.cli import BASE, burnish, rows
 from tests.zoo import save_model_dir
 
 ONE = [*BASE, "optim.steps=1", "optim.lr=1e-9"]
@@ -37,7 +37,7 @@ def data(tmp_path: Path) -> Path:
 def first_step(model_dir: Path, data: Path, out: Path, *settings: str) -> dict[str, Any]:
     places = [f"model.path={model_dir}", f"data.train={data}", f"run.dir={out}"]
     assert burnish("train", *places, *ONE, *settings) == 0
-    return next(r for r in read(out) if r["record"] == "step")
+    return next(r for r in read_rows(out) if r["record"] == "step")
 
 
 @pytest.mark.parametrize("budget", ["100000", "1"])

@@ -17,8 +17,9 @@ from burnish import config
 from burnish.engine.canary import stock_logps
 from burnish.engine.model import Policy
 from burnish.loop.prepare import prepare
-from burnish.runlog.log import read
-from tests.runs.test_runs import BASE, burnish, rows
+from burnish.runlog.log import read, read_rows
+from burnish.runlog.records import CompletionRecord
+from tests.runs.cli import BASE, burnish, rows
 from tests.zoo import save_model_dir
 
 EVEN = [{"prompt": f"Say {i}. ", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(12)]
@@ -40,7 +41,7 @@ def run(model_dir: Path, data: Path, out: Path, *settings: str) -> tuple[list[di
     places = [f"model.path={model_dir}", f"data.train={data}", f"run.dir={out}"]
     assert burnish("train", *places, *BASE, *settings) == 0
     weights = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32).state_dict()
-    return [r for r in read(out) if r["record"] == "step"], weights
+    return [r for r in read_rows(out) if r["record"] == "step"], weights
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -52,7 +53,7 @@ def test_live_is_stored(model_dir: Path, data: Path, tmp_path: Path, dtype: str,
     for name, more in (("stored", []), ("live", ["reference.scores=live"])):
         places = [f"model.path={model_dir}", f"data.train={data}", f"run.dir={tmp_path / name}"]
         assert burnish("train", *places, *BASE, *settings, *more) == 0
-        logs.append([(r["loss"], r["grad_norm"]) for r in read(tmp_path / name) if r["record"] == "step"])
+        logs.append([(r["loss"], r["grad_norm"]) for r in read_rows(tmp_path / name) if r["record"] == "step"])
     assert logs[0] == logs[1]
 
 
@@ -89,15 +90,13 @@ def test_soft_updates_interpolate_in_float32(model_dir: Path, data: Path, tmp_pa
     state = mixed.state_dict()
     mixed.load_state_dict({name: 0.6 * moved[name] + 0.4 * state[name] for name in state})
     policy = Policy(mixed, mixed, "", torch.float32, mixed.config._attn_implementation)
-    ready = prepare(config.load(str(tmp_path / "three" / "config.toml")))
-    groups = {group.id: group for group in ready.train}
-    found = {
-        (r["group"], r["index"]): r for r in read(tmp_path / "three") if r["record"] == "completion" and r["step"] == 3
-    }
+    prepared = prepare(config.load(str(tmp_path / "three" / "config.toml")))
+    groups = {group.id: group for group in prepared.train}
+    found = {(r.group, r.index): r for r in read(tmp_path / "three", CompletionRecord) if r.step == 3}
     assert len(found) == 8
     for (name, k), record in found.items():
         one = replace(groups[name], completion_ids=groups[name].completion_ids[k : k + 1], ended=(True,))
-        assert float(stock_logps(policy, [one]).sum()) == pytest.approx(record["reference_logp"], abs=1e-4)
+        assert float(stock_logps(policy, [one]).sum()) == pytest.approx(record.reference_logp, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_what_moves_is_resumed(model_dir: Path, data: Path, tmp_path: Path, sett
     log.write_text("".join(line + "\n" for line in log.read_text().splitlines() if '"end"' not in line))
     assert (broken / "checkpoints" / "step-3").exists()
     assert burnish("train", str(broken / "config.toml"), "run.resume=true") == 0
-    again = [r for r in read(broken) if r["record"] == "step"]
+    again = [r for r in read_rows(broken) if r["record"] == "step"]
     assert [(r["step"], r["loss"]) for r in again] == [(r["step"], r["loss"]) for r in whole]
     found = AutoModelForCausalLM.from_pretrained(broken / "model", dtype=torch.float32).state_dict()
     assert all(torch.equal(found[name], weights[name]) for name in weights)

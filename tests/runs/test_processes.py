@@ -18,9 +18,9 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from burnish.engine import checkpoint
 from burnish.engine.distributed import balance
-from burnish.runlog.log import read
+from burnish.runlog.log import read_rows
+from tests.runs.cli import rows
 from tests.runs.processes import Harm, ended, start
-from tests.runs.test_runs import rows
 from tests.zoo import save_model_dir
 
 SETTINGS = [
@@ -74,7 +74,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:
     dropped = ("time", "seconds", "imbalance", "tokens")
-    found = [{k: v for k, v in r.items() if k not in dropped} for r in read(folder) if r["record"] == kind]
+    found = [{k: v for k, v in r.items() if k not in dropped} for r in read_rows(folder) if r["record"] == kind]
     return sorted(found, key=lambda r: (r["step"], r.get("group", ""), r.get("index", 0)))
 
 
@@ -135,7 +135,7 @@ def test_the_reference_is_computed_once_and_shared(folders: dict[str, Path], tmp
     for count in (2, 1, 3):
         wanted = command(folders["llama"], folders["data"], tmp_path / str(count), tmp_path / "store")
         assert ended(start(count, tmp_path / "out", *wanted)) == [0] * count
-        (told,) = [r for r in read(tmp_path / str(count)) if r["record"] == "reference"]
+        (told,) = [r for r in read_rows(tmp_path / str(count)) if r["record"] == "reference"]
         assert (told["computed"], told["stored"]) == ((12, 0) if count == 2 else (0, 12))
         for a, b in zip(records(tmp_path / "2", "step"), records(tmp_path / str(count), "step"), strict=True):
             assert math.isclose(a["loss"], b["loss"], rel_tol=1e-9)

@@ -20,8 +20,8 @@ from burnish.engine.scoring import rewards
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Preferences, Unjudged
 from burnish.loop.prepare import prepare
-from burnish.runlog.log import read
-from tests.runs.test_runs import BASE, burnish
+from burnish.runlog.log import read_rows
+from tests.runs.cli import BASE, burnish
 from tests.zoo import save_model_dir, tiny
 
 FAMILIES = ["llama", "qwen3", "gemma3", "mistral", "gpt2", "mixtral", "qwen3_next"]
@@ -51,7 +51,7 @@ def data(tmp_path: Path) -> Path:
 
 def train(model: Path, data: Path, out: Path, *settings: str) -> list[dict[str, Any]]:
     assert burnish("train", f"model.path={model}", f"data.train={data}", f"run.dir={out}", *RM, *settings) == 0
-    return [r for r in read(out) if r["record"] == "step"]
+    return [r for r in read_rows(out) if r["record"] == "step"]
 
 
 def encoded(out: Path) -> list[EncodedGroup]:
@@ -148,7 +148,7 @@ def test_margins_centring_and_their_refusal(tmp_path: Path, data: Path, capsys: 
     """Step 1 with margin m: -log s(d - m); centring adds c (r_w + r_l)^2; both against the plain run's own records."""
     model = save_model_dir(tmp_path / "llama", "llama", "plain")
     plain = train(model, data, tmp_path / "plain", "optim.steps=1")[0]
-    records = [r for r in read(tmp_path / "plain") if r["record"] == "completion"]
+    records = [r for r in read_rows(tmp_path / "plain") if r["record"] == "completion"]
     by_group: dict[str, dict[int, float]] = {}
     for r in records:
         by_group.setdefault(r["group"], {})[r["index"]] = r["reward"]
@@ -271,7 +271,7 @@ def test_pairs_of_a_prompt_are_averaged_first(tmp_path: Path) -> None:
         for budget in ("10000", "1")
     }
     rows: dict[str, dict[int, float]] = {}
-    for r in read(tmp_path / "1"):
+    for r in read_rows(tmp_path / "1"):
         if r["record"] == "completion":
             rows.setdefault(r["group"], {})[r["index"]] = r["reward"]
     groups = {g.id: g for g in encoded(tmp_path / "1")}

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from burnish.reports.rewards import read
-from tests.runs.test_runs import BASE, burnish
+from tests.runs.cli import BASE, burnish
 from tests.zoo import plain_logps, save_model_dir
 
 
@@ -72,7 +72,7 @@ def test_every_reward_is_that_of_its_model(folder: Path, tmp_path: Path, capsys:
     shown = capsys.readouterr().out
     assert "does not predict win rate" in shown and "accuracy" in shown
     figures = json.loads((tmp_path / "r" / "report.json").read_text())
-    assert figures["pairs"] == 24 and (tmp_path / "r" / "report.png").stat().st_size > 10_000
+    assert figures["pairs"] == 24 and (tmp_path / "r" / "report.svg").stat().st_size > 10_000
     assert "<html" in (tmp_path / "r" / "report.html").read_text()
 
 

@@ -12,31 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from burnish.cli import main
-from burnish.loop.prepare import order
+from burnish.loop.schedule import order
 from burnish.runlog import log
+from tests.runs.cli import BASE, burnish, rows, same, train
 from tests.zoo import save_model_dir
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = [
-    "model.dtype=float32",
-    "optim.lr=1e-3",
-    "optim.groups_per_step=4",
-    "optim.steps=5",
-    "optim.warmup=0",
-    "optim.schedule=constant",
-]
-
-
-def rows(count: int = 12) -> list[dict[str, str]]:
-    return [
-        {
-            "prompt": f"What is {i}+{i}? ",
-            "chosen": f"It is {2 * i}" + " indeed" * (i % 3),
-            "rejected": "I do not know" + "." * (i % 4),
-        }
-        for i in range(count)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -49,31 +30,6 @@ def data(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
     return path
-
-
-def burnish(*arguments: str) -> int:
-    """Exit code of the command line."""
-    with pytest.raises(SystemExit) as left:
-        main.main(list(arguments))
-    return int(left.value.code or 0)
-
-
-def train(model: Path, data: Path, out: Path, *settings: str) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
-    """A run's step records, and its final weights as a reloaded model has them."""
-    code = burnish("train", f"model.path={model}", f"data.train={data}", f"run.dir={out}", *BASE, *settings)
-    assert code == 0
-    steps = [r for r in log.read(out) if r["record"] == "step"]
-    loaded = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32)
-    return steps, loaded.state_dict()
-
-
-def same(left: Any, right: Any, tolerance: float) -> None:
-    for a, b in zip(left[0], right[0], strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], abs=tolerance)
-        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3)
-        assert a["rewards/margins"] == pytest.approx(b["rewards/margins"], abs=10 * tolerance)
-    for name, weight in left[1].items():
-        torch.testing.assert_close(weight, right[1][name], rtol=0, atol=50 * tolerance)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +107,7 @@ def test_bfloat16_masters_move_where_bfloat16_alone_would_not(model_dir: Path, d
 def test_a_sweep_computes_the_reference_once(model_dir: Path, data: Path, tmp_path: Path) -> None:
     for name, settings in {"a": [], "b": ["objective.beta=0.5", "optim.lr=1e-4"], "c": ["objective.name=ipo"]}.items():
         train(model_dir, data, tmp_path / name, *settings)
-    computed = {n: [r["computed"] for r in log.read(tmp_path / n) if r["record"] == "reference"] for n in "abc"}
+    computed = {n: [r["computed"] for r in log.read_rows(tmp_path / n) if r["record"] == "reference"] for n in "abc"}
     assert computed == {"a": [12], "b": [0], "c": [0]}
 
 
@@ -177,7 +133,7 @@ def test_stopped_and_resumed_equals_unbroken(
     for changed in ("seed=5", "objective.beta=0.5", "model.dtype=bfloat16", "optim.groups_per_step=2"):
         assert burnish("train", str(out / "config.toml"), "run.resume=true", changed) == 2, f"{changed} is another run"
     assert burnish("train", str(out / "config.toml"), "run.resume=true", "save.keep=3") == 0
-    steps = [r for r in log.read(out) if r["record"] == "step"]
+    steps = [r for r in log.read_rows(out) if r["record"] == "step"]
     assert [r["step"] for r in steps] == [1, 2, 3, 4, 5]
     assert [r["loss"] for r in steps] == [r["loss"] for r in whole[0]]
     assert burnish("train", str(out / "config.toml"), "run.resume=true") == 2, "a finished run is not trained again"
@@ -193,7 +149,7 @@ def test_check_proves_the_identities(model_dir: Path, data: Path, capsys: pytest
 
 def test_the_log_keeps_every_completion(model_dir: Path, data: Path, tmp_path: Path) -> None:
     steps, _ = train(model_dir, data, tmp_path / "run")
-    records = [r for r in log.read(tmp_path / "run") if r["record"] == "completion"]
+    records = [r for r in log.read_rows(tmp_path / "run") if r["record"] == "completion"]
     assert len(records) == 5 * 4 * 2
     last = [r for r in records if r["step"] == 5]
     margins = [a["reward"] - b["reward"] for a, b in zip(last[::2], last[1::2], strict=True)]

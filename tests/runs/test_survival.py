@@ -22,8 +22,8 @@ from burnish.engine import checkpoint
 from burnish.errors import StoreError
 from burnish.loop import resume as state
 from burnish.loop.build import Trainer
-from burnish.runlog.log import read
-from tests.runs.test_runs import burnish, rows
+from burnish.runlog.log import read_rows
+from tests.runs.cli import burnish, rows
 from tests.zoo import save_model_dir
 
 SETTINGS = [
@@ -83,12 +83,12 @@ def ended(child: BaseProcess) -> int:
 
 def steps_done(out: Path) -> int:
     """How many steps the log of a run tells of; it may be growing."""
-    return sum(r["record"] == "step" for r in read(out)) if (out / "log.jsonl").exists() else 0
+    return sum(r["record"] == "step" for r in read_rows(out)) if (out / "log.jsonl").exists() else 0
 
 
 def outcome(out: Path) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
     """Step records without what clocks say, and the final weights."""
-    steps = [r for r in read(out) if r["record"] == "step"]
+    steps = [r for r in read_rows(out) if r["record"] == "step"]
     told = [{k: v for k, v in r.items() if k not in ("time", "seconds")} for r in steps]
     if (out / "model" / "adapter_config.json").exists():
         from safetensors.torch import load_file
@@ -135,7 +135,7 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
         time.sleep(0.005)
     kill(child, number)
     assert ended(child) == (130 if number == signal.SIGINT else 75)
-    (last,) = checkpoint.found(out)
+    (last,) = checkpoint.folders(out)
     done = checkpoint.facts_of(last)["step"]
     assert 1 <= done < 40
     assert ended(started("train", *places, f"run.dir={out}", "run.resume=true")) == 0
@@ -144,22 +144,22 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
 
 def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Path, tmp_path: Path) -> None:
     """A new field of the trainer must be named here: as saved, or as a function of configuration and step."""
-    saved = {"masters", "optimizer", "reference", "running", "moved", "source", "watch", "keeper", "answerer"}
-    derived = {"ready", "engine", "log", "progress", "steps", "end", "stop", "watcher"}
+    saved = {"masters", "optimizer", "reference", "running", "moved", "source", "monitor", "best", "answerer"}
+    derived = {"prepared", "engine", "log", "progress", "steps", "signals", "eval_answerer"}
     assert {f.name for f in dataclasses.fields(Trainer)} == saved | derived
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, *KINDS["ema"], "optim.steps=4"]
     kept = tmp_path / "run"
     child = started("train", *places, f"run.dir={kept}", "save.every=2")
     assert ended(child) == 0
-    (folder,) = checkpoint.found(kept)
+    (folder,) = checkpoint.folders(kept)
     names = checkpoint.names(folder)
     weights = {name.removeprefix("weights/") for name in names if name.startswith("weights/")}
     assert weights
     for name in weights:
         assert {f"optimizer/{name}/{m}" for m in ("step", "exp_avg", "exp_avg_sq")} | {f"reference/{name}"} <= names
     facts = checkpoint.facts_of(folder)
-    told = {"seed", "running", "moved", "world_size", "data", "versions", "config", "dial", "best", "looked"}
-    assert facts["step"] == 2 and told <= set(facts) and set(facts["dial"]) == {"source", "credit", "alarms", "ended"}
+    named = {"seed", "running", "moved", "world_size", "data", "versions", "config", "best", "refreshes", "source"}
+    assert facts["step"] == 2 and named | {"advantages", "monitor"} <= set(facts)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Pa
         ("optim.lr=2e-3", "optim.lr would differ"),
         ("objective.beta=0.5", "objective would differ"),
         ("seed=4", "seed would differ"),
-        ("engine.products=medium", "engine.products would differ"),
+        ("engine.float32_matmul_precision=medium", "engine.float32_matmul_precision would differ"),
         ("data", "not what it was"),
     ],
 )
@@ -177,7 +177,7 @@ def test_a_run_that_was_changed_meanwhile_is_refused(
 ) -> None:
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, f"run.dir={tmp_path / 'run'}"]
     child = started("train", *places, "save.every=1")
-    while not checkpoint.found(tmp_path / "run"):
+    while not checkpoint.folders(tmp_path / "run"):
         time.sleep(0.005)
     kill(child)
     ended(child)
@@ -205,7 +205,7 @@ def test_a_full_disk_in_the_background_is_told_at_the_next_save(
     writer.save(2, {"a": torch.ones(3)}, {"step": 2})
     with pytest.raises(StoreError, match="No space left"):
         writer.join()
-    assert [p.name for p in checkpoint.found(tmp_path)] == ["step-1"]
+    assert [p.name for p in checkpoint.folders(tmp_path)] == ["step-1"]
 
 
 def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:

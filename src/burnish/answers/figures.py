@@ -7,82 +7,70 @@ from prompt to prompt, its order may not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import exp
 from statistics import fmean, pstdev
 
-from burnish.group import EncodedGroup, Feedback, Scores, Unjudged
+from burnish.answers.answered import Answered
+from burnish.group import Feedback, Scores, Unjudged
 
 Figures = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One prompt's fresh answers: tokens, whether they ended, what the judge said (before anything was made of it),
-    what a better judge said, and by answer the exact KL to the reference and the entropy, nats summed over tokens."""
-
-    group: EncodedGroup
-    judged: Feedback
-    gold: Feedback | None = None
-    kl: Sequence[float] = ()
-    entropy: Sequence[float] = ()
-
-
-def figures(seen: Sequence[Seen]) -> Figures:
+def figures(answered: Sequence[Answered]) -> Figures:
     """All there is to say about a refresh. Figures without a basis (no reference, no gold) are left out."""
-    answers = [ids for one in seen for ids in one.group.completion_ids]
-    ended = [flag for one in seen for flag in one.group.ended]
-    found: Figures = {
+    groups = [a.encoded for a in answered]
+    answers = [ids for group in groups for ids in group.completion_ids]
+    result: Figures = {
         "answers": float(len(answers)),
         "length": _mean([len(ids) for ids in answers]),
-        "finished": _mean(ended),
-        "distinct": _mean([len(set(one.group.completion_ids)) / len(one.group.completion_ids) for one in seen]),
+        "finished": _mean([ended for group in groups for ended in group.ended]),
+        "distinct": _mean([len(set(group.completion_ids)) / len(group.completion_ids) for group in groups]),
     }
-    judged = [one.judged for one in seen]
-    found |= rewards(judged)
-    if any(one.gold is not None for one in seen):
-        gold = [one.gold or Unjudged() for one in seen]
-        scored = [value for one in gold if isinstance(one, Scores) for value in one.values]
-        found |= {"gold": _mean(scored)} if scored else {}
-        found |= agreement(judged, gold)
+    judged = [a.feedback for a in answered]
+    result |= rewards(judged)
+    if any(a.gold is not None for a in answered):
+        gold = [a.gold or Unjudged() for a in answered]
+        scored = [value for feedback in gold if isinstance(feedback, Scores) for value in feedback.values]
+        result |= {"gold": _mean(scored)} if scored else {}
+        result |= agreement(judged, gold)
     tokens = max(1, sum(map(len, answers)))
-    for name in ("kl", "entropy"):
-        values = [value for one in seen for value in getattr(one, name)]
-        if values:
-            found[f"{name}/token"] = sum(values) / tokens
-            if name == "kl":
-                found["kl/answer"] = sum(values) / len(values)
-    return found
+    kl = [value for a in answered for value in a.measured.kl]
+    entropy = [value for a in answered for value in a.measured.entropy]
+    if kl:
+        result |= {"kl/token": sum(kl) / tokens, "kl/answer": sum(kl) / len(kl)}
+    if entropy:
+        result["entropy/token"] = sum(entropy) / tokens
+    return result
 
 
 def rewards(judged: Sequence[Feedback]) -> Figures:
     """Mean reward, each part of it, the spread within a prompt, and the shares without signal and without judgement."""
-    scored = [one for one in judged if isinstance(one, Scores)]
-    found: Figures = {"unjudged": _mean([isinstance(one, Unjudged) for one in judged])}
+    scored = [feedback for feedback in judged if isinstance(feedback, Scores)]
+    result: Figures = {"unjudged": _mean([isinstance(feedback, Unjudged) for feedback in judged])}
     if not scored:
-        return found
-    found["reward"] = _mean([value for one in scored for value in one.values])
-    found["reward/spread"] = _mean([pstdev(one.values) for one in scored])
-    found["no_signal"] = _mean([max(one.values) == min(one.values) for one in scored])
-    for name in dict.fromkeys(name for one in scored for name in one.parts):
-        found[f"reward/{name}"] = _mean([v for one in scored for v in one.parts.get(name, ())])
-    return found
+        return result
+    result["reward"] = _mean([value for scores in scored for value in scores.values])
+    result["reward/spread"] = _mean([pstdev(scores.values) for scores in scored])
+    result["no_signal"] = _mean([max(scores.values) == min(scores.values) for scores in scored])
+    for name in dict.fromkeys(name for scores in scored for name in scores.parts):
+        result[f"reward/{name}"] = _mean([v for scores in scored for v in scores.parts.get(name, ())])
+    return result
 
 
 def agreement(judged: Sequence[Feedback], gold: Sequence[Feedback]) -> Figures:
     """Share of pairs of answers to one prompt, of which gold prefers one, that the judge puts the same way round; a
     tie of the judge counts one half."""
     right = total = 0.0
-    for ours, better in zip(judged, gold, strict=True):
-        if not (isinstance(ours, Scores) and isinstance(better, Scores)):
+    for scores, truth in zip(judged, gold, strict=True):
+        if not (isinstance(scores, Scores) and isinstance(truth, Scores)):
             continue
-        for i, j in combinations(range(len(better.values)), 2):
-            way = better.values[i] - better.values[j]
-            if way:
+        for i, j in combinations(range(len(truth.values)), 2):
+            gap = truth.values[i] - truth.values[j]
+            if gap:
                 total += 1
-                said = (ours.values[i] - ours.values[j]) * way
-                right += 1.0 if said > 0 else 0.5 if said == 0 else 0.0
+                agreed = (scores.values[i] - scores.values[j]) * gap
+                right += 1.0 if agreed > 0 else 0.5 if agreed == 0 else 0.0
     return {"judge_accuracy": right / total, "judge_pairs": total} if total else {}
 
 

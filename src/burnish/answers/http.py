@@ -33,30 +33,30 @@ def address(url: str) -> str:
     return root
 
 
-def finish(work: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns; also where a loop runs already, as in a notebook."""
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """What the coroutine returns; in a thread of its own where an event loop runs already, as in a notebook."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
-    with ThreadPoolExecutor(1) as beside:
-        return beside.submit(asyncio.run, work).result()
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
-class Server:
-    """One server, for the length of an `async with`. `seconds` are for one request, `retries` the tries after the
-    first, `concurrency` the most requests in flight. `key` goes into the header and nowhere else."""
+class Client:
+    """Requests to one server, for the length of an `async with`. `seconds` are for one request, `retries` the tries
+    after the first, `concurrency` the most requests in flight. `key` goes into the header and nowhere else."""
 
     def __init__(self, root: str, key: str, seconds: float, retries: int, concurrency: int) -> None:
         self.root, self.retries, self._key = root, retries, key
-        self._room = asyncio.Semaphore(concurrency)
+        self._in_flight = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(seconds, connect=min(CONNECT, seconds), pool=None),
             limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),
         )
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Client:
         return self
 
     async def __aexit__(
@@ -74,7 +74,7 @@ class Server:
         Raises JudgeError with a sentence when every try failed, or at once where another would fail as well.
         """
         trouble, pause = "", FIRST_PAUSE
-        async with self._room:
+        async with self._in_flight:
             for number in range(self.retries + 1):
                 if number:
                     await asyncio.sleep(pause * (0.5 + 0.5 * random.random()))  # so that not all come back at once
@@ -92,7 +92,7 @@ class Server:
                 status = reply.status_code
                 if status in BUSY or (status >= 500 and not control):
                     trouble = f"{status}: {_message(reply)}"
-                    pause = max(pause, _asked_pause(reply))
+                    pause = max(pause, _requested_pause(reply))
                     continue
                 return self._read(reply, path)
         tries = f"{self.retries + 1} tries" if self.retries else "one try"
@@ -112,20 +112,20 @@ class Server:
             return reply.text
 
     def _error(self, trouble: str, path: str = "") -> JudgeError:
-        """The sentence, without the key, which some servers send back in their errors."""
+        """An error without the key, which some servers send back in theirs."""
         text = f"{self.root}{path} {trouble}"
         return JudgeError(text.replace(self._key, "***") if self._key else text)
 
 
-def _asked_pause(reply: httpx.Response) -> float:
-    """Seconds that the server asks to wait, where it does so as a number."""
+def _requested_pause(reply: httpx.Response) -> float:
+    """Seconds of the Retry-After header, 0 where it is missing or a date."""
     try:
         return min(max(float(reply.headers.get("retry-after", 0.0)), 0.0), LONGEST_PAUSE)
     except ValueError:
         return 0.0
 
 
-def _told(reply: httpx.Response) -> Any:
+def _json(reply: httpx.Response) -> Any:
     try:
         return reply.json()
     except ValueError:
@@ -134,16 +134,16 @@ def _told(reply: httpx.Response) -> Any:
 
 def _names_model(reply: httpx.Response) -> bool:
     """Whether a 404 is about the model asked for, rather than about the path."""
-    told = _told(reply)
-    error = told.get("error", told) if isinstance(told, Mapping) else {}
+    body = _json(reply)
+    error = body.get("error", body) if isinstance(body, Mapping) else {}
     return isinstance(error, Mapping) and "model" in str(error.get("message", "")).lower()
 
 
 def _message(reply: httpx.Response) -> str:
-    """What the server says of a failure, in one line."""
-    told = _told(reply)
-    if isinstance(told, Mapping):
-        error = told.get("error", told)
-        told = error.get("message", error.get("detail", error)) if isinstance(error, Mapping) else error
-    text = str(told if told is not None else reply.text).strip() or reply.reason_phrase
+    """The server's message about a failure, in one line of at most 400 characters."""
+    body = _json(reply)
+    if isinstance(body, Mapping):
+        error = body.get("error", body)
+        body = error.get("message", error.get("detail", error)) if isinstance(error, Mapping) else error
+    text = str(body if body is not None else reply.text).strip() or reply.reason_phrase
     return " ".join(text.split())[:400]

@@ -1,13 +1,15 @@
-"""The audit as one HTML file: no network, no script; readable on a telephone, in the dark and on paper."""
+"""The audit as one HTML file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
-from burnish.findings import ORDER, places, printable
-from burnish.pages import svg as charts
+from burnish.findings import ORDER, places
+from burnish.pages.histogram import histogram
+from burnish.pages.intervals import ShareRow, shares
+from burnish.pages.svg import Picture
+from burnish.pages.template import render
 
 VERDICTS = {
     "refused": "A training run would refuse this data.",
@@ -23,30 +25,15 @@ EFFECTS = {
 
 
 def page(audit: Mapping[str, Any]) -> str:
-    """The page of an audit's JSON (`Audit.to_json` with a title and a date).
-
-    Every text of it is escaped, and what would reorder or hide text is shown as its escape; any part may be missing.
-    """
-    from jinja2 import Environment
-    from markupsafe import Markup
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_shown)
-    environment.filters.update(number=charts.number, share=charts.share)
-    template = environment.from_string((files("burnish.audit") / "page.html.jinja").read_text(encoding="utf-8"))
+    """The page of an audit's JSON (`Audit.to_json` with a title and a date); any part may be missing."""
     findings = sorted(audit.get("findings") or [], key=lambda finding: ORDER.index(finding["severity"]))
     verdict = str(audit.get("verdict") or _worst(findings))
-    return template.render(
-        a=audit, verdict=verdict, said=VERDICTS.get(verdict, ""), tally=_tally(findings), effects=EFFECTS,
+    return render(
+        "audit/page.html.jinja", heading=f"Audit of {audit.get('title') or 'data'}", version=audit.get("version"),
+        made=audit.get("made"), a=audit, verdict=verdict, meaning=VERDICTS.get(verdict, ""), counts=_counts(findings),
+        effects=EFFECTS, toml=_toml(audit.get("actions") or []), pictures=_pictures(audit),
         findings=[{**f, "word": WORDS[f["severity"]][0], "where": _where(f)} for f in findings],
-        toml=_toml(audit.get("actions") or []), pictures={name: Markup(svg) for name, svg in _pictures(audit).items()},
     )  # fmt: skip
-
-
-def _shown(value: Any) -> Any:
-    """What stands for a value in the page: a text that sets no cursor and turns no line around; nothing for None."""
-    if type(value) is str:  # markup, a subclass, is ours
-        return printable(value)
-    return "" if value is None else value
 
 
 def _worst(findings: Sequence[Mapping[str, Any]]) -> str:
@@ -54,7 +41,7 @@ def _worst(findings: Sequence[Mapping[str, Any]]) -> str:
     return {"refuse": "refused", "warn": "warnings", "note": "clean"}[severity]
 
 
-def _tally(findings: Sequence[Mapping[str, Any]]) -> str:
+def _counts(findings: Sequence[Mapping[str, Any]]) -> str:
     """`2 refusals, 1 warning`."""
     counts = {noun: sum(f["severity"] == severity for f in findings) for severity, (_, noun) in WORDS.items()}
     return ", ".join(f"{count:,} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items() if count)
@@ -73,23 +60,25 @@ def _toml(actions: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [("\n".join(f"# {line}" for line in why), setting) for why, setting in lines]
 
 
-def _pictures(audit: Mapping[str, Any]) -> dict[str, str]:
-    """The pictures of what the audit holds, by name; empty where there is nothing to draw."""
-    unit = printable(str(audit.get("unit") or "characters"))
+def _pictures(audit: Mapping[str, Any]) -> dict[str, Picture | None]:
+    """The pictures of what the audit holds, by name."""
+    unit = audit.get("unit") or "characters"
     contrast = audit.get("contrast") or {}
     longer = [
-        (row["source"], row.get("p_longer"), row.get("low"), row.get("high"), f"{row['pairs']:,} pairs")
+        ShareRow(row["source"], row.get("p_longer"), row.get("low"), row.get("high"), f"{row['pairs']:,} pairs")
         for row in audit.get("length") or []
     ]
-    features = [(row["name"], row["p"], row["low"], row["high"], row["said"]) for row in audit.get("features") or []]
+    features = [
+        ShareRow(row["name"], row["p"], row["low"], row["high"], row["said"]) for row in audit.get("features") or []
+    ]
     return {
         "gap": _histogram(audit.get("gap_histogram"), "Length of the chosen answer minus that of the rejected one",
                           f"{unit}, chosen minus rejected", ("rejected is longer", "chosen is longer")),
         "lengths": _histogram(audit.get("lengths_histogram"), "Lengths of chosen and rejected answers", unit),
-        "sources": _intervals(longer, "Is the longer answer the preferred one?",
-                              "share of pairs, 95% interval", ("shorter wins", "longer wins")),
-        "features": _intervals(features, "Is the answer with more of it the preferred one?",
-                               "share of the pairs that differ, 95% interval", ("less wins", "more wins")),
+        "sources": shares(longer, "Is the longer answer the preferred one?",
+                          "share of pairs, 95% interval", ("shorter wins", "longer wins")),
+        "features": shares(features, "Is the answer with more of it the preferred one?",
+                           "share of the pairs that differ, 95% interval", ("less wins", "more wins")),
         "edits": _histogram(contrast.get("edit_histogram"), "How far the two answers of a pair are apart",
                             "edit distance, as a share of the length"),
         "scores": _histogram(contrast.get("score_gap"), "How far the two scores of a pair are apart",
@@ -97,15 +86,12 @@ def _pictures(audit: Mapping[str, Any]) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _histogram(found: Mapping[str, Any] | None, title: str, axis: str, sides: tuple[str, str] | None = None) -> str:
+def _histogram(
+    bins: Mapping[str, Any] | None, title: str, x_name: str, sides: tuple[str, str] | None = None
+) -> Picture | None:
     """The picture of `{"edges", "counts"}`, or of two series `{"edges", "chosen", "rejected"}` of answers."""
-    known = {name: values for name, values in (found or {}).items() if values}
+    known = {name: values for name, values in (bins or {}).items() if values}
     edges = known.pop("edges", [])
     series: dict[str, Any] = {name: known[name] for name in ("counts", "chosen", "rejected") if name in known}
     counted = "pairs" if "counts" in series else "answers"
-    return charts.histogram(edges, series, title, axis, counted=counted, sides=sides)
-
-
-def _intervals(rows: Sequence[tuple[Any, ...]], title: str, axis: str, sides: tuple[str, str]) -> str:
-    shown = [(printable(str(name)), value, low, high, printable(str(said))) for name, value, low, high, said in rows]
-    return charts.intervals(shown, title, axis, sides)
+    return histogram(edges, series, title, x_name, counted=counted, sides=sides)

@@ -1,4 +1,4 @@
-"""What surrounds a verb on the command line: other libraries kept quiet, every failure told in a sentence."""
+"""What surrounds a verb on the command line: other libraries kept quiet, every failure reported in a sentence."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from burnish.errors import BurnishError, out_of_memory
+
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[RUN.toml] [key=value]...", show_default=False)]
+
+
+def file_and_words(settings: list[str] | None) -> tuple[str | None, list[str]]:
+    """(the TOML file, which is an optional first word without '='; the overrides)."""
+    words = list(settings or [])
+    is_file = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())  # runs/lr=1e-6/config.toml is a file
+    return (words[0], words[1:]) if is_file else (None, words)
 
 
 def quiet() -> None:
@@ -26,8 +36,8 @@ def quiet() -> None:
 
 
 @contextmanager
-def said_once() -> Iterator[None]:
-    """Around what every process of torchrun's finds in the same words: the first one says it."""
+def reported_once() -> Iterator[None]:
+    """Around what every process under torchrun refuses alike: the first process reports it, the others leave."""
     try:
         yield
     except BurnishError as error:
@@ -62,13 +72,13 @@ def report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
         )
         print(f"burnish: out of memory: {advice}", file=sys.stderr)
         return 3
-    own = run_dir is not None and (run_dir / "config.toml").exists()
-    file = run_dir / "defect.txt" if run_dir is not None and own else Path("burnish-defect.txt")
+    begun = run_dir is not None and (run_dir / "config.toml").exists()
+    file = run_dir / "defect.txt" if run_dir is not None and begun else Path("burnish-defect.txt")
     try:
         file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
-        told = f"; the details are in {file}"
+        where = f"; the details are in {file}"
     except OSError:
-        told = "; set BURNISH_DEBUG=1 to see the details"
-    message = f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}"
+        where = "; set BURNISH_DEBUG=1 to see the details"
+    message = f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{where}"
     print(message, file=sys.stderr)
     return 1

@@ -73,13 +73,13 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
     from burnish.evals import rewards
     from burnish.runlog.progress import Progress
 
-    found = candidates.find(paths)
-    with Progress(0) as shown:
+    scorers = candidates.find(paths)
+    with Progress() as progress:
         groups = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
                       keep_faults=run.data.bad_rows == "skip")  # fmt: skip
-        shown.note(f"{data}: {len(groups.groups):,} groups read as {groups.format} {groups.note}")
+        progress.note(f"{data}: {len(groups.groups):,} groups read as {groups.format} {groups.note}")
         for line in left_out(groups):
-            shown.note(f"  {line}")
+            progress.note(f"  {line}")
         gold = None
         if trained_on:
             gold = rewards.chosen_gold(read(trained_on, format="auto", split=run.data.split).groups)
@@ -89,20 +89,19 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
                 )
 
         def tell(name: str) -> Callable[[int, int], None]:
-            return shown.stage(f"scoring with {name}")
+            return progress.stage(f"scoring with {name}")
 
         scored, unfit = rewards.score(
-            groups.groups, found, run, tell=tell, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
+            groups.groups, scorers, run, tell=tell, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
         )
         if unfit:
-            shown.note(f"{unfit:,} groups left out: too long for a model, or with an empty answer")
+            progress.note(f"{unfit:,} groups left out: too long for a model, or with an empty answer")
     return replace(scored, trained_on=gold)
 
 
 def _write(scored: Any, folder: Path, words: bool) -> None:
     from burnish.reports.rewards import report, write
-    from burnish.reports.rewards.page import page
-    from burnish.reports.rewards.picture import draw
+    from burnish.reports.rewards.page import page, picture
     from burnish.reports.rewards.tell import tell
 
     try:
@@ -115,10 +114,10 @@ def _write(scored: Any, folder: Path, words: bool) -> None:
     try:
         (folder / "report.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (folder / "report.html").write_text(page(figures), encoding="utf-8", errors="backslashreplace")
-        draw(figures, folder / "report.png")
+        (folder / "report.svg").write_text(picture(figures), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise StoreError(f"the report cannot be written to {folder}: {error.strerror or error}") from None
-    typer.echo(f"\nrecords, figures, picture and page: {folder}/scored.jsonl, report.json, report.png, report.html")
+    typer.echo(f"\nrecords, figures, picture and page: {folder}/scored.jsonl, report.json, report.svg, report.html")
 
 
 def register(app: typer.Typer) -> None:

@@ -133,8 +133,8 @@ class OptimConfig(Table):
 
 
 class ValueConfig(Table):
-    trunk: Literal["shared", "own"] = key(
-        "shared", "what a value head reads: the policy's hidden states, or a model of its own beside it"
+    backbone: Literal["shared", "own"] = key(
+        "shared", "what a value head reads: the policy's hidden states, or those of a second copy of the policy"
     )
 
 
@@ -144,8 +144,8 @@ class EngineConfig(Table):
     )
     layout: Literal["auto", "shared", "padded"] = key("auto", "share prompts where the model allows it; or force")
     gradient_checkpointing: bool = key(False, "recompute activations in backward: less memory, a third more time")
-    products: Literal["highest", "high", "medium"] = key(
-        "highest", "precision of float32 matrix products (torch.set_float32_matmul_precision); medium is faster"
+    float32_matmul_precision: Literal["highest", "high", "medium"] = key(
+        "highest", "precision of float32 matrix products, as torch.set_float32_matmul_precision; medium is faster"
     )
     threads: int | None = key(None, "CPU threads; unset: torch's choice", ge=1)
 
@@ -177,7 +177,7 @@ class RunConfig(Table):
 class LogConfig(Table):
     answers: bool = key(True, "keep the text of fresh answers, with what the judge said of them, in answers.jsonl")
     completions: bool = key(True, "record every completion's numbers, from which later diagnostics are drawn")
-    to: str | list[str] = key([], "trackers told of steps and evaluations: tensorboard, wandb, trackio, mlflow")
+    trackers: str | list[str] = key([], "trackers told of steps and evaluations: tensorboard, wandb, trackio, mlflow")
 
 
 class Run(Table):
@@ -205,19 +205,19 @@ class Run(Table):
     seed: int = key(0, "order of the data, initial adapter", ge=0, lt=2**63)
 
     @property
-    def dialled(self) -> bool:
-        """Whether the policy gives answers of its own that are trained on."""
+    def sampled(self) -> bool:
+        """Whether the run trains on answers that are sampled from its policy."""
         return self.source.refresh_every != "never" or bool(self.judge)
 
     @property
-    def watched(self) -> bool:
-        """Whether the policy answers prompts at every evaluation, only to be looked at by [gold]."""
-        return bool(self.gold) and (not self.dialled or self.once)
+    def sampled_once(self) -> bool:
+        """Whether they are sampled once, before the first step: offline training on the policy's own answers."""
+        return self.source.refresh_every == "never" and bool(self.judge)
 
     @property
-    def once(self) -> bool:
-        """Whether it does so once, before the first step: offline training on its own answers."""
-        return self.source.refresh_every == "never" and bool(self.judge)
+    def monitored(self) -> bool:
+        """Whether an offline run's policy answers prompts at every evaluation, for [gold] to judge."""
+        return bool(self.gold) and (not self.sampled or self.sampled_once)
 
     @model_validator(mode="before")
     @classmethod
@@ -227,8 +227,8 @@ class Run(Table):
             return values
         written = values["objective"] if isinstance(values["objective"], list) else [values["objective"]]
         gathered = []
-        for one in written:
-            flat = dict(one)
+        for table in written:
+            flat = dict(table)
             params = {k: flat.pop(k) for k in list(flat) if k not in ("name", "weight")}
             gathered.append({**flat, "params": params})
         return {**values, "objective": tuple(gathered)}

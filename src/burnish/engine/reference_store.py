@@ -1,8 +1,9 @@
 """Reference log-probs on disk, addressed by content: a sweep over beta, lr or loss computes the reference once.
 
 An entry's key is what its values depend on and nothing else: the model's weights, the compute type, the engine's
-version (the folder), and the token ids with the prompt's end (the row). Entries are written in blocks, each complete
-under its own checksum before its name appears; a block that is cut short or altered is set aside and recomputed.
+version (the folder), and the token ids with the prompt's end (the row). Entries are written in blocks: safetensors
+files of `keys` uint8 [entries, 32], `lengths` int64 [entries] and `values` [tokens], their SHA-256 in the metadata. A
+block gets its name when it is whole; one that is cut short or altered is deleted and computed again.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from burnish.errors import StoreError
 from burnish.group import EncodedGroup
 
-MAGIC = b"burnish-reference-1\n"
-KEY_BYTES = 32
-DIGEST_BYTES = 32
+SUFFIX = ".safetensors"
+OLD_SUFFIX = ".block"  # of a format of this package's own, which nothing reads any more
 
 
 def row_key(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bytes:
@@ -31,23 +33,27 @@ def row_key(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bytes:
 
 
 def row_keys(group: EncodedGroup) -> list[bytes]:
+    """Keys of a group's completions, in order."""
     return [row_key(group.prompt_ids, completion) for completion in group.completion_ids]
 
 
 class ReferenceStore:
     """Per-token log-probs of completions, in memory and in `folder` (float32; float64 where the run computes so).
 
+    on_disk   of several processes one reads and writes, the others are sent what they need
+    notes     a sentence about each block that could not be used
+
     Raises StoreError when the folder cannot be made or written.
     """
 
     def __init__(self, root: Path, weights: str, dtype: str, engine_version: int, *, on_disk: bool = True) -> None:
-        self.on_disk = on_disk  # of several processes one reads and writes, the others are told
+        self.on_disk = on_disk
         name = hashlib.sha256(f"{weights}/{dtype}/{engine_version}".encode()).hexdigest()[:24]
         self.folder = root / name
         self.number = np.dtype("<f8" if dtype.startswith("float64") else "<f4")
-        self.rejected: list[str] = []
+        self.notes: list[str] = []
         self._rows: dict[bytes, np.ndarray] = {}
-        self._fresh: dict[bytes, np.ndarray] = {}
+        self._unwritten: dict[bytes, np.ndarray] = {}
         if not on_disk:
             return
         try:
@@ -56,8 +62,9 @@ class ReferenceStore:
             raise StoreError(
                 f"reference.store: {root} cannot be made: {error.strerror}. Name another folder"
             ) from error
-        for path in sorted(self.folder.glob("*.block")):
+        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             self._load(path)
+        self._drop_old_blocks()
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._rows
@@ -76,14 +83,14 @@ class ReferenceStore:
     def of(self, group: EncodedGroup) -> list[np.ndarray]:
         """The group's stored log-probs, one array per completion, of that completion's length."""
         empty = np.zeros(0, dtype=self.number)
-        found = [self._rows[k] if len(c) else empty for k, c in zip(row_keys(group), group.completion_ids, strict=True)]
-        for values, completion in zip(found, group.completion_ids, strict=True):
+        logps = [self._rows[k] if len(c) else empty for k, c in zip(row_keys(group), group.completion_ids, strict=True)]
+        for values, completion in zip(logps, group.completion_ids, strict=True):
             if len(values) != len(completion):
                 raise StoreError(f"{self.folder}: an entry has {len(values)} log-probs for {len(completion)} tokens")
-        return found
+        return logps
 
     def put(self, key: bytes, values: np.ndarray) -> None:
-        self._rows[key] = self._fresh[key] = np.ascontiguousarray(values, dtype=self.number)
+        self._rows[key] = self._unwritten[key] = np.ascontiguousarray(values, dtype=self.number)
 
     def take(self, rows: Mapping[bytes, np.ndarray]) -> None:
         for key, values in rows.items():
@@ -96,39 +103,53 @@ class ReferenceStore:
 
     def flush(self) -> None:
         """Write what is new as one block, under a temporary name until it is whole."""
-        if not self._fresh or not self.on_disk:
-            self._fresh.clear()
+        if not self._unwritten or not self.on_disk:
+            self._unwritten.clear()
             return
-        keys = b"".join(self._fresh)
-        lengths = np.asarray([len(v) for v in self._fresh.values()], dtype="<i8").tobytes()
-        values = b"".join(v.tobytes() for v in self._fresh.values())
-        body = len(self._fresh).to_bytes(8, "little") + keys + lengths + values
-        digest = hashlib.sha256(body).digest()
+        block: dict[str, np.ndarray] = {
+            "keys": np.frombuffer(b"".join(self._unwritten), dtype=np.uint8).reshape(len(self._unwritten), -1),
+            "lengths": np.asarray([len(values) for values in self._unwritten.values()], dtype=np.int64),
+            "values": np.concatenate(list(self._unwritten.values())),
+        }
+        digest = _digest(block)
         try:
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
             with os.fdopen(handle, "wb") as stream:
-                stream.write(MAGIC + digest + body)
+                stream.write(save(block, {"sha256": digest}))
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(temporary, self.folder / f"{digest.hex()[:24]}.block")
+            os.replace(temporary, self.folder / f"{digest[:24]}{SUFFIX}")
         except OSError as error:
             raise StoreError(f"reference.store: {self.folder} cannot be written: {error.strerror}") from error
-        self._fresh.clear()
+        self._unwritten.clear()
 
     def _load(self, path: Path) -> None:
-        data = path.read_bytes()
-        start = len(MAGIC) + DIGEST_BYTES
-        body = data[start:]
-        if not data.startswith(MAGIC) or hashlib.sha256(body).digest() != data[len(MAGIC) : start]:
-            self.rejected.append(path.name)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                block = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+                whole = (file.metadata() or {}).get("sha256") == _digest(block)
+        except SafetensorError:
+            whole = False
+        if not whole:
+            self.notes.append(f"reference: stored block {path.name} was damaged; it is computed again")
             path.unlink(missing_ok=True)
             return
-        count = int.from_bytes(body[:8], "little")
-        keys = body[8 : 8 + KEY_BYTES * count]
-        at = 8 + KEY_BYTES * count
-        lengths = np.frombuffer(body, dtype="<i8", count=count, offset=at)
-        values = np.frombuffer(body, dtype=self.number, offset=at + 8 * count)
-        ends = np.cumsum(lengths)
-        for i in range(count):
-            key = keys[KEY_BYTES * i : KEY_BYTES * (i + 1)]
-            self._rows[key] = values[ends[i] - lengths[i] : ends[i]]
+        ends = np.cumsum(block["lengths"])[:-1]
+        rows = np.split(block["values"], ends)
+        self._rows.update(zip((key.tobytes() for key in block["keys"]), rows, strict=True))
+
+    def _drop_old_blocks(self) -> None:
+        old = list(self.folder.glob(f"*{OLD_SUFFIX}"))
+        for path in old:
+            path.unlink(missing_ok=True)
+        if old:
+            self.notes.append(f"reference: stored blocks of an older format ({len(old)}) are computed again")
+
+
+def _digest(block: Mapping[str, np.ndarray]) -> str:
+    """Of the arrays' names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(block):
+        digest.update(f"{name} {block[name].dtype.str} {block[name].shape} ".encode())
+        digest.update(np.ascontiguousarray(block[name]).tobytes())
+    return digest.hexdigest()

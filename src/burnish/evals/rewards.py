@@ -9,19 +9,17 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from burnish import objectives
 from burnish.answers.judges.ensemble import How, combine, moments
-from burnish.config import ModelConfig, Run
+from burnish.config import Run
 from burnish.data import render, tokenizers
 from burnish.data.views import pair_view
-from burnish.engine import model, reward_model, scoring
+from burnish.engine import reward_model, scoring
 from burnish.engine.candidates import Candidate
-from burnish.engine.engine import Engine
-from burnish.engine.loading import make_engine
-from burnish.errors import ConfigError, DataError
-from burnish.group import Completion, EncodedGroup, Group, Message, Scores
+from burnish.errors import DataError
+from burnish.evals.implicit import frozen_engine, implicit, implicit_scale
+from burnish.group import Completion, EncodedGroup, Group, Message, Scores, transcript
 from burnish.reports.rewards.probes import PROBES
-from burnish.reports.rewards.records import Scored, ScoredGroup, Scorer
+from burnish.reports.rewards.records import ScoredGroup, ScoredGroups, Scorer
 
 Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what reports its progress
 
@@ -29,7 +27,7 @@ Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what rep
 def score(
     groups: Sequence[Group], scorers: Sequence[tuple[str, list[Candidate]]], run: Run, *, tell: Tell, probes: int,
     hows: Sequence[How], coef: float,
-) -> tuple[Scored, int]:  # fmt: skip
+) -> tuple[ScoredGroups, int]:  # fmt: skip
     """(records of every group that fits all scorers, how many do not fit). `probes`: groups whose answers are edited,
     too. Raises ModelError or DataError with a sentence."""
     renderers = {one.name: _renderer(one, run) for _, members in scorers for one in members}
@@ -56,7 +54,7 @@ def score(
     records = [
         _record(group, i, lengths[i], {one.name: rewards[one.name][i] for one in named}) for i, group in enumerate(kept)
     ]
-    return Scored(tuple(records), tuple(named), probed), len(groups) - len(kept)
+    return ScoredGroups(tuple(records), tuple(named), probed), len(groups) - len(kept)
 
 
 def _renderer(one: Candidate, run: Run) -> render.Renderer:
@@ -103,50 +101,9 @@ def _score(
 
     source = run.model.model_copy(update={"path": str(one.folder), "dtype": _dtype(run)})
     if one.run is None:
-        engine = _engine(reward_model.open_reward_model(source), run)
+        engine = frozen_engine(reward_model.open_reward_model(source), run)
         return scoring.rewards(engine, groups, tick)
     return implicit(one, source, groups, run, tick)
-
-
-def implicit(
-    one: Candidate, source: ModelConfig, groups: list[EncodedGroup], run: Run, tick: scoring.Tick
-) -> list[tuple[float, ...]]:
-    """beta x log-ratio to the reference (per token where beta is); without a reference, beta x log-prob."""
-    assert one.run is not None
-    row, beta = implicit_scale(one.run)
-    base = source.model_copy(update={"path": one.run.model.path})
-    if (one.folder / "adapter_config.json").exists():
-        policy = model.load_policy(base)
-        policy = replace(policy, module=model.open_adapter(policy.base, one.folder))
-    else:
-        policy = model.load_policy(source)
-    own = scoring.logps(_engine(policy, run), groups, tick)
-    if "reference" in row.needs:
-        path = one.run.reference.path if one.run.reference.kind == "path" else one.run.model.path
-        engine = _engine(model.load_policy(source.model_copy(update={"path": path})), run)
-        theirs = scoring.logps(engine, groups)
-        own = [tuple(p - q for p, q in zip(a, b, strict=True)) for a, b in zip(own, theirs, strict=True)]
-    per_token = row.beta_unit == "per token" or one.run.objective[0].params.get("normalize") == "avg"
-    sizes = [[len(ids) if per_token else 1 for ids in group.completion_ids] for group in groups]
-    return [tuple(beta * x / n for x, n in zip(a, b, strict=True)) for a, b in zip(own, sizes, strict=True)]
-
-
-def implicit_scale(run: Run) -> tuple[objectives.Objective, float]:
-    """The objective that a policy was trained with (a mixture's first with a beta), and its beta."""
-    for part in run.objective:
-        row = objectives.find(part.name)
-        params = row.validate(dict(part.params))
-        found = next((params[name] for name in ("beta", "tau", "beta0", "lam") if name in params), None)
-        if found is not None:
-            return row, float(found)
-    raise ConfigError(f"a policy trained with {run.objective[0].name} has no implicit reward: there is no beta in it")
-
-
-def _engine(policy: model.Policy, run: Run) -> Engine:
-    engine = make_engine(policy, run)[0]
-    model.cast_for_compute(policy)
-    policy.module.requires_grad_(False)
-    return engine
 
 
 def _dtype(run: Run) -> str:
@@ -235,17 +192,13 @@ def _record(group: Group, index: int, encoded: EncodedGroup, rewards: Mapping[st
         id=group.id or group.where or str(index),
         source=group.source,
         subset=str(group.meta.get("subset", "")),
-        prompt=_text(group.prompt),
-        answers=tuple(_text(c.messages) for c in group.completions),
+        prompt=transcript(group.prompt, "\n"),
+        answers=tuple(transcript(c.messages, "\n") for c in group.completions),
         lengths=tuple(len(ids) for ids in encoded.completion_ids),
         pairs=pair_view(encoded, "all"),
         gold=gold,
         rewards=rewards,
     )
-
-
-def _text(turns: str | tuple[Message, ...]) -> str:
-    return turns if isinstance(turns, str) else "\n".join(f"{m.role}: {m.content}" for m in turns)
 
 
 def chosen_gold(groups: Iterable[Group]) -> tuple[float, ...] | None:

@@ -1,5 +1,6 @@
-"""The built-in world: flash cards small enough to train on in seconds, with a gold utility that is known exactly.
+"""The built-in world: arithmetic flash cards, on which the truth is known and a run takes seconds.
 
-`world` states the task, the demonstrator, the gold utility and the rater; `policy` makes and samples the tiny model;
-`measure` says how good a policy is; `quickstart` runs the whole job and leaves a picture.
+`world` holds the cards and the raters, `gold` their utility as a judge, `policy` a small Llama and its SFT. Three jobs
+run on them, each with its picture: `quickstart` (SFT, pairs, DPO), `reward` (reward models beside DPO's implicit
+reward), and `dial` (offline against on-policy, under a judge that stays right and under one that does not).
 """

@@ -35,8 +35,8 @@ class Cosines:
 
     def words(self) -> str:
         names = {"dpo_gold": "DPO and RLOO with gold", "dpo_rm": "DPO and RLOO with the reward model"}
-        told = [f"{text} {self.corrected[name]:.2f} (raw {self.raw[name]:.2f})" for name, text in names.items()]
-        return "cosine of " + ", ".join(told)
+        parts = [f"{text} {self.corrected[name]:.2f} (raw {self.raw[name]:.2f})" for name, text in names.items()]
+        return f"cosine of {', '.join(parts)}"
 
 
 def at_start(folder: Path, pairs: int, seed: int) -> Cosines:
@@ -44,18 +44,18 @@ def at_start(folder: Path, pairs: int, seed: int) -> Cosines:
     common = [f"model.path={folder / 'sft'}", "model.dtype=float32", "objective.beta=0.1", f"seed={seed}"]
     offline = prepare(config.load(None, [*common, f"data.train={folder / 'pairs.jsonl'}", f"data.limit={pairs}"]))
     engine = make_engine(model.load_policy(offline.run.model), offline.run)[0]
-    halves = {"dpo": _halves(engine, offline.loss, offline.train)}
+    halves = {"dpo": _halves(engine, offline.mixture, offline.train)}
     judges = {"gold": ["judge.kind=verifier", "judge.name=burnish.lab.gold:utility"],
               "rm": ["judge.kind=reward_model", f"judge.path={folder / 'rm'}"]}  # fmt: skip
     for name, judge in judges.items():
-        ready = prepare(
+        prepared = prepare(
             config.load(None, [
                 f"model.path={folder / 'sft'}", "model.dtype=float32", f"seed={seed}", "objective.name=rloo",
                 f"source.prompts={folder / 'prompts.jsonl'}", "source.refresh_every=1", "source.k=4",
                 "source.max_new_tokens=16", *judge,
             ])
         )  # fmt: skip
-        halves[name] = _halves(engine, ready.loss, _fresh(ready, engine, pairs // 2))
+        halves[name] = _halves(engine, prepared.mixture, _sampled(prepared, engine, pairs // 2))
     raw, corrected = {}, {}
     for a, b in (("dpo", "gold"), ("dpo", "rm"), ("rm", "gold")):
         (a1, a2), (b1, b2) = halves[a], halves[b]
@@ -65,12 +65,12 @@ def at_start(folder: Path, pairs: int, seed: int) -> Cosines:
     return Cosines(raw, corrected)
 
 
-def _fresh(ready: Prepared, engine: Engine, groups: int) -> list[EncodedGroup]:
-    judges = online.judges_of(ready.run)
-    assert judges is not None
-    answer = online.answerer(ready, engine, Live(engine, ready.run.reference, {}), judges)
-    asked = [ready.asked[i % len(ready.asked)] for i in range(groups)]
-    return [group for group in answer(asked, (ready.run.seed, 0)).groups if group is not None]
+def _sampled(prepared: Prepared, engine: Engine, count: int) -> list[EncodedGroup]:
+    """Groups of the policy's own answers to about so many prompts, with advantages."""
+    reference = Live(engine, prepared.run.reference, {})
+    answerer = online.answerer(prepared, engine, reference, online.judges_of(prepared.run).judge, None)
+    prompts = [prepared.prompts[i % len(prepared.prompts)] for i in range(count)]
+    return [group for group in answerer(prompts, prepared.run.seed, 0).groups if group is not None]
 
 
 def _halves(engine: Engine, mixture: Mixture, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:

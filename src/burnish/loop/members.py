@@ -11,7 +11,7 @@ from burnish.config import Run
 from burnish.engine import distributed
 from burnish.engine.distributed import World
 from burnish.loop import train
-from burnish.loop.prepare import mixture_of
+from burnish.loop.refusals import mixture_of
 
 
 def run(config: Run) -> list[Path]:
@@ -34,10 +34,10 @@ def members(config: Run, world: World) -> list[Path]:
         if config.run.resume and (folder / "model").exists():
             continue
         started = config.run.resume and (folder / "config.toml").exists()
-        own = {
+        settings = {
             "seed": config.seed + number,
             "run": config.run.model_copy(update={"dir": str(folder), "resume": started}),
             "reward": config.reward.model_copy(update={"members": 1}),
         }
-        train.run(config.model_copy(update=own), world=world)
+        train.run(config.model_copy(update=settings), world=world)
     return folders

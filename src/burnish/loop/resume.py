@@ -5,8 +5,7 @@ The rest is a function of the configuration and of the step: the order of the da
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +15,47 @@ from torch.distributed.tensor import DTensor
 
 from burnish import __version__
 from burnish.config import to_toml
+from burnish.data.identity import fingerprint
 from burnish.engine import checkpoint
 from burnish.engine.reference import Live
-from burnish.errors import JudgeError, StoreError
+from burnish.errors import StoreError
 from burnish.group import EncodedGroup, Unjudged
-from burnish.loop import online
 from burnish.loop.build import Trainer
 from burnish.loop.prepare import Prepared
-from burnish.loop.stopping import Best
+from burnish.loop.watch import Best
+
+FORMAT = 2  # of the facts; another number is another layout
 
 
 def tensors(trainer: Trainer) -> dict[str, Tensor]:
     """Float32 weights, AdamW's moments, and a reference that moves, each under its own name."""
-    found = {f"weights/{name}": tensor for name, tensor in trainer.masters.state().items()}
+    named = {f"weights/{name}": tensor for name, tensor in trainer.masters.state().items()}
     for name, parameter in zip(trainer.masters.names, trainer.masters.parameters, strict=True):
         for moment, value in trainer.optimizer.state.get(parameter, {}).items():
-            found[f"optimizer/{name}/{moment}"] = value
+            named[f"optimizer/{name}/{moment}"] = value
     if isinstance(trainer.reference, Live):
-        found |= {f"reference/{name}": tensor for name, tensor in trainer.reference.state().items()}
-    if trainer.keeper.best is not None:
-        found |= {f"best/{name}": tensor for name, tensor in trainer.keeper.best.weights.items()}
-    return found
+        named |= {f"reference/{name}": tensor for name, tensor in trainer.reference.state().items()}
+    if trainer.best.best is not None:
+        named |= {f"best/{name}": tensor for name, tensor in trainer.best.best.weights.items()}
+    return named
 
 
 def facts(trainer: Trainer, done: int) -> dict[str, Any]:
     """What is no tensor, and what says which run this is."""
+    best, answerer = trainer.best.best, trainer.answerer
     return {
+        "format": FORMAT,
         "step": done,
         "seed": trainer.run.seed,
         "running": trainer.running,
         "moved": trainer.moved,
         "world_size": trainer.world.size,
-        "data": data_of(trainer.ready),
-        "dial": online.state_of(trainer.source, trainer.answerer, trainer.watch),
-        "best": None if trainer.keeper.best is None else [trainer.keeper.best.step, trainer.keeper.best.level],
-        "looked": trainer.keeper.looked,
+        "data": _data_of(trainer.prepared),
+        "source": trainer.source.state(),
+        "advantages": {} if answerer is None else {name: dict(values) for name, values in answerer.state.items()},
+        "monitor": trainer.monitor.state(),
+        "best": None if best is None else [best.step, best.level],
+        "refreshes": trainer.best.refreshes,
         "versions": {"burnish": __version__, "torch": torch.__version__},
         "config": to_toml(trainer.run),
     }
@@ -61,43 +66,50 @@ def save(trainer: Trainer, done: int, *, wait: bool = False) -> Path:
     return trainer.writer.save(done, tensors(trainer), facts(trainer, done), wait=wait)
 
 
-def next_groups(trainer: Trainer, step: int) -> list[EncodedGroup]:
-    """The step's groups. Where nobody could judge fresh answers, what was done is saved before it is said."""
-    try:
-        return trainer.source.next(step)
-    except JudgeError as error:
-        if not step:
-            raise
-        where = save(trainer, step, wait=True)
-        raise JudgeError(f"{error}. The weights after step {step} are in {where}; run.resume=true goes on") from error
-
-
 def resume(trainer: Trainer) -> int:
-    """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0."""
-    folders = trainer.world.lead(lambda: checkpoint.found(Path(trainer.run.run.dir)))
+    """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0.
+
+    Raises StoreError where the data changed since, or where another version of burnish wrote the checkpoint.
+    """
+    folders = trainer.world.lead(lambda: checkpoint.folders(Path(trainer.run.run.dir)))
     if not folders:
         trainer.log.cut_after(0)
-        trainer.watch.cut_after(0)
+        trainer.monitor.cut_after(0)
         trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
         return 0
-    told = checkpoint.facts_of(folders[-1])
-    if told["data"] != data_of(trainer.ready):
+    saved = checkpoint.facts_of(folders[-1])
+    _refuse_other(saved, folders[-1], trainer.prepared)
+    if saved["best"] is not None:
+        empty = {name: torch.empty_like(tensor) for name, tensor in trainer.masters.state().items()}
+        trainer.best.best = Best(int(saved["best"][0]), float(saved["best"][1]), empty)
+    _restore(trainer, folders[-1])
+    done = int(saved["step"])
+    trainer.best.refreshes = int(saved["refreshes"])
+    if saved["source"]:
+        trainer.source.restore(saved["source"])
+    if trainer.answerer is not None:
+        trainer.answerer.state = saved["advantages"]
+    trainer.monitor.restore(saved["monitor"])
+    trainer.monitor.cut_after(done)
+    trainer.running = saved["running"]
+    trainer.moved = saved["moved"]
+    trainer.log.cut_after(done)
+    trainer.progress.note(f"resumed after step {done} from {folders[-1]}")
+    return done
+
+
+def _refuse_other(saved: Mapping[str, Any], folder: Path, prepared: Prepared) -> None:
+    if saved.get("format") != FORMAT:
+        version = dict(saved.get("versions", {})).get("burnish", "unknown")
         raise StoreError(
-            f"run.resume: the training data is not what it was when {folders[-1]} was written (its groups, their order "
+            f"run.resume: {folder} was written by another version of burnish ({version}), in a layout that this one "
+            "does not read; go on with that version, or name another run.dir"
+        )
+    if saved["data"] != _data_of(prepared):
+        raise StoreError(
+            f"run.resume: the training data is not what it was when {folder} was written (its groups, their order "
             "or their tokens changed); name another run.dir, or put the data back"
         )
-    if told["best"] is not None:
-        empty = {name: torch.empty_like(tensor) for name, tensor in trainer.masters.state().items()}
-        trainer.keeper.best = Best(int(told["best"][0]), float(told["best"][1]), empty)
-    _restore(trainer, folders[-1])
-    trainer.keeper.looked = int(told["looked"])
-    online.restore(told["dial"], trainer.source, trainer.answerer, trainer.watch)
-    trainer.watch.cut_after(int(told["step"]))
-    trainer.running = told["running"]
-    trainer.moved = told["moved"]
-    trainer.log.cut_after(int(told["step"]))
-    trainer.progress.note(f"resumed after step {told['step']} from {folders[-1]}")
-    return int(told["step"])
 
 
 @torch.no_grad()
@@ -108,17 +120,17 @@ def _restore(trainer: Trainer, folder: Path) -> None:
             state = trainer.optimizer.state[parameter]
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-    own = tensors(trainer)
-    read = checkpoint.room_for(own, trainer.world)
+    named = tensors(trainer)
+    read = checkpoint.room_for(named, trainer.world)
     checkpoint.load(folder, read, trainer.world)
-    for name, tensor in own.items():
-        put(tensor, read[name])
+    for name, tensor in named.items():
+        _put(tensor, read[name])
     trainer.masters.publish()
     if isinstance(trainer.reference, Live):
         trainer.reference.publish()
 
 
-def put(into: Tensor, value: Tensor) -> None:
+def _put(into: Tensor, value: Tensor) -> None:
     """Copy a tensor, or a process's slice of one, from the CPU."""
     if isinstance(into, DTensor) and isinstance(value, DTensor):
         into.to_local().copy_(value.to_local())
@@ -126,15 +138,7 @@ def put(into: Tensor, value: Tensor) -> None:
         into.copy_(value)
 
 
-def data_of(ready: Prepared) -> str:
+def _data_of(prepared: Prepared) -> str:
     """Hash of what the run learns from: its groups, and the prompts that it answers itself."""
-    asked = [EncodedGroup(one.key, one.ids, (), (), Unjudged()) for one in ready.asked]
-    return fingerprint([*ready.train, *asked])
-
-
-def fingerprint(groups: Sequence[EncodedGroup]) -> str:
-    """Hash of the training groups in token space, in order."""
-    digest = hashlib.sha256()
-    for group in groups:
-        digest.update(repr((group.prompt_ids, group.completion_ids, group.feedback)).encode())
-    return digest.hexdigest()[:32]
+    prompts = [EncodedGroup(prompt.key, prompt.ids, (), (), Unjudged()) for prompt in prepared.prompts]
+    return fingerprint([*prepared.train, *prompts])

@@ -1,8 +1,38 @@
-"""The learning rate as a pure function of the step, so that nothing about it needs saving."""
+"""What a run does at each step, as pure functions of the step and the seed, so that nothing here needs saving: which
+groups, how many steps in all, which learning rate.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+
+import numpy as np
+
+from burnish.config import Run
+from burnish.stats import seed_sequence
+
+
+@lru_cache(maxsize=4)
+def order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch's groups: a pure function of (seed, epoch)."""
+    return np.random.default_rng(seed_sequence(seed, epoch)).permutation(count)
+
+
+def step_indices(step: int, count: int, per_step: int, seed: int, end: int | None = None) -> list[int]:
+    """Groups of step `step` (from 0): a window on the endless sequence of shuffled epochs, cut at `end`."""
+    first, last = step * per_step, (step + 1) * per_step
+    positions = range(first, min(last, end) if end is not None else last)
+    shuffled = {epoch: order(count, seed, epoch) for epoch in {p // count for p in positions}}
+    return [int(shuffled[p // count][p % count]) for p in positions]
+
+
+def total_steps(run: Run, count: int) -> tuple[int, int | None]:
+    """(number of optimiser steps, number of groups at which an epoch-bounded run ends)."""
+    if run.optim.steps is not None:
+        return run.optim.steps, None
+    end = round((run.optim.epochs or 1.0) * count)
+    return max(1, -(-end // run.optim.groups_per_step)), max(1, end)
 
 
 def learning_rate(step: int, total: int, *, peak: float, kind: str, warmup: float) -> float:
@@ -18,3 +48,18 @@ def learning_rate(step: int, total: int, *, peak: float, kind: str, warmup: floa
     if kind == "linear":
         return peak * (1 - done)
     return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def lr_advice(objective: str, lr: float, published: tuple[float, float], adapter: bool) -> str | None:
+    """A sentence when the learning rate is more than ten times outside what was published for the objective."""
+    low, high = (bound * (10 if adapter else 1) for bound in published)
+    kind = "adapters (about ten times those of full training)" if adapter else "full training"
+    if lr > 10 * high:
+        return (
+            f"advice: optim.lr = {lr:g} is far above published values for {objective}, {low:g} to {high:g} with {kind}"
+        )
+    if lr < low / 10:
+        return (
+            f"advice: optim.lr = {lr:g} is far below published values for {objective}, {low:g} to {high:g} with {kind}"
+        )
+    return None

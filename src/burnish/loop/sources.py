@@ -1,6 +1,6 @@
 """Where a step's groups come from: a fixed data set, fresh answers, or some of both. This is the dial.
 
-Each source is a pure function of (seed, step) and of what was sampled so far; the second is its `state`, which a
+Each source is a pure function of the seed, the step and what was sampled so far; the last is its `state`, which a
 checkpoint holds and a resumed run takes up.
 """
 
@@ -12,20 +12,24 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from burnish.answers.answerer import Fresh
-from burnish.data.prompts import Asked
+from burnish.answers.answered import Answered, Refresh
+from burnish.data.prompts import Prompt
 from burnish.group import EncodedGroup, encoded_from_json, encoded_to_json
-from burnish.loop.prepare import step_indices
+from burnish.loop.schedule import step_indices
+from burnish.stats import seed_sequence
 
 REMEMBERED = 20.0  # answers to a prompt after which its older ones count less in the curriculum
+
+StepInput = tuple[list[EncodedGroup], Refresh | None]  # a step's groups, and the refresh that was made for it, if any
 
 
 @runtime_checkable
 class Source(Protocol):
     """Gives each step its groups; a step may have none, where no answer to its prompts taught anything."""
 
-    def next(self, step: int) -> list[EncodedGroup]:
-        """The groups of optimiser step `step` (from 0)."""
+    def next(self, step: int) -> StepInput:
+        """The groups of optimiser step `step` (from 0), and the refresh where this call made one. Asked again for the
+        same step it gives the same groups and refreshes nothing."""
 
     def state(self) -> dict[str, Any]:
         """What was sampled and must not be lost, as JSON can hold it."""
@@ -43,8 +47,9 @@ class Fixed:
     seed: int
     end: int | None = None  # number of groups at which an epoch-bounded run ends
 
-    def next(self, step: int) -> list[EncodedGroup]:
-        return [self.groups[i] for i in step_indices(step, len(self.groups), self.per_step, self.seed, self.end)]
+    def next(self, step: int) -> StepInput:
+        indices = step_indices(step, len(self.groups), self.per_step, self.seed, self.end)
+        return [self.groups[i] for i in indices], None
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -62,9 +67,8 @@ class Refreshed:
     half: in proportion to p (1 - p), p their mean reward, which must lie in [0, 1].
     """
 
-    prompts: Sequence[Asked]
-    answer: Callable[[Sequence[Asked], tuple[int, int]], Fresh]
-    heard: Callable[[int, Fresh], None]  # told of every refresh: (step, what it gave)
+    prompts: Sequence[Prompt]
+    answer: Callable[[Sequence[Prompt], int, int], Refresh]  # prompts, seed, step
     every: int
     per_step: int
     seed: int
@@ -90,38 +94,38 @@ class Refreshed:
         wanted = self.per_step - self.from_past
         return max(wanted, -(-ahead * wanted // self.epochs))
 
-    def next(self, step: int) -> list[EncodedGroup]:
+    def next(self, step: int) -> StepInput:
+        refresh = None
         if step % self.every == 0 and self.answered != step:
-            self._refresh(step)
+            refresh = self._refresh(step)
             self.answered = step
         size, wanted = len(self.buffer), self.per_step - self.from_past
         order = step_indices(step % self.every, size, min(wanted, size), one_seed(self.seed, step // self.every))
         if self.epochs == 1:  # each group once: in the order they were asked
             first = (step % self.every) * wanted
             order = list(range(first, min(first + wanted, size)))
-        found = [group for group in (self.buffer[i] for i in order) if group is not None]
-        return found + self._replayed(step)
+        groups = [group for group in (self.buffer[i] for i in order) if group is not None]
+        return groups + self._replayed(step), refresh
 
-    def _refresh(self, step: int) -> None:
-        asked = [self.prompts[i] for i in self._which(step)]
-        fresh = self.answer(asked, (self.seed, step))
+    def _refresh(self, step: int) -> Refresh:
+        refresh = self.answer([self.prompts[i] for i in self._which(step)], self.seed, step)
         if self.replay:
             self.past += [group for group in self.buffer if group is not None]
             self.past = [g for g in self.past if g.rollout and step - g.rollout.version <= self.replay]
-        self.buffer = list(fresh.groups)
+        self.buffer = refresh.groups
         self.refreshes += 1
         if self.adaptive:
-            for one, reward in zip(asked, fresh.rewards, strict=True):
-                self._learn(one.key, reward)
-        self.heard(step, fresh)
+            for answered in refresh.answered:
+                self._learn(answered)
+        return refresh
 
     def _which(self, step: int) -> list[int]:
         count, total = self.asked_at(step), len(self.prompts)
         if not self.adaptive:
             usual = self.asked_at(0)  # of every refresh but the last, which may need fewer
             return step_indices(self.refreshes, total, usual, self.seed)[:count]
-        weights = np.array([self._weight(one.key) for one in self.prompts])
-        draw = np.random.default_rng((self.seed, step, 1))
+        weights = np.array([self._weight(prompt.key) for prompt in self.prompts])
+        draw = np.random.default_rng(seed_sequence(self.seed, step, 1))
         size = min(count, total)
         chosen = draw.choice(total, size, replace=False, p=weights / weights.sum()).tolist()
         return [int(i) for i in (chosen * -(-count // size))[:count]]
@@ -132,7 +136,9 @@ class Refreshed:
         p = (good + 1) / (seen + 2)
         return p * (1 - p)
 
-    def _learn(self, key: str, reward: float | None) -> None:
+    def _learn(self, answered: Answered) -> None:
+        """Count a prompt's mean reward as its success; older answers fade."""
+        key, reward = answered.prompt.key, answered.reward
         if reward is None:
             return
         good, seen = self.success.get(key, [0.0, 0.0])
@@ -143,7 +149,7 @@ class Refreshed:
         known = [g for g in self.past if g.rollout and step - g.rollout.version <= self.replay]
         if not known or not self.from_past:
             return []
-        draw = np.random.default_rng((self.seed, step, 2))
+        draw = np.random.default_rng(seed_sequence(self.seed, step, 2))
         return [known[i] for i in draw.choice(len(known), min(self.from_past, len(known)), replace=False)]
 
     def state(self) -> dict[str, Any]:
@@ -164,13 +170,14 @@ class Refreshed:
 
 @dataclass(frozen=True)
 class Mixed:
-    """`share` of a step's groups from `fresh`, the rest from `static`; each already gives as many as it is asked."""
+    """A step's groups from two sources; each gives as many as it was made to."""
 
     fresh: Refreshed
     static: Fixed
 
-    def next(self, step: int) -> list[EncodedGroup]:
-        return self.fresh.next(step) + self.static.next(step)
+    def next(self, step: int) -> StepInput:
+        fresh, refresh = self.fresh.next(step)
+        return fresh + self.static.next(step)[0], refresh
 
     def state(self) -> dict[str, Any]:
         return self.fresh.state()
@@ -187,12 +194,12 @@ def staleness(groups: Sequence[EncodedGroup], step: int) -> dict[str, float]:
 
 def one_seed(*numbers: int) -> int:
     """One seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(seed_sequence(*numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def shares(per_step: int, fresh: float) -> tuple[int, int]:
     """(fresh, static) groups of a step; at least one of each where both are asked for."""
-    own = min(per_step, max(1, round(fresh * per_step)))
-    if fresh < 1 and own == per_step:
-        own = per_step - 1
-    return own, per_step - own
+    sampled = min(per_step, max(1, round(fresh * per_step)))
+    if fresh < 1 and sampled == per_step:
+        sampled = per_step - 1
+    return sampled, per_step - sampled

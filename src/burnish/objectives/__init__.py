@@ -26,9 +26,7 @@ golden cases in `tests/objectives/golden/`, and make `docs/objectives.md` anew.
 
 from __future__ import annotations
 
-import difflib
-
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, did_you_mean
 from burnish.objectives import likelihood, lists, pairs, per_token, policy, reward, sides, unpaired, whole_step
 from burnish.objectives.table import Objective, rows_of
 
@@ -42,6 +40,5 @@ def find(name: str) -> Objective:
     """The row of that name; raises ConfigError with the nearest one."""
     if name in TABLE:
         return TABLE[name]
-    near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.4)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise ConfigError(f"there is no objective '{name}'; {hint}There are: {', '.join(TABLE)}")
+    hint = did_you_mean(name, TABLE, cutoff=0.4) or "."
+    raise ConfigError(f"there is no objective '{name}'{hint} There are: {', '.join(TABLE)}")

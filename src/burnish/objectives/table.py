@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import re
@@ -13,7 +12,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, did_you_mean
 from burnish.objectives.advantages import COMPARING, Advantages
 from burnish.objectives.settings import Setting, settings_of
 from burnish.tensors import Losses, Unit
@@ -164,8 +163,7 @@ class Objective:
         """All settings with defaults filled in. Raises ConfigError on an unknown name, a wrong type, a wild value."""
         for name in params:
             if name not in self.settings:
-                near = difflib.get_close_matches(name, self.settings, n=1, cutoff=0.5)
-                hint = f"; did you mean 'objective.{near[0]}'?" if near else "."
+                hint = did_you_mean(name, self.settings, prefix="objective.", cutoff=0.5) or "."
                 known = ", ".join(self.settings) or "none at all"
                 raise ConfigError(f"{self.name} has no setting 'objective.{name}'{hint} Its settings: {known}")
         return {name: setting.checked(params.get(name, setting.default)) for name, setting in self.settings.items()}

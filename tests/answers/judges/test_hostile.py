@@ -14,7 +14,7 @@ import pytest
 
 from burnish.answers.judges import patience
 from burnish.answers.judges.checks import CHECKS, Missing, Request
-from burnish.answers.judges.patience import Patient, TooLong
+from burnish.answers.judges.patience import CheckProcess, TooLong
 from burnish.answers.judges.verifier import Verifier, make
 from burnish.config.online import VerifierConfig
 from burnish.group import Completion, Group, Scores, Unjudged
@@ -149,7 +149,7 @@ def test_the_process_is_kept_and_ends_with_the_judge() -> None:
 def test_the_process_does_not_outlive_the_one_that_asks(tmp_path: Path) -> None:
     """Not even in the middle of an answer that never ends."""
     code = (
-        "import os, threading\nfrom burnish.answers.judges.patience import Patient, Request\np = Patient()\n"
+        "import os, threading\nfrom burnish.answers.judges.patience import CheckProcess, Request\np = CheckProcess()\n"
         "p.score('regex', Request('', 'a', {}, {'pattern': 'a'}), 1)\nprint(p._child.pid, flush=True)\n"
         "threading.Timer(0.3, os._exit, (0,)).start()\n"
         f"p.score('regex', Request('', {BOMB!r}, {{}}, {{'pattern': '(a+)+$'}}), 1)\n"
@@ -187,7 +187,7 @@ def test_a_check_that_breaks_whatever_the_answer_gives_no_zeros(monkeypatch: pyt
 
 
 def test_the_other_process_tells_what_is_missing_from_what_is_too_long() -> None:
-    patient = Patient()
+    patient = CheckProcess()
     with pytest.raises(Missing, match="no field pattern"):
         patient.score("regex", Request("", "a", {}, {}), 5.0)
     with pytest.raises(TooLong, match=r"0\.2 s"):

@@ -209,7 +209,7 @@ def test_a_run_with_a_reward_model_and_a_gate(models: Path) -> None:
     from burnish.loop import train
 
     folder = train.run(config.load(str(file), own))
-    for record in world.records(folder, "fresh"):
+    for record in world.records(folder, "refresh"):
         assert 0 <= record["reward/format"] <= 1 and 0 < record["reward/reward_model"] < 1
     rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
     for row in rows:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
-from burnish.answers.sampler import Decoding, Prompt, Sampled
+from burnish.answers.sampler import Decoding
 from burnish.answers.sampler.draw import Uniforms, draw, truncated
-from burnish.answers.sampler.process import Sampler
-from burnish.engine import canary, model
-from burnish.engine.engine import Engine
-from burnish.group import EncodedGroup, Unjudged
+from burnish.answers.sampler.process import ProcessSampler
+from burnish.data.prompts import Prompt
 from tests import zoo
+from tests.answers.sampler.world import engine_of, largest_difference
 
 ENDS = frozenset({1, 5, 6, 7})
 HYBRID = {"qwen3_next"}  # its recurrent layers add up in another order a token at a time: 1e-4
-
-
-def engine_of(family: str, dtype: torch.dtype = torch.float32) -> Engine:
-    module = zoo.tiny(family, dtype)
-    policy = model.Policy(module, module, family, dtype, module.config._attn_implementation)
-    verdict = canary.decide(policy, "auto")
-    return Engine(policy, 512, shared=verdict.shared, plain_head=verdict.plain_head, pruned=verdict.pruned)
 
 
 def prompts(count: int = 11, seed: int = 1) -> list[Prompt]:
@@ -32,26 +22,11 @@ def prompts(count: int = 11, seed: int = 1) -> list[Prompt]:
     return [Prompt(f"p{i}", tuple(torch.randint(3, 120, (n,), generator=draw).tolist())) for i, n in enumerate(sizes)]
 
 
-def recomputed(engine: Engine, asked: list[Prompt], answers: list[list[Sampled]]) -> float:
-    """The largest difference between sampled and recomputed log-probs, nats."""
-    groups = [
-        EncodedGroup(p.id, p.ids, tuple(a.ids for a in own), (True,) * len(own), Unjudged())
-        for p, own in zip(asked, answers, strict=True)
-    ]
-    worst = 0.0
-    for batch in engine.plan(groups):
-        with torch.no_grad():
-            ours = engine.score(batch).logps
-        sampled = [logp for i in batch.group_index for a in answers[i] for logp in a.logps]
-        worst = max(worst, float((ours - torch.tensor(sampled, dtype=ours.dtype)).abs().max()))
-    return worst
-
-
 @pytest.mark.parametrize("family", zoo.FAMILIES)
 def test_recomputed_log_probs_are_the_sampled_ones(family: str) -> None:
     engine = engine_of(family)
-    answers = Sampler(engine, ENDS, rows=12)(prompts(), 3, Decoding(14), (0, 1))
-    assert recomputed(engine, prompts(), answers) < (3e-4 if family in HYBRID else 1e-5)
+    answers = ProcessSampler(engine, ENDS, rows=12)(prompts(), 3, Decoding(14), 0, 1)
+    assert largest_difference(engine, prompts(), answers) < (3e-4 if family in HYBRID else 1e-5)
     for own in answers:
         for answer in own:
             assert len(answer.ids) == len(answer.logps) <= 14
@@ -63,24 +38,24 @@ def test_recomputed_log_probs_are_the_sampled_ones(family: str) -> None:
 def test_nothing_else_in_the_batch_changes_what_is_drawn(family: str) -> None:
     engine = engine_of(family, torch.float64)
     asked = prompts()
-    together = Sampler(engine, ENDS)(asked, 3, Decoding(14), (7, 2))
-    few = Sampler(engine, ENDS, rows=3)(asked, 3, Decoding(14), (7, 2))
-    backwards = Sampler(engine, ENDS, rows=12)(asked[::-1], 3, Decoding(14), (7, 2))[::-1]
-    alone = [Sampler(engine, ENDS)([one], 3, Decoding(14), (7, 2))[0] for one in asked]
-    wider = [own[:3] for own in Sampler(engine, ENDS)(asked, 5, Decoding(14), (7, 2))]
+    together = ProcessSampler(engine, ENDS)(asked, 3, Decoding(14), 7, 2)
+    few = ProcessSampler(engine, ENDS, rows=3)(asked, 3, Decoding(14), 7, 2)
+    backwards = ProcessSampler(engine, ENDS, rows=12)(asked[::-1], 3, Decoding(14), 7, 2)[::-1]
+    alone = [ProcessSampler(engine, ENDS)([one], 3, Decoding(14), 7, 2)[0] for one in asked]
+    wider = [own[:3] for own in ProcessSampler(engine, ENDS)(asked, 5, Decoding(14), 7, 2)]
     for other in (few, backwards, alone, wider):
         assert [[a.ids for a in own] for own in other] == [[a.ids for a in own] for own in together]
 
 
 def test_other_steps_seeds_prompts_and_answers_draw_otherwise() -> None:
     engine = engine_of("llama")
-    sampler, asked = Sampler(engine, ENDS), prompts(4)
-    first = sampler(asked, 2, Decoding(14), (0, 1))
-    assert first != sampler(asked, 2, Decoding(14), (0, 2))
-    assert first != sampler(asked, 2, Decoding(14), (1, 1))
+    sampler, asked = ProcessSampler(engine, ENDS), prompts(4)
+    first = sampler(asked, 2, Decoding(14), 0, 1)
+    assert first != sampler(asked, 2, Decoding(14), 0, 2)
+    assert first != sampler(asked, 2, Decoding(14), 1, 1)
     assert any(own[0].ids != own[1].ids for own in first)
     same_text = [Prompt("a", asked[0].ids), Prompt("b", asked[0].ids)]
-    one, other = sampler(same_text, 2, Decoding(14), (0, 1))
+    one, other = sampler(same_text, 2, Decoding(14), 0, 1)
     assert [a.ids for a in one] != [a.ids for a in other]
 
 
@@ -88,7 +63,7 @@ def test_temperature_and_truncation_are_in_the_log_probs() -> None:
     engine = engine_of("llama", torch.float64)
     decoding = Decoding(10, temperature=0.7, top_p=0.8, top_k=30)
     asked = prompts(5)
-    answers = Sampler(engine, ENDS)(asked, 2, decoding, (0, 0))
+    answers = ProcessSampler(engine, ENDS)(asked, 2, decoding, 0, 0)
     for prompt, own in zip(asked, answers, strict=True):
         for answer in own:
             ids = torch.tensor([[*prompt.ids, *answer.ids]])
@@ -132,36 +107,24 @@ def test_the_edges_of_the_uniform_numbers_draw_tokens_that_have_mass() -> None:
 
 
 def test_uniform_numbers_are_a_function_of_their_place() -> None:
-    one, other = Uniforms((0, 1), "p", 0), Uniforms((0, 1), "p", 0)
+    one, other = Uniforms(0, 1, "p", 0), Uniforms(0, 1, "p", 0)
     assert [one[t] for t in (0, 200, 3)] == [other[t] for t in (0, 200, 3)]
-    assert len({Uniforms(m, p, a)[0] for m in ((0, 1), (1, 0), (0, 2)) for p in "pq" for a in (0, 1)}) == 12
-
-
-def test_tokens_are_told_as_they_come() -> None:
-    engine, told = engine_of("llama"), dict[tuple[int, int], list[Any]]()
-
-    def tell(prompt: int, answer: int, token: int, logp: float) -> None:
-        told.setdefault((prompt, answer), []).append((token, logp))
-
-    answers = Sampler(engine, ENDS, rows=4)(prompts(5), 2, Decoding(9), (0, 0), tell)
-    for i, own in enumerate(answers):
-        for j, answer in enumerate(own):
-            assert told[i, j] == list(zip(answer.ids, answer.logps, strict=True))
+    assert len({Uniforms(*m, p, a)[0] for m in ((0, 1), (1, 0), (0, 2)) for p in "pq" for a in (0, 1)}) == 12
 
 
 def test_a_policy_in_training_is_left_in_training() -> None:
     engine = engine_of("llama")
     engine.policy.module.train()
-    Sampler(engine, ENDS)(prompts(2), 1, Decoding(3), (0, 0))
+    ProcessSampler(engine, ENDS)(prompts(2), 1, Decoding(3), 0, 0)
     assert engine.policy.module.training
-    assert Sampler(engine, ENDS)([], 2, Decoding(3), (0, 0)) == []
+    assert ProcessSampler(engine, ENDS)([], 2, Decoding(3), 0, 0) == []
 
 
 @pytest.mark.parametrize("family", ["llama", "falcon"])
 def test_a_models_own_generation_settings_change_nothing(family: str) -> None:
     engine = engine_of(family)
-    plain = Sampler(engine, ENDS)(prompts(4), 2, Decoding(9), (0, 0))
+    plain = ProcessSampler(engine, ENDS)(prompts(4), 2, Decoding(9), 0, 0)
     engine.policy.base.generation_config.repetition_penalty = 5.0
     engine.policy.base.generation_config.suppress_tokens = list(range(3, 60))
-    assert Sampler(engine, ENDS)(prompts(4), 2, Decoding(9), (0, 0)) == plain
+    assert ProcessSampler(engine, ENDS)(prompts(4), 2, Decoding(9), 0, 0) == plain
     assert engine.policy.base.generation_config.repetition_penalty == 5.0

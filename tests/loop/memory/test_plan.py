@@ -20,8 +20,8 @@ from burnish.errors import ConfigError, ModelError
 from burnish.group import EncodedGroup, Unjudged
 from burnish.loop.memory import devices, measure, plan
 from burnish.loop.memory.footprint import footprint
-from burnish.runlog.log import read
-from tests.runs.test_runs import burnish, rows
+from burnish.runlog.log import read_rows
+from tests.runs.cli import burnish, rows
 from tests.zoo import save_model_dir
 
 GPU = devices.Device("gpu", 80 << 30, 1e14)
@@ -261,7 +261,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def losses(folder: Path) -> list[float]:
-    return [r["loss"] for r in read(folder) if r["record"] == "step"]
+    return [r["loss"] for r in read_rows(folder) if r["record"] == "step"]
 
 
 def test_out_of_memory_halves_the_budget_of_that_step(
@@ -271,31 +271,30 @@ def test_out_of_memory_halves_the_budget_of_that_step(
     places = ["train", f"model.path={folders['llama']}", f"data.train={data}", *SETTINGS, "objective.name=beta_dpo"]
     places.append(f"reference.store={tmp_path / 'store'}")
     assert burnish(*places, f"run.dir={tmp_path / 'a'}") == 0
-    untouched, tight = Engine.score, [False]
+    score, step = Engine.score, torch.optim.AdamW.step
+    done, passes = [0], [0, 0, 0, 0]
 
-    def score(self: Engine, batch: Any, **more: Any) -> Any:
-        if tight[0] and torch.is_grad_enabled() and batch.input_ids.numel() > 70:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return untouched(self, batch, **more)
+    def short_of_memory(self: Engine, batch: Any, **more: Any) -> Any:
+        if torch.is_grad_enabled():
+            passes[min(done[0], 3)] += 1
+            if done[0] == 1 and batch.input_ids.numel() > 70:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return score(self, batch, **more)
 
-    from burnish.loop import train
+    def counted(self: torch.optim.AdamW, *args: Any) -> Any:
+        done[0] += 1
+        return step(self, *args)
 
-    begun = train.accumulate
-
-    def accumulate(trainer: Any, groups: Any, step: int) -> Any:
-        tight[0] = step == 1
-        assert trainer.engine.token_budget == 8192
-        return begun(trainer, groups, step)
-
-    monkeypatch.setattr(Engine, "score", score)
-    monkeypatch.setattr(train, "accumulate", accumulate)
+    monkeypatch.setattr(Engine, "score", short_of_memory)
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
     capsys.readouterr()
     assert burnish(*places, f"run.dir={tmp_path / 'b'}") == 0
     told = [line for line in capsys.readouterr().out.splitlines() if "out of memory" in line]
     assert len(told) > 1 and all(line.startswith("step 2: ") for line in told)
+    assert passes[1] > passes[0] == passes[2]  # the budget is the configured one again after the step
     assert losses(tmp_path / "a") == pytest.approx(losses(tmp_path / "b"), rel=1e-12)
-    assert [r["step"] for r in read(tmp_path / "b") if r["record"] == "completion"] == [
-        r["step"] for r in read(tmp_path / "a") if r["record"] == "completion"
+    assert [r["step"] for r in read_rows(tmp_path / "b") if r["record"] == "completion"] == [
+        r["step"] for r in read_rows(tmp_path / "a") if r["record"] == "completion"
     ]
 
 
@@ -303,19 +302,15 @@ def test_what_cannot_be_made_smaller_is_told(
     folders: dict[str, Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    def score(self: Engine, batch: Any, **more: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    score = Engine.score
 
+    def out_of_memory(self: Engine, batch: Any, **more: Any) -> Any:
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(self, batch, **more)
+
+    monkeypatch.setattr(Engine, "score", out_of_memory)
     places = ["train", f"model.path={folders['llama']}", f"data.train={data}", *SETTINGS, "objective.name=simpo"]
-    from burnish.loop import train
-
-    begun = train.accumulate
-
-    def accumulate(*wanted: Any) -> Any:
-        monkeypatch.setattr(Engine, "score", score)
-        return begun(*wanted)
-
-    monkeypatch.setattr(train, "accumulate", accumulate)
     assert burnish(*places, f"run.dir={tmp_path / 'a'}") == 3
     assert "lower engine.token_budget" in capsys.readouterr().err
 

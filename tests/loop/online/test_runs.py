@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from burnish.errors import BurnishError, ConfigError, JudgeError
 from burnish.group import from_json
 from burnish.lab.world import CHARACTERS
 from burnish.loop import train
-from burnish.loop.build import Trainer
+from burnish.loop.interrupt import Interrupted
 from burnish.objectives import TABLE
+from burnish.runlog.log import RunLog
+from burnish.runlog.records import Record, StepRecord
 from tests.loop.online import world
 from tests.loop.online.world import JUDGING
 
@@ -32,7 +35,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", [*ROLLOUTS, *ON_FRESH])
 def test_every_objective_trains_on_fresh_answers(place: Path, name: str) -> None:
     folder = world.run(place, f"any-{name}", f"objective.name={name}", "optim.groups_per_step=4", steps=3)
-    steps, fresh = world.records(folder, "step"), world.records(folder, "fresh")
+    steps, fresh = world.records(folder, "step"), world.records(folder, "refresh")
     assert len(steps) == 3 and [r["step"] for r in fresh] == [1, 2, 3]
     for record in fresh:
         for key in ("reward", "kl/answer", "kl/token", "entropy/token", "length", "finished", "distinct", "no_signal",
@@ -45,7 +48,7 @@ def test_every_objective_trains_on_fresh_answers(place: Path, name: str) -> None
 
 def test_a_policy_learns_what_its_judge_likes(place: Path) -> None:
     folder = world.run(place, "learns", "objective.kl_in_reward=0", steps=25)
-    rewards = [r["reward"] for r in world.records(folder, "fresh")]
+    rewards = [r["reward"] for r in world.records(folder, "refresh")]
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
 
 
@@ -55,7 +58,7 @@ def test_equal_rewards_change_nothing_at_all(place: Path, name: str) -> None:
     folder = world.run(place, f"equal-{name}", f"judge.name={JUDGING}:same", f"objective.name={name}", *kl)
     before, after = world.load_file(place / "sft" / "model.safetensors"), world.weights(folder)
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert all(r["no_signal"] == 1.0 for r in world.records(folder, "fresh"))
+    assert all(r["no_signal"] == 1.0 for r in world.records(folder, "refresh"))
 
 
 RESUMED = {
@@ -64,7 +67,7 @@ RESUMED = {
     "replay": ["source.replay=4", "objective.name=online_dpo"],
     "adaptive": ["source.curriculum=adaptive", f"judge.name={JUDGING}:digits"],
     "ppo": ["objective.name=ppo", "objective.kl_target=0.1", "objective.kl_horizon=100.0", "source.refresh_every=2",
-            "source.epochs=2", "value.trunk=own"],
+            "source.epochs=2", "value.backbone=own"],
     "lora": ["adapter.kind=lora", "adapter.rank=2"],
     "once": ["source.refresh_every=never", "objective.name=dpo", "optim.groups_per_step=3"],
 }  # fmt: skip
@@ -78,17 +81,17 @@ def test_interrupted_and_resumed_is_unbroken(place: Path, how: str, stop: int, m
     if not whole.exists():
         world.run(place, f"whole-{name}", *own, steps=7)
     broken = place / f"broken-{name}-{stop}"
-    original = train.after_step
+    write = RunLog.write
 
-    def interrupting(trainer: Trainer, done: int) -> bool:
-        if done == stop:
-            trainer.stop.append(signal.SIGTERM)
-        return original(trainer, done)
+    def terminating(log: RunLog, record: Record) -> None:
+        write(log, record)
+        if isinstance(record, StepRecord) and record.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(train, "after_step", interrupting)
-    with pytest.raises(train.Interrupted):
+    monkeypatch.setattr(RunLog, "write", terminating)
+    with pytest.raises(Interrupted):
         world.run(place, broken.name, *own, steps=7)
-    monkeypatch.setattr(train, "after_step", original)
+    monkeypatch.setattr(RunLog, "write", write)
     train.run(config.load(str(broken / "config.toml"), ["run.resume=true", "run.overwrite=false"]))
     if "lora" in how:
         assert world.records(whole, "step") == world.records(broken, "step")
@@ -130,7 +133,7 @@ def test_token_budget_and_batch_of_the_sampler_change_nothing_but_rounding(
 ) -> None:
     own = [f"objective.name={name}", "model.dtype=float64", "source.refresh_every=2"]
     one = world.run(place, f"budget-one-{name}", *own)
-    monkeypatch.setattr("burnish.answers.sampler.process.Sampler.rows", 5, raising=False)
+    monkeypatch.setattr("burnish.answers.sampler.process.ProcessSampler.rows", 5, raising=False)
     many = world.run(place, f"budget-many-{name}", *own, "engine.token_budget=40")
     for a, b in zip(world.records(one, "step"), world.records(many, "step"), strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-9, abs=1e-12)
@@ -165,7 +168,7 @@ def test_mixed_steps_hold_fresh_and_static_groups(place: Path) -> None:
 
 def test_groups_that_were_not_judged_are_left_out_and_counted(place: Path) -> None:
     folder = world.run(place, "picky", f"judge.name={JUDGING}:picky")
-    fresh = world.records(folder, "fresh")
+    fresh = world.records(folder, "refresh")
     assert 0 < sum(r["unjudged"] for r in fresh) / len(fresh) < 1
     assert all(r["groups_used"] <= 1 - r["unjudged"] + 1e-9 for r in fresh)
     with pytest.raises(JudgeError, match="judged none of 6 groups"):
@@ -198,7 +201,7 @@ def test_an_offline_run_is_watched_by_gold(place: Path) -> None:
              if not text.startswith(("judge.", "source.refresh"))]  # fmt: skip
     own = ["gold.kind=verifier", f"gold.name={world.JUDGE}", "eval.every=2", f"data.train={data}", "eval.prompts=7"]
     folder = train.run(config.load(None, [*given, *own]))
-    fresh = world.records(folder, "fresh")
+    fresh = world.records(folder, "refresh")
     assert [r["step"] for r in fresh] == [1, 3, 5]
     assert all(r["answers"] == 28 and "gold" in r and "kl/answer" in r for r in fresh)
     unwatched = train.run(config.load(None, [*[text for text in given if "source" not in text],
@@ -288,7 +291,7 @@ def test_credit_from_votes_is_the_share_of_them_won(place: Path) -> None:
     votes.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = [t for t in world.overrides(place, "voted", steps=1) if not t.startswith("judge.")]
     folder = train.run(config.load(None, [*given, "judge.kind=human", f"judge.votes={votes}"]))
-    (fresh,) = world.records(folder, "fresh")
+    (fresh,) = world.records(folder, "refresh")
     assert fresh["no_signal"] < 1 and world.records(folder, "step")[0]["grad_norm"] > 0
 
 

@@ -55,7 +55,7 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
 
 def records(run_dir: Path, kind: str) -> list[dict[str, Any]]:
     """The log's records of a kind, without what clocks say."""
-    found = [r for r in log.read(run_dir) if r["record"] == kind]
+    found = [r for r in log.read_rows(run_dir) if r["record"] == kind]
     return [{k: v for k, v in r.items() if k != "time" and "seconds" not in k} for r in found]
 
 
@@ -64,4 +64,4 @@ def equal(one: Path, other: Path) -> bool:
     a, b = weights(one), weights(other)
     assert a.keys() == b.keys()
     same_weights = all(torch.equal(a[name], b[name]) for name in a)
-    return same_weights and all(records(one, k) == records(other, k) for k in ("step", "fresh", "completion"))
+    return same_weights and all(records(one, k) == records(other, k) for k in ("step", "refresh", "completion"))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from burnish.pages.intervals import Block, curves, forest, mark
+from burnish.pages.curves import curves
+from burnish.pages.intervals import Row, forest
+from burnish.pages.svg import mark
 from burnish.reports.rewards import report
 from burnish.reports.rewards.advice import IMPLICIT
-from burnish.reports.rewards.page import page
-from burnish.reports.rewards.picture import draw
+from burnish.reports.rewards.page import page, picture
 from burnish.reports.rewards.records import ScoredGroup, Scorer
 from burnish.reports.rewards.tell import tell
 from tests.audit.test_page import (
@@ -25,6 +28,7 @@ from tests.audit.test_page import (
     EVIL,
     TURNED,
     browser,  # noqa: F401  (a fixture)
+    drawn,
     parse,
 )
 from tests.reports.rewards.world import group, world
@@ -99,7 +103,7 @@ def test_over_optimisation_by_best_of_n_is_said() -> None:
     assert "over-optimised" not in codes(of(fine, words=False), "rm")
 
 
-def test_a_report_of_little(tmp_path: Path) -> None:
+def test_a_report_of_little() -> None:
     """Nothing judged, nothing in gold, one answer: what cannot be told is left out everywhere."""
     for groups in (
         [group({"rm": (1.0,)})],
@@ -110,8 +114,7 @@ def test_a_report_of_little(tmp_path: Path) -> None:
         json.dumps(found, allow_nan=False)
         parse(page(found))
         assert "nan" not in said(found) and "None" not in said(found)
-        draw(found, tmp_path / "r.png")
-        assert (tmp_path / "r.png").stat().st_size > 5000
+        assert "nan" not in xml_of(picture(found)) and "None" not in picture(found)
 
 
 def test_the_words_hold_every_part() -> None:
@@ -125,12 +128,34 @@ def test_the_words_hold_every_part() -> None:
     assert "\x1b[31m" not in evil and r"\x1b[31m" in evil
 
 
-def test_the_picture_is_drawn_whatever_names_say(tmp_path: Path) -> None:
-    draw(WHOLE, tmp_path / "r.png")
-    groups = [group({"$\\x_{": (1.0, 0.0), "<b>\n": (0.0, 1.0)}, [(0, 1, 1.0)], subset=s) for s in ("$", "_{")]
-    found = report(groups, [Scorer("$\\x_{", "reward model"), Scorer("<b>\n", "implicit")], words=False)
-    draw(found, tmp_path / "s.png")
-    assert (tmp_path / "r.png").read_bytes()[:4] == b"\x89PNG" == (tmp_path / "s.png").read_bytes()[:4]
+def xml_of(svg: str) -> str:
+    """The picture without its style, having been parsed as XML."""
+    ElementTree.fromstring(svg)
+    return re.sub(r"<style>.*</style>", "", svg, flags=re.S)
+
+
+def test_the_picture_is_drawn_whatever_names_say() -> None:
+    """Seven panels, below a key of five scorers; a file of its own, so it names its namespace and holds its style."""
+    svg = xml_of(picture(WHOLE))
+    headings = re.findall(r'<text class="heading"[^>]*>([^<]*)<', svg)
+    assert headings == [
+        "Where it is right", "By difference of length", "Is it as sure as it is right?", "Gold score of the best of n",
+        "Reward and length within a prompt", "How often it turns a pair around", "Is it right where its members agree?",
+    ]  # fmt: skip
+    assert svg.startswith('<svg xmlns="http://www.w3.org/2000/svg"') and "576 judged pairs" in svg
+    evil = xml_of(picture(renamed(WHOLE, TURNED + EVIL)))
+    assert EVIL not in evil and not set("\u202e\x00\ud800") & set(evil)
+
+
+def test_panels_of_a_sheet_lie_apart_and_inside() -> None:
+    svg = picture(WHOLE)
+    width, height = map(int, re.findall(r'viewBox="0 0 (\d+) (\d+)"', svg)[0])
+    places = [tuple(map(int, place)) for place in re.findall(r'<g transform="translate\((\d+) (\d+)\)">', svg)]
+    assert len(places) == 7 and len({x for x, _ in places}) == 3
+    assert all(x + 480 <= width and y < height for x, y in places)
+    for x in {x for x, _ in places}:
+        tops = sorted(y for column, y in places if column == x)
+        assert all(below - above > 120 for above, below in pairwise(tops))
 
 
 def renamed(value: Any, change: str) -> Any:
@@ -166,14 +191,13 @@ def test_every_picture_of_the_page_is_there() -> None:
 
 def test_marks_stand_at_their_numbers() -> None:
     """A row's axis runs from 176 to 454: 0.75 of it is 384.5; what lies outside is drawn at its end."""
-    svg = forest([Block("all", "", {"a": (0.75, 0.5, 1.5)})], ["a"], "t", "x", ("l", "r"))
-    assert 'x1="315.0" x2="454.0"' in svg and 'translate(384.5 42.5)"' in svg
-    alone = forest([Block("all", "", {"a": (0.75, None, None)}, ("beside", 0.25))], ["a"], "t", "x", ("l", "r"))
-    assert "reach" not in alone and "translate(384.5" in alone and 'class="aside" x1="245.5"' in alone
-    assert forest([Block("all", "", {"a": (None, None, None)})], ["a"], "t", "x", ("l", "r")) == ""
-    line = curves(
-        {"a": [(0, 0, None, None), (1, 1, None, None)]}, ["a"], "t", ("x", "y"), x_bounds=(0, 1), y_bounds=(0, 1)
-    )
+    svg = drawn(forest([Row("all", "", {"a": (0.75, 0.5, 1.5)})], ["a"], "t", "x", ("l", "r")))
+    assert 'class="reach" x1="315.0" y1="42.5" x2="454.0"' in svg and 'translate(384.5 42.5)"' in svg
+    alone = drawn(forest([Row("all", "", {"a": (0.75, None, None)}, ("longer", 0.25))], ["a"], "t", "x", ("l", "r")))
+    assert "reach" not in alone and "translate(384.5" in alone and 'class="reference" x1="245.5"' in alone
+    assert forest([Row("all", "", {"a": (None, None, None)})], ["a"], "t", "x", ("l", "r")) is None
+    diagonal = [(0, 0, None, None), (1, 1, None, None)]
+    line = drawn(curves({"a": diagonal}, ["a"], "t", ("x", "y"), x_bounds=(0, 1), y_bounds=(0, 1)))
     assert 'points="56.0,220.0 454.0,30.0"' in line and "band" not in line
     assert len({(mark(i), i % 6) for i in range(36)}) == 36  # no two of 36 scorers look the same
 
@@ -199,3 +223,17 @@ def test_in_a_browser(browser: Any, tmp_path: Path, width: int, scheme: str) -> 
     assert tab.evaluate(CROWDED.replace('querySelectorAll("svg")', 'querySelectorAll("figure > svg")')) == []
     tab.close()
     assert not errors and [url for url in requests if not url.startswith("data:")] == [file.as_uri()]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_picture_in_a_browser(browser: Any, tmp_path: Path, scheme: str) -> None:  # noqa: F811
+    """Nothing crowded; the ground is the page's."""
+    file = tmp_path / "report.svg"
+    file.write_text(picture(WHOLE), encoding="utf-8")
+    tab = browser.new_page(viewport={"width": 1600, "height": 1100}, color_scheme=scheme)
+    tab.goto(file.as_uri())
+    assert tab.evaluate(CROWDED) == []
+    ground = tab.evaluate("getComputedStyle(document.querySelector('.paper')).fill.match(/\\d+/g).map(Number)")
+    assert max(ground) < 50 if scheme == "dark" else min(ground) > 240
+    tab.close()

@@ -62,7 +62,7 @@ class Spend:
             self.written += int(counts[1]) if known and counts[1] is not None else round(len(reply) / CHARACTERS)
 
 
-class Cache:
+class ReplyCache:
     """Replies by the content of the question: `replies.jsonl`, appended a line at a time. A line cut short by a crash
     is passed over. Raises StoreError where the folder cannot be written."""
 

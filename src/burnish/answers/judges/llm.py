@@ -16,12 +16,12 @@ from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from burnish.answers.http import Server, finish
-from burnish.answers.judges.ledger import Cache, Spend
+from burnish.answers.http import Client, run
+from burnish.answers.judges.ledger import ReplyCache, Spend
 from burnish.answers.judges.template import Template, grade, verdict
 from burnish.config import LLMConfig
 from burnish.errors import ConfigError, JudgeError
-from burnish.group import Feedback, Group, Scores, Unjudged, answer_text, prompt_text
+from burnish.group import Feedback, Group, Scores, Unjudged, last_text, transcript
 
 CHAT = "/chat/completions"
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -35,7 +35,7 @@ class LLMJudge:
     config: LLMConfig
     key: str = field(repr=False)
     template: Template
-    cache: Cache
+    cache: ReplyCache
     spend: Spend
     name: str = "llm"
     first_won: float = 0.0  # by the answer shown first, ties one half
@@ -49,7 +49,7 @@ class LLMJudge:
         asked_of = [self._comparisons(group) if pairwise else self._grades(group) for group in groups]
         read = verdict if pairwise else grade
         flat = [values for questions in asked_of for values in questions]
-        replies = iter(finish(self._all(flat, read)))
+        replies = iter(run(self._all(flat, read)))
         found: list[Feedback] = []
         for group, questions in zip(groups, asked_of, strict=True):
             own = [next(replies) for _ in questions]
@@ -74,14 +74,14 @@ class LLMJudge:
 
     def _comparisons(self, group: Group) -> list[dict[str, str]]:
         """Every pair of answers, in both orders."""
-        texts = [answer_text(one) for one in group.completions]
-        about = {"prompt": prompt_text(group), "reference": str(group.meta.get("reference", ""))}
+        texts = [last_text(one.messages) for one in group.completions]
+        about = {"prompt": transcript(group.prompt), "reference": str(group.meta.get("reference", ""))}
         pairs = [pair for i, j in combinations(range(len(texts)), 2) for pair in ((i, j), (j, i))]
         return [{**about, "answer_a": texts[a], "answer_b": texts[b]} for a, b in pairs]
 
     def _grades(self, group: Group) -> list[dict[str, str]]:
-        about = {"prompt": prompt_text(group), "reference": str(group.meta.get("reference", ""))}
-        return [{**about, "answer": answer_text(one)} for one in group.completions]
+        about = {"prompt": transcript(group.prompt), "reference": str(group.meta.get("reference", ""))}
+        return [{**about, "answer": last_text(one.messages)} for one in group.completions]
 
     def _shares(self, verdicts: Sequence[float], count: int) -> tuple[float, ...]:
         won = [0.0] * count
@@ -101,20 +101,20 @@ class LLMJudge:
         """Every question's verdict, in order; no more of them begun at a time than requests may be in flight."""
         own = self.config
         room = asyncio.Semaphore(own.concurrency)
-        async with Server(own.url.rstrip("/"), self.key, own.seconds, own.retries, own.concurrency) as server:
+        async with Client(own.url.rstrip("/"), self.key, own.seconds, own.retries, own.concurrency) as client:
 
             async def one(values: dict[str, str]) -> float | JudgeError:
                 async with room:
-                    return await self._tried(server, values, read)
+                    return await self._tried(client, values, read)
 
             return list(await asyncio.gather(*map(one, questions)))
 
     async def _tried(
-        self, server: Server, values: dict[str, str], read: Callable[[str], float | None]
+        self, client: Client, values: dict[str, str], read: Callable[[str], float | None]
     ) -> float | JudgeError:
         """The verdict or grade of one question; what went wrong where there is none."""
         text = self.template.fill(values)
-        key = Cache.key(
+        key = ReplyCache.key(
             model=self.config.model, text=text, mode=self.config.mode, max_tokens=self.config.max_tokens, temperature=0
         )
         known = self.cache.get(key)
@@ -125,7 +125,7 @@ class LLMJudge:
         reply = ""
         try:
             for _ in range(2):
-                reply = await self._ask(server, text)
+                reply = await self._ask(client, text)
                 told = read(reply)
                 if told is not None:
                     self.cache.put(key, reply)
@@ -134,14 +134,14 @@ class LLMJudge:
             return error
         return JudgeError(f"{self.config.model} gave no verdict that can be read: ...{reply[-120:]!r}")
 
-    async def _ask(self, server: Server, text: str) -> str:
+    async def _ask(self, client: Client, text: str) -> str:
         """One reply. Raises JudgeError; what it cost is entered first, whatever it says."""
         reserved = self.spend.reserve(text, self.config.max_tokens)
         if reserved is None:
             raise JudgeError(f"the budget of ${self.spend.budget:g} is spent (${self.spend.dollars:.4g} so far)")
         reply, usage, made = "", None, False
         try:
-            found = await server.ask(
+            found = await client.ask(
                 "POST", CHAT,
                 {
                     "model": self.config.model, "messages": [{"role": "user", "content": text}], "temperature": 0,
@@ -176,4 +176,4 @@ def make(config: LLMConfig, cache: Path) -> LLMJudge:
         raise ConfigError("judge.budget needs judge.price_in and judge.price_out, or nobody knows what was spent")
     template = Template.read(config.template, config.mode)
     spend = Spend((config.price_in, config.price_out), config.budget)
-    return LLMJudge(config, key, template, Cache(cache), spend)
+    return LLMJudge(config, key, template, ReplyCache(cache), spend)

@@ -32,12 +32,12 @@ class Broke(Exception):
     """The check raised on this answer; the process goes on."""
 
 
-class Patient:
+class CheckProcess:
     """`score` runs a check in the other process, which is started when it is needed and ends with this one."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._end: weakref.finalize[[subprocess.Popen[bytes], int], Patient] | None = None
+        self._end: weakref.finalize[[subprocess.Popen[bytes], int], CheckProcess] | None = None
         self._one = threading.Lock()  # one question at a time
 
     def score(self, name: str, request: Request, seconds: float) -> float:

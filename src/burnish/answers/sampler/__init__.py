@@ -1,17 +1,18 @@
 """Where fresh answers come from: K completions of each prompt, with the log-probs that they were sampled with.
 
-Two samplers keep to one protocol: `process.Sampler` answers with the policy that is being trained, in this process;
-`remote.Sampler` asks a server over HTTP. No torch in this file.
+Two samplers keep to one protocol, `Sampler`: `process.ProcessSampler` answers with the policy that is being trained, in
+this process; `remote.ServerSampler` asks a server over HTTP. No torch in this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from burnish.data.prompts import Prompt
+
 Finish = Literal["stop", "length"]
-Tell = Callable[[int, int, int, float], None]  # (which prompt, which answer, token, its log-prob), as they come
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,6 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """What is to be answered: token ids up to where the answer begins. `id` seeds what is drawn."""
-
-    id: str
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Sampled:
     """One answer. `logps` are nats, one a token, of the distribution it was drawn from: after temperature and
     truncation. `finish` is "stop" where the last token ends the answer, "length" where it was cut."""
@@ -50,11 +43,11 @@ class Sampled:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Answers prompts. What is drawn is a function of (seed, step), prompt and number of the answer, whatever else
-    stands in the batch; `moment` is (seed, step)."""
+    """Answers prompts. What is drawn is a function of seed, step, prompt and number of the answer, whatever else stands
+    in the batch."""
 
     def __call__(
-        self, prompts: Sequence[Prompt], k: int, decoding: Decoding, moment: tuple[int, int], tell: Tell | None = None
+        self, prompts: Sequence[Prompt], k: int, decoding: Decoding, seed: int, step: int
     ) -> list[list[Sampled]]:
         """For each prompt its k answers, in order."""
 

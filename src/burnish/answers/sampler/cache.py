@@ -3,7 +3,7 @@
 A slot holds one prompt and its K answers. Where prompts are long, a prompt's keys lie there once, beside each answer's
 own; else each answer's row begins with its prompt's, and attention is two products. The rows
 of a decoding step are the newest tokens of all unfinished answers, one flat row of the model's input, each at its own
-position; `Step` is what the attention kernel is handed for it.
+position; `CachedStep` is what the attention kernel is handed for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FIRST = 32  # tokens of an answer that there is room for at first; doubled as ne
 
 
 @dataclass
-class Cache:
+class KeyValueCache:
     """Static storage by layer: prompts [slots, key heads, longest prompt, width], answers [slots * k, ...]. Not
     `split`: answers' rows begin with `longest` columns for their prompt, and nothing is stored apart."""
 
@@ -87,7 +87,7 @@ class Cache:
 class Prefill(Layout):
     """The layout of prompts alone, whose keys and values go into the cache as they are computed."""
 
-    cache: Cache | None = None
+    cache: KeyValueCache | None = None
     into: Sequence[tuple[int, int, int]] = ()
 
     def see(self, key: Tensor, value: Tensor) -> None:
@@ -96,11 +96,11 @@ class Prefill(Layout):
 
 
 @dataclass
-class Step:
+class CachedStep:
     """One decoding step: `rows` are the answers (slot * k + number) whose newest token, number `at` of the answer, is
     computed; `prompts` [slots] are lengths. Everything here is shared by all layers."""
 
-    cache: Cache
+    cache: KeyValueCache
     rows: Tensor  # [B]
     at: Tensor  # [B]
     prompts: Tensor  # [slots]

@@ -1,5 +1,5 @@
 """From logits to a token and the log-prob it was drawn with. One uniform number a token, so that what is drawn is a
-function of (seed, step), prompt, answer and place, whatever else stands in the batch."""
+function of seed, step, prompt, answer and place, whatever else stands in the batch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ AHEAD = 64  # uniform numbers made at a time
 
 
 class Uniforms:
-    """The numbers one answer is drawn with: number t is a function of (seed, step), prompt, answer and t."""
+    """The numbers one answer is drawn with: number t is a function of seed, step, prompt, answer and t."""
 
-    def __init__(self, moment: tuple[int, int], prompt: str, answer: int) -> None:
-        digest = hashlib.sha256(repr((*moment, prompt, answer)).encode()).digest()
+    def __init__(self, seed: int, step: int, prompt: str, answer: int) -> None:
+        digest = hashlib.sha256(repr((seed, step, prompt, answer)).encode()).digest()
         self._stream = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
         self._made: list[float] = []
 

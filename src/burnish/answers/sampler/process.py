@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from burnish.answers.sampler import Decoding, Prompt, Sampled, Tell
-from burnish.answers.sampler.cache import Cache, Prefill, Step
+from burnish.answers.sampler import Decoding, Sampled
+from burnish.answers.sampler.cache import CachedStep, KeyValueCache, Prefill
 from burnish.answers.sampler.draw import Uniforms, draw
 from burnish.answers.sampler.stock import answer_padded
+from burnish.data.prompts import Prompt
 from burnish.engine.attention import KEYWORD
 from burnish.engine.engine import Engine
 from burnish.engine.logprob import logits_of, product_of
@@ -37,7 +38,7 @@ class Writing:
 
 
 @dataclass
-class Sampler:
+class ProcessSampler:
     """Answers with the engine's policy as it stands. `terminal` are the tokens that end an answer, `rows` the answers
     written at the same time: neither changes what is drawn, but for rounding."""
 
@@ -46,7 +47,7 @@ class Sampler:
     rows: int = ROWS
 
     def __call__(
-        self, prompts: Sequence[Prompt], k: int, decoding: Decoding, moment: tuple[int, int], tell: Tell | None = None
+        self, prompts: Sequence[Prompt], k: int, decoding: Decoding, seed: int, step: int
     ) -> list[list[Sampled]]:
         """For each prompt its k answers, in order; see `burnish.answers.sampler.Sampler`."""
         module = self.engine.policy.module
@@ -55,10 +56,8 @@ class Sampler:
         try:
             with torch.no_grad():
                 if not self.engine.shared or self.engine.plain_head:
-                    return answer_padded(
-                        self.engine.policy, self.terminal, prompts, k, decoding, moment, self.rows, tell
-                    )
-                return _Session(self, prompts, k, decoding, moment, tell).run()
+                    return answer_padded(self.engine.policy, self.terminal, prompts, k, decoding, seed, step, self.rows)
+                return _Session(self, prompts, k, decoding, seed, step).run()
         finally:
             module.train(training)
 
@@ -70,15 +69,14 @@ class _Session:
     """One call: the prompts that wait, the slots, and the answers that are being written."""
 
     def __init__(
-        self, sampler: Sampler, prompts: Sequence[Prompt], k: int, decoding: Decoding, moment: tuple[int, int],
-        tell: Tell | None,
-    ) -> None:  # fmt: skip
+        self, sampler: ProcessSampler, prompts: Sequence[Prompt], k: int, decoding: Decoding, seed: int, step: int
+    ) -> None:
         self.engine, self.terminal = sampler.engine, sampler.terminal
-        self.prompts, self.k, self.decoding, self.moment, self.tell = prompts, k, decoding, moment, tell
+        self.prompts, self.k, self.decoding, self.seed, self.step = prompts, k, decoding, seed, step
         self.device = self.engine.policy.device
         slots = max(1, min(len(prompts), -(-sampler.rows // k)))
         longest = max((len(p.ids) for p in prompts), default=0)
-        self.cache = Cache(slots, k, longest, split=longest >= WORTH_SHARING)
+        self.cache = KeyValueCache(slots, k, longest, split=longest >= WORTH_SHARING)
         self.lengths = torch.ones(slots, dtype=torch.long, device=self.device)  # of the prompts in the slots
         self.waiting = list(range(len(prompts)))[::-1]
         self.free = list(range(slots))
@@ -98,13 +96,16 @@ class _Session:
         count = min(len(self.free), len(self.waiting))
         chosen = [(self.free.pop(0), self.waiting.pop()) for _ in range(count)]
         for part in divide([len(self.prompts[p].ids) for _, p in chosen], self.engine.token_budget):
-            here = [chosen[i] for i in part]
-            logits = self._prefill(here)
+            admitted = [chosen[i] for i in part]
+            logits = self._prefill(admitted)
             new = [
-                Writing(prompt, number, slot * self.k + number, Uniforms(self.moment, self.prompts[prompt].id, number))
-                for slot, prompt in here
+                Writing(
+                    prompt, number, slot * self.k + number,
+                    Uniforms(self.seed, self.step, self.prompts[prompt].key, number),
+                )
+                for slot, prompt in admitted
                 for number in range(self.k)
-            ]
+            ]  # fmt: skip
             self._write(new, logits.repeat_interleave(self.k, dim=0) if self.k > 1 else logits)
 
     def _prefill(self, chosen: Sequence[tuple[int, int]]) -> Tensor:
@@ -129,14 +130,14 @@ class _Session:
         at = torch.tensor([len(one.ids) - 1 for one in self.alive], device=self.device)
         rows = torch.tensor([one.row for one in self.alive], device=self.device)
         self.cache.make_room(int(at.max()) + 1)
-        step = Step(self.cache, rows, at, self.lengths)
+        step = CachedStep(self.cache, rows, at, self.lengths)
         positions = self.lengths[rows // self.k] + at
         logits = self._logits([one.ids[-1] for one in self.alive], positions, step, None)
         alive, self.alive = self.alive, []
         self._write(alive, logits)
         self._shrink()
 
-    def _logits(self, ids: list[int], positions: Tensor, layout: Prefill | Step, rows: Tensor | None) -> Tensor:
+    def _logits(self, ids: list[int], positions: Tensor, layout: Prefill | CachedStep, rows: Tensor | None) -> Tensor:
         policy = self.engine.policy
         options = {KEYWORD: layout, "position_ids": positions[None], "use_cache": False}
         hidden = policy.decoder(input_ids=torch.tensor([ids], device=self.device), **options).last_hidden_state[0]
@@ -151,8 +152,6 @@ class _Session:
         for one, token, logp in zip(answers, tokens.tolist(), logps.tolist(), strict=True):
             one.ids.append(token)
             one.logps.append(logp)
-            if self.tell is not None:
-                self.tell(one.prompt, one.number, token, logp)
             ended = token in self.terminal
             if not ended and len(one.ids) < self.decoding.max_new_tokens:
                 self.alive.append(one)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.answers.sampler import Decoding, Prompt, Sampled, Tell
+from burnish.answers.sampler import Decoding, Sampled
 from burnish.answers.sampler.draw import Uniforms, draw
+from burnish.data.prompts import Prompt
 from burnish.engine.model import Policy
 
 
@@ -35,7 +36,7 @@ class Drawing:
 
 def answer_padded(
     policy: Policy, terminal: frozenset[int], prompts: Sequence[Prompt], k: int, decoding: Decoding,
-    moment: tuple[int, int], rows: int, tell: Tell | None,
+    seed: int, step: int, rows: int,
 ) -> list[list[Sampled]]:  # fmt: skip
     """For each prompt its k answers, `rows` of them at a time, prompts of like lengths together and padded on the left,
     as transformers wants it."""
@@ -43,21 +44,17 @@ def answer_padded(
     wanted = [(number, j) for number in order for j in range(k)]
     found: dict[tuple[int, int], Sampled] = {}
     for start in range(0, len(wanted), rows):
-        found |= _batch(policy, terminal, prompts, wanted[start : start + rows], decoding, moment)
-    if tell is not None:
-        for (number, j), answer in sorted(found.items()):
-            for token, logp in zip(answer.ids, answer.logps, strict=True):
-                tell(number, j, token, logp)
+        found |= _batch(policy, terminal, prompts, wanted[start : start + rows], decoding, seed, step)
     return [[found[number, j] for j in range(k)] for number in range(len(prompts))]
 
 
 def _batch(
     policy: Policy, terminal: frozenset[int], prompts: Sequence[Prompt], rows: Sequence[tuple[int, int]],
-    decoding: Decoding, moment: tuple[int, int],
+    decoding: Decoding, seed: int, step: int,
 ) -> dict[tuple[int, int], Sampled]:  # fmt: skip
     from transformers import GenerationConfig, LogitsProcessorList
 
-    drawing = Drawing(rows, [Uniforms(moment, prompts[number].id, j) for number, j in rows], decoding)
+    drawing = Drawing(rows, [Uniforms(seed, step, prompts[number].key, j) for number, j in rows], decoding)
     width = max(len(prompts[number].ids) for number, _ in rows)
     ids = torch.tensor([[0] * (width - len(p.ids)) + list(p.ids) for p in (prompts[number] for number, _ in rows)])
     mask = torch.tensor([[0] * (width - n) + [1] * n for n in (len(prompts[number].ids) for number, _ in rows)])

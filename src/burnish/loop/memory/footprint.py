@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from burnish.engine import attention, logprob
+from burnish.config import Run
+from burnish.engine import attention, logprob, reward_model
+from burnish.engine import model as models
 from burnish.engine.engine import Engine
 from burnish.engine.model import Policy
 from burnish.engine.sharding import blocks
@@ -81,10 +83,10 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
         keeping, counted = _Keeping(policy, layers, change), FlopCounterMode(display=False)
         try:
             with attention_on_shapes(fused_attention), counted, keeping.hooks():
-                found = engine.reward(batch)[0] if policy.scalar else engine.score(batch).logps
+                output = engine.reward(batch)[0] if policy.scalar else engine.score(batch).logps
                 forward = counted.get_total_flops()
                 in_layers = keeping.operations(counted)
-                found.sum().backward()  # type: ignore[no-untyped-call]
+                output.sum().backward()  # type: ignore[no-untyped-call]
             break
         except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
             reason = error
@@ -92,9 +94,9 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
             keeping.done()
             policy.module.zero_grad(set_to_none=True)
     else:
-        told = str(reason).strip().splitlines()[0] if str(reason) else repr(reason)
+        sentence = str(reason).strip().splitlines()[0] if str(reason) else repr(reason)
         raise ModelError(
-            f"{policy.path}: this family cannot be run on shapes alone ({told}); burnish cannot plan it"
+            f"{policy.path}: this family cannot be run on shapes alone ({sentence}); burnish cannot plan it"
         ) from reason
     width = policy.base.get_input_embeddings().weight.shape[1]
     size = policy.base.get_input_embeddings().weight.element_size()
@@ -152,10 +154,10 @@ class _Keeping:
         ends = tuple(f".{number}" for number in range(len(self._layers)))
         kind = type(self._layers[0]).__name__
         table = counted.get_flop_counts()
-        named = {name: sum(found.values()) for name, found in table.items() if name.endswith(ends)}
+        named = {name: sum(counts.values()) for name, counts in table.items() if name.endswith(ends)}
         depth = min((name.count(".") for name in named), default=0)
-        own = sum(value for name, value in named.items() if name.count(".") == depth)
-        return own or sum(sum(found.values()) for name, found in table.items() if name.endswith(kind))
+        at_depth = sum(value for name, value in named.items() if name.count(".") == depth)
+        return at_depth or sum(sum(counts.values()) for name, counts in table.items() if name.endswith(kind))
 
     def done(self) -> None:
         for handle in self._handles:
@@ -213,3 +215,29 @@ class _Fused(torch.autograd.Function):
         d_key = (d_scores.mT @ query).reshape(shape).sum(-3)
         d_value = (scores.mT @ grads[0]).reshape((*shape[:-1], value.shape[-1])).sum(-3)
         return d_scores @ wide_key, d_key, d_value, None
+
+
+def shapes_of(run: Run, *, scalar: bool) -> Policy:
+    """The run's model on the meta device, in the types it computes in. Quantised weights stand as plain ones."""
+    adapter = run.adapter.model_copy(update={"kind": "lora"}) if run.adapter.kind == "qlora" else run.adapter
+    if scalar:
+        base = models.load_base(run.model, quantize=False, scalar=True, place="nowhere")
+        reward_model.require_head(base, run.model.path)
+        module = base if adapter.kind == "none" else models.add_adapter(base, adapter, scalar=True)
+        policy = Policy(module, base, run.model.path, models.DTYPES[run.model.dtype], "sdpa", scalar=True)
+        if run.reward.train == "head":
+            reward_model.train_head_only(module)
+    else:
+        policy = models.load_policy(run.model, adapter, place="nowhere")
+    policy.module.to("meta")
+    if getattr(policy.base.config.get_text_config(), "num_experts_per_tok", None):
+        policy.dtype = torch.bfloat16  # on shapes the experts' grouped product knows no other type
+    models.cast_for_compute(policy)
+    policy.module.train()
+    return policy
+
+
+def with_shared_prompts(policy: Policy) -> None:
+    """Give a model on shapes the attention of the shared layout."""
+    attention.register()
+    policy.base.set_attn_implementation(attention.NAME)

@@ -9,26 +9,23 @@ import torch
 from burnish.group import EncodedGroup
 from burnish.loop.build import Trainer
 from burnish.loop.memory.plan import GRAIN
-from burnish.tensors import PackedBatch
+from burnish.loop.passes import batch_scores
 
 MARGIN = 0.92  # of the free memory: lengths differ from step to step, and the allocator cannot use every piece
 
 
-def measured(
-    trainer: Trainer, groups: Sequence[EncodedGroup], there_and_back: Callable[[PackedBatch], None]
-) -> int:  # fmt: skip
-    """The largest token budget whose microbatches of a step's groups fit on this GPU. `there_and_back`: a forward and a
-    backward pass."""
+def measured_budget(trainer: Trainer, groups: Sequence[EncodedGroup]) -> int:
+    """The largest token budget whose microbatches of a step's groups fit on this GPU."""
     sizes = [len(g.prompt_ids) + sum(map(len, g.completion_ids)) for g in groups]
-    later = 2 * sum(p.numel() * max(4, p.element_size()) for p in trainer.masters.parameters)  # AdamW's moments
-    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - later
+    moments = 2 * sum(p.numel() * max(4, p.element_size()) for p in trainer.masters.parameters)  # AdamW's, to come
+    free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - moments
 
     def peak(budget: int) -> int:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         trainer.engine.token_budget = budget
         batch = max(trainer.engine.plan(groups), key=lambda b: b.input_ids.numel())
-        there_and_back(batch)
+        batch_scores(trainer, batch, groups)[0].zero_loss().backward()  # type: ignore[no-untyped-call]
         trainer.optimizer.zero_grad(set_to_none=True)
         return int(torch.cuda.max_memory_allocated())
 

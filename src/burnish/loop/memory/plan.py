@@ -13,15 +13,16 @@ import torch
 
 from burnish.config import Run
 from burnish.data import prompts
-from burnish.engine import attention, canary, distributed, model, reward_model, sharding
+from burnish.engine import canary, distributed, model, sharding
 from burnish.engine.distributed import World
 from burnish.engine.pack import rows_needed
 from burnish.errors import ConfigError
 from burnish.group import EncodedGroup, Unjudged
-from burnish.loop import prepare
 from burnish.loop.memory.devices import GIB, Device, free_memory
-from burnish.loop.memory.footprint import Footprint, footprint
-from burnish.loop.prepare import Prepared
+from burnish.loop.memory.footprint import Footprint, footprint, shapes_of, with_shared_prompts
+from burnish.loop.prepare import Prepared, prepare
+from burnish.loop.refusals import mixture_of
+from burnish.objectives.mixture import Mixture
 
 QUANTIZED = 0.5625  # bytes of a 4-bit weight: half a byte, and a float32 scale for every 64 of them
 GRAIN = 256  # token budgets are multiples of it
@@ -34,6 +35,7 @@ class Survey:
     """Of a run, all that its memory and time follow from."""
 
     run: Run
+    mixture: Mixture
     trained: int  # parameters with gradient
     frozen: int
     outside: int  # parameters outside the transformer layers
@@ -69,15 +71,14 @@ class Plan:
         return sum(self.parts.values())
 
 
-def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
+def survey(run: Run, prepared: Prepared | None = None, *, fused: bool) -> Survey:
     """Look at a run's model and data. `fused`: for a GPU. Raises BurnishError for what the run itself would refuse."""
-    groups, line = _groups(run, ready)
-    mixture = prepare.mixture_of(run)
-    policy = _shapes(run, scalar=mixture.needs("scalar"))
+    groups, line = _groups(run, prepared)
+    mixture = prepared.mixture if prepared is not None else mixture_of(run)
+    policy = shapes_of(run, scalar=mixture.needs("scalar"))
     shared = run.engine.layout != "padded" and canary.static_screen(policy) is None
     if shared:
-        attention.register()
-        policy.base.set_attn_implementation(attention.NAME)
+        with_shared_prompts(policy)
     sizes = [rows_needed(group, shared=shared, whole=policy.scalar) for group in groups]
     longest = max(sizes)
     budget = max(longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 8192)
@@ -90,26 +91,26 @@ def survey(run: Run, ready: Prepared | None = None, *, fused: bool) -> Survey:
     live = mixture.needs("reference") and (_live(run) or mixture.needs("kl"))
     first = mixture.needs("step") or mixture.needs("mismatched")
     return Survey(
-        run, trained, every - trained, every - sum(inside), max(inside), foot,
+        run, mixture, trained, every - trained, every - sum(inside), max(inside), foot,
         sum(sizes) / len(sizes) * run.optim.groups_per_step, longest, int(live) + int(first) * (1 + int(live)), line,
     )  # fmt: skip
 
 
 def _live(run: Run) -> bool:
-    fresh = run.dialled and not run.once
+    fresh = run.sampled and not run.sampled_once
     return run.reference.update != "never" or run.reference.scores == "live" or fresh
 
 
-def _groups(run: Run, ready: Prepared | None) -> tuple[Sequence[EncodedGroup], str]:
+def _groups(run: Run, prepared: Prepared | None) -> tuple[Sequence[EncodedGroup], str]:
     """The groups of the run's own data, or such as are assumed."""
-    if ready is None and (run.data.train or run.source.prompts):
-        ready = prepare.prepare(run)
-    if ready is not None and ready.asked:
+    if prepared is None and (run.data.train or run.source.prompts):
+        prepared = prepare(run)
+    if prepared is not None and prepared.prompts:
         most = run.source.max_new_tokens
-        line = f"data: {len(ready.asked)} prompts, {run.source.k} answers each of at most {most} tokens"
-        return [prompts.longest_group(run, [one]) for one in ready.asked], line
-    if ready is not None:
-        return ready.train, f"data: {len(ready.train)} groups of {run.data.train}"
+        line = f"data: {len(prepared.prompts)} prompts, {run.source.k} answers each of at most {most} tokens"
+        return [prompts.longest_group(run, [prompt]) for prompt in prepared.prompts], line
+    if prepared is not None:
+        return prepared.train, f"data: {len(prepared.train)} groups of {run.data.train}"
     prompt, answer, count = ASSUMED
     ids = ((0,) * answer,) * count
     line = f"data: not given; assumed are prompts of {prompt} tokens and {count} answers of {answer}"
@@ -127,158 +128,139 @@ def _filling(groups: Sequence[EncodedGroup], sizes: Sequence[int], budget: int) 
         yield max(groups, key=lambda group: len(group.prompt_ids) + sum(map(len, group.completion_ids)))
 
 
-def _shapes(run: Run, *, scalar: bool) -> model.Policy:
-    """The run's model on the meta device, in the types it computes in. Quantised weights stand as plain ones."""
-    adapter = run.adapter.model_copy(update={"kind": "lora"}) if run.adapter.kind == "qlora" else run.adapter
-    if scalar:
-        base = model.load_base(run.model, quantize=False, scalar=True, place="nowhere")
-        reward_model.require_head(base, run.model.path)
-        module = base if adapter.kind == "none" else model.add_adapter(base, adapter, scalar=True)
-        policy = model.Policy(module, base, run.model.path, model.DTYPES[run.model.dtype], "sdpa", scalar=True)
-        if run.reward.train == "head":
-            reward_model.train_head_only(module)
-    else:
-        policy = model.load_policy(run.model, adapter, place="nowhere")
-    policy.module.to("meta")
-    if getattr(policy.base.config.get_text_config(), "num_experts_per_tok", None):
-        policy.dtype = torch.bfloat16  # on shapes the experts' grouped product knows no other type
-    model.cast_for_compute(policy)
-    policy.module.train()
-    return policy
-
-
-def plan(found: Survey, device: Device, *, shard: int = 1, replicate: int = 1, mfu: float = 0.4) -> Plan:
+def plan(size: Survey, device: Device, *, shard: int = 1, replicate: int = 1, mfu: float = 0.4) -> Plan:
     """Bytes of each process and seconds a step. `mfu`: the share of the device's speed that needed products reach."""
-    run = found.run
-    budget = max(found.longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 0)
+    run = size.run
+    budget = max(size.longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 0)
     if run.engine.token_budget == "auto":
-        budget = largest_budget(found, device.usable, shard=shard)
-    share = -(-int(found.step_tokens) // (shard * replicate))  # no microbatch is larger than a process's share
-    budget = min(budget, max(found.longest, share))
-    parts = fixed_bytes(found, shard)
-    parts["activations"] = activation_bytes(found, budget)
+        budget = largest_budget(size, device.usable, shard=shard)
+    share = -(-int(size.step_tokens) // (shard * replicate))  # no microbatch is larger than a process's share
+    budget = min(budget, max(size.longest, share))
+    parts = fixed_bytes(size, shard)
+    parts["activations"] = activation_bytes(size, budget)
     checkpointing = run.engine.gradient_checkpointing
-    one = found.foot.operations(checkpointing=checkpointing, passes=found.passes)
-    operations = one * found.step_tokens / found.foot.tokens
+    of_microbatch = size.foot.operations(checkpointing=checkpointing, passes=size.passes)
+    operations = of_microbatch * size.step_tokens / size.foot.tokens
     return Plan(parts, budget, operations, operations / (device.speed * mfu * shard * replicate))
 
 
-def fixed_bytes(found: Survey, shard: int = 1) -> dict[str, int]:
+def fixed_bytes(size: Survey, shard: int = 1) -> dict[str, int]:
     """What does not depend on the token budget, of one of `shard` processes.
 
     One process in bfloat16 keeps weights to compute with (2 bytes) beside float32 masters (4); divided weights are the
     masters, and two layers and the root at a time are put together in the type of the computation.
     """
-    run, trained, frozen = found.run, found.trained, found.frozen
-    divided, half = shard > 1, found.width == 2
-    small = QUANTIZED if run.adapter.kind == "qlora" else float(found.width)
-    outside = min(found.outside, frozen)  # an adapter leaves embedding and head alone, and 4 bits are for the layers
-    frozen_bytes = outside * found.width + (frozen - outside) * small
-    own = found.wide if divided else found.width
+    run, trained, frozen = size.run, size.trained, size.frozen
+    divided, half = shard > 1, size.width == 2
+    small = QUANTIZED if run.adapter.kind == "qlora" else float(size.width)
+    outside = min(size.outside, frozen)  # an adapter leaves embedding and head alone, and 4 bits are for the layers
+    frozen_bytes = outside * size.width + (frozen - outside) * small
+    width = size.wide if divided else size.width
     parts = {
-        "weights": (trained * own + frozen_bytes) / shard,
+        "weights": (trained * width + frozen_bytes) / shard,
         "float32 masters": trained * 4 if half and not divided else 0,
-        "gradients": trained * found.wide / shard,
-        "optimiser": 2 * trained * found.wide / shard,
-        "reference": reference_bytes(found, shard),
+        "gradients": trained * size.wide / shard,
+        "optimiser": 2 * trained * size.wide / shard,
+        "reference": reference_bytes(size, shard),
     }
     if divided:
-        whole = (found.outside + 2 * found.layer) * found.width
-        grads = (found.outside + found.layer) * (found.width + 4) if not frozen else 0
-        parts["layers put together"] = whole + grads
+        gathered = (size.outside + 2 * size.layer) * size.width
+        grads = (size.outside + size.layer) * (size.width + 4) if not frozen else 0
+        parts["layers put together"] = gathered + grads
     return {name: int(value) for name, value in parts.items()}
 
 
-def reference_bytes(found: Survey, shard: int = 1) -> float:
+def reference_bytes(size: Survey, shard: int = 1) -> float:
     """A second model in memory, where the reference is live and no adapter is there to be switched off."""
-    run = found.run
-    mixture = prepare.mixture_of(run)
+    run = size.run
+    mixture = size.mixture
     if not mixture.needs("reference") or not (_live(run) or mixture.needs("kl")):
         return 0.0
     if run.adapter.kind != "none" and run.reference.kind == "initial":
         return 0.0
-    count = found.trained + found.frozen if run.adapter.kind == "none" else found.frozen
-    moving = found.wide if run.reference.update != "never" else 0  # kept in float32, or small steps would be lost
-    return count * ((found.wide if shard > 1 else found.width) + moving) / shard
+    count = size.trained + size.frozen if run.adapter.kind == "none" else size.frozen
+    moving = size.wide if run.reference.update != "never" else 0  # kept in float32, or small steps would be lost
+    return count * ((size.wide if shard > 1 else size.width) + moving) / shard
 
 
-def activation_bytes(found: Survey, budget: int) -> int:
+def activation_bytes(size: Survey, budget: int) -> int:
     """Of a microbatch of `budget` input tokens; in proportion to the one that was looked at."""
-    return found.foot.at(budget).activations(checkpointing=found.run.engine.gradient_checkpointing)
+    return size.foot.at(budget).activations(checkpointing=size.run.engine.gradient_checkpointing)
 
 
-def largest_budget(found: Survey, memory: int, *, shard: int = 1) -> int:
+def largest_budget(size: Survey, memory: int, *, shard: int = 1) -> int:
     """The largest token budget, in grains of 256, that fits into so many bytes; no larger than a step has use for.
 
     Raises ConfigError where not even the longest group fits.
     """
-    room = memory - sum(fixed_bytes(found, shard).values())
-    lacking = activation_bytes(found, found.longest) - room
+    room = memory - sum(fixed_bytes(size, shard).values())
+    lacking = activation_bytes(size, size.longest) - room
     if lacking > 0:
         raise ConfigError(
             f"engine.token_budget = 'auto': {lacking / GIB:.2f} GiB are missing for the longest group alone "
-            f"({found.longest} tokens). `burnish plan` with the same settings says what to change"
+            f"({size.longest} tokens). `burnish plan` with the same settings says what to change"
         )
-    grains = range(1, -(-max(found.longest, int(found.step_tokens)) // GRAIN) + 1)
-    fitting = bisect.bisect_right(grains, room, key=lambda n: activation_bytes(found, n * GRAIN))
-    return max(fitting * GRAIN, found.longest)
+    grains = range(1, -(-max(size.longest, int(size.step_tokens)) // GRAIN) + 1)
+    fitting = bisect.bisect_right(grains, room, key=lambda n: activation_bytes(size, n * GRAIN))
+    return max(fitting * GRAIN, size.longest)
 
 
-def settled(ready: Prepared, world: World) -> Prepared:
+def with_planned_budget(prepared: Prepared, world: World) -> Prepared:
     """The run with `engine.token_budget = "auto"` turned into a number; a line says which and why."""
-    run = ready.run
+    run = prepared.run
     if run.engine.token_budget != "auto":
-        return ready
+        return prepared
     cuda = torch.cuda.is_available()
-    found = survey(run, ready, fused=cuda)
+    size = survey(run, prepared, fused=cuda)
     memory = free_memory()
     if not cuda:  # the machine's memory is everybody's
         memory = int(memory * CPU_SHARE) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     shards = distributed.shape(run, world.size)[1]
-    budget = min(world.gather(largest_budget(found, memory, shard=shards)))
+    budget = min(world.gather(largest_budget(size, memory, shard=shards)))
     line = f"engine.token_budget = auto: {budget} tokens, by the plan for {memory / GIB:.1f} GiB of free memory"
-    return replace(ready, run=_engine(run, token_budget=budget), lines=[*ready.lines, line])
+    return replace(prepared, run=_engine(run, token_budget=budget), lines=[*prepared.lines, line])
 
 
-def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, int]]:
+def advice(size: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, int]]:
     """What would make the run smaller, the cheapest first: (what to do, bytes of a process that remain)."""
-    run = found.run
+    run = size.run
     changes: list[tuple[str, Survey, int]] = []
-    still = run.reference.update == "never" and (run.once or not run.dialled)  # a data set, and a reference that stands
-    if found.passes and _live(run) and still and not prepare.mixture_of(run).needs("kl"):
+    still = run.reference.update == "never" and (run.sampled_once or not run.sampled)  # a data set, a fixed reference
+    if size.passes and _live(run) and still and not size.mixture.needs("kl"):
         stored = run.reference.model_copy(update={"scores": "stored"})
         other = run.model_copy(update={"reference": stored})
         changes.append(
-            ("reference.scores = 'stored': log-probs computed once, no second model", replace(found, run=other), shard)
+            ("reference.scores = 'stored': log-probs computed once, no second model", replace(size, run=other), shard)
         )
     if not run.engine.gradient_checkpointing:
         other = _engine(run, gradient_checkpointing=True)
         changes.append(
-            ("engine.gradient_checkpointing = true: about a third more time", replace(found, run=other), shard)
+            ("engine.gradient_checkpointing = true: about a third more time", replace(size, run=other), shard)
         )
     try:
-        fits = largest_budget(found, device.usable, shard=shard)
+        fits = largest_budget(size, device.usable, shard=shard)
     except ConfigError:
-        fits = found.longest
+        fits = size.longest
     if isinstance(run.engine.token_budget, int) and fits < run.engine.token_budget:
         changes.append(
             (
                 f"engine.token_budget = {fits}: the result stays the same",
-                replace(found, run=_engine(run, token_budget=fits)),
+                replace(size, run=_engine(run, token_budget=fits)),
                 shard,
             )
         )
-    if run.adapter.kind == "none" and not prepare.mixture_of(run).needs("scalar"):
+    if run.adapter.kind == "none" and not size.mixture.needs("scalar"):
         lora = run.model_copy(update={"adapter": run.adapter.model_copy(update={"kind": "lora"})})
         changes.append(
             ("adapter.kind = 'lora': trains a small part of the weights", survey(lora, None, fused=device.fused), shard)
         )
-    parts = next(
-        (n for n in (2, 4, 8, 16, 32, 64) if n > shard and plan(found, device, shard=n).total <= device.usable), 0
+    processes = next(
+        (n for n in (2, 4, 8, 16, 32, 64) if n > shard and plan(size, device, shard=n).total <= device.usable), 0
     )
-    if parts:
-        changes.append((f"divide the weights over {parts} processes (torchrun --nproc-per-node {parts})", found, parts))
-    now = plan(found, device, shard=shard).total
+    if processes:
+        how = f"divide the weights over {processes} processes (torchrun --nproc-per-node {processes})"
+        changes.append((how, size, processes))
+    now = plan(size, device, shard=shard).total
     results = [(words, plan(other, device, shard=n).total) for words, other, n in changes]
     return [(words, total) for words, total in results if total < now]
 

@@ -12,9 +12,9 @@ from burnish import __version__
 from burnish.reports.rewards import accuracy, advice, bestofn, beyond, calibration, ensemble, spread
 from burnish.reports.rewards import probes as form
 from burnish.reports.rewards.columns import Answers, Pairs
-from burnish.reports.rewards.records import Probed, Scored, ScoredGroup, Scorer, read, refuse, write
+from burnish.reports.rewards.records import Probed, ScoredGroup, ScoredGroups, Scorer, read, refuse, write
 
-__all__ = ["Probed", "Scored", "ScoredGroup", "Scorer", "read", "report", "write"]
+__all__ = ["Probed", "ScoredGroup", "ScoredGroups", "Scorer", "read", "report", "write"]
 
 
 def report(
@@ -30,7 +30,9 @@ def report(
     `trained_on` are gold scores of the chosen answers in the scorers' training data; `words` trains the bag of words
     (seconds). Raises DataError where groups, scorers and probes do not fit together.
     """
-    scored = Scored(tuple(groups), tuple(scorers), probes or {}, None if trained_on is None else tuple(trained_on))
+    scored = ScoredGroups(
+        tuple(groups), tuple(scorers), probes or {}, None if trained_on is None else tuple(trained_on)
+    )
     refuse(scored)
     answers = Answers.of(scored.groups, [scorer.name for scorer in scorers])
     pairs = Pairs.of(scored.groups, answers)

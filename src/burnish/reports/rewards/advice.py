@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from burnish.pages.svg import number
+from burnish.pages.numbers import number
 from burnish.reports.rewards.records import Scorer
 
 FEW = 100  # prompts; below this intervals are wide

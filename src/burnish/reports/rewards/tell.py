@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from burnish.findings import counted, printable
-from burnish.pages.svg import middle_cut, number
+from burnish.pages.numbers import number, shorten
 
 HEADS = {"warn": ("warning", "yellow"), "note": ("note", "dim")}
 WIDE = 30  # letters of a row's name
@@ -62,7 +62,7 @@ def _tables(figures: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 def _table(title: str, names: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """Lines of equal columns: a name on the left, a cell for each scorer."""
-    cut = [middle_cut(name) for name in names]
+    cut = [shorten(name) for name in names]
     wide = max(len(title), *(len(name) for name, _ in rows))
     columns = [max(len(head), *(len(cells[i]) for _, cells in rows)) for i, head in enumerate(cut)]
     lines: list[str] = []

@@ -1,0 +1,40 @@
+"""The end of a run: its model with card and tokenizer, and its summary."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from burnish.engine import checkpoint, model, reward_model, sharding
+from burnish.engine.model_card import model_card
+from burnish.engine.scoring import rewards
+from burnish.loop.build import Trainer
+from burnish.loop.resume import save
+from burnish.reports.run import write_summary
+from burnish.runlog.records import EndRecord
+
+REWARD_SAMPLE = 512  # groups whose answers say where a reward model's rewards lie
+
+
+def finish(trainer: Trainer) -> None:
+    """Write the model, its card and the summary, and say where they lie. Raises StoreError where they cannot be."""
+    prepared, policy = trainer.prepared, trainer.engine.policy
+    folder = Path(trainer.run.run.dir)
+
+    def fill(target: Path) -> None:
+        model.save_model(policy, target, prepared.tokenizer, weights)
+        (target / "README.md").write_text(model_card(trainer.run, prepared.lines), encoding="utf-8")
+        if policy.scalar:
+            reward_model.write_about(policy, target, sample_rewards, prepared.mixture.name)
+
+    sample = (prepared.evaluation or prepared.train)[:REWARD_SAMPLE]
+    sample_rewards = rewards(trainer.engine, sample) if policy.scalar else []
+    last = save(trainer, trainer.steps, wait=True)  # a full disk or an impatient user must not cost the run
+    policy.settle()
+    weights = sharding.gathered(policy.module, policy.dtype, trained_only=policy.adapted) if policy.sharded else None
+    if trainer.world.leads:
+        checkpoint.write_folder(folder / "model", fill, "model")
+        shutil.rmtree(last, ignore_errors=True)
+        trainer.log.write(EndRecord(step=trainer.steps))
+        trainer.progress.note(write_summary(folder))
+    trainer.world.lead(lambda: None)  # nobody leaves before the model is written
