@@ -9,11 +9,11 @@ Read in this order:
 * `figures`: all of them, with `advice` in plain sentences.
 * `tell` prints the figures, `page` draws them.
 
-To add a question, write a module with a function of `Answers` and `JudgedPairs`, and put its figures into
+To add a question, write a module with a function of `Answers` and `PairMargins`, and put its figures into
 `figures.report`; then a sentence in `advice`, lines in `tell`, and a picture in `page`, where it deserves them.
 """
 
 from burnish.reports.rewards.figures import report
-from burnish.reports.rewards.records import ScoredGroup, Scorer, Scoring, read, write
+from burnish.reports.rewards.records import ScoredGroup, ScoredGroups, Scorer, read, write
 
-__all__ = ["ScoredGroup", "Scorer", "Scoring", "read", "report", "write"]
+__all__ = ["ScoredGroup", "ScoredGroups", "Scorer", "read", "report", "write"]
