@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from burnish.answers.judges import patience
+from burnish.answers.judges import check_process
+from burnish.answers.judges.check_process import CheckProcess, TooLong
 from burnish.answers.judges.checks import CHECKS, Missing, Request
-from burnish.answers.judges.patience import CheckProcess, TooLong
 from burnish.answers.judges.verifier import Verifier, make
 from burnish.config.online import VerifierConfig
 from burnish.group import Completion, Group, Scores, Unjudged
@@ -124,23 +124,23 @@ def test_an_answer_that_takes_too_long_costs_its_time_and_no_more() -> None:
     began = time.monotonic()
     assert judge([row]) == [Scores((1.0, 0.0, 1.0, 0.0, 0.0))]
     assert 1.0 <= time.monotonic() - began < 5
-    child = judge.patient._child
+    child = judge.process._child
     assert child is not None
-    assert judge([row]) and judge.patient._child is not child  # killed and started anew
+    assert judge([row]) and judge.process._child is not child  # killed and started anew
 
 
 def test_the_process_is_kept_and_ends_with_the_judge() -> None:
     judge = make(VerifierConfig(name="regex", pattern="a"))
     assert isinstance(judge, Verifier)
     row = Group("?", (Completion("a"),))
-    assert judge.patient._child is None  # none before it is needed
+    assert judge.process._child is None  # none before it is needed
     assert judge([row]) == [Scores((1.0,))]
-    child = judge.patient._child
-    assert child is not None and judge([row, row]) == [Scores((1.0,))] * 2 and judge.patient._child is child
+    child = judge.process._child
+    assert child is not None and judge([row, row]) == [Scores((1.0,))] * 2 and judge.process._child is child
     child.kill()  # by somebody else, between two answers
     child.wait()
     assert judge([row]) == [Scores((1.0,))]
-    child = judge.patient._child
+    child = judge.process._child
     assert child is not None and child.poll() is None
     del judge
     assert child.poll() is not None
@@ -149,7 +149,8 @@ def test_the_process_is_kept_and_ends_with_the_judge() -> None:
 def test_the_process_does_not_outlive_the_one_that_asks(tmp_path: Path) -> None:
     """Not even in the middle of an answer that never ends."""
     code = (
-        "import os, threading\nfrom burnish.answers.judges.patience import CheckProcess, Request\np = CheckProcess()\n"
+        "import os, threading\nfrom burnish.answers.judges.check_process import CheckProcess, Request\n"
+        "p = CheckProcess()\n"
         "p.score('regex', Request('', 'a', {}, {'pattern': 'a'}), 1)\nprint(p._child.pid, flush=True)\n"
         "threading.Timer(0.3, os._exit, (0,)).start()\n"
         f"p.score('regex', Request('', {BOMB!r}, {{}}, {{'pattern': '(a+)+$'}}), 1)\n"
@@ -168,7 +169,7 @@ def test_the_users_files_are_not_taken_for_pythons(tmp_path: Path, monkeypatch: 
 
 
 def test_a_machine_that_starts_no_process_gives_no_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience.sys, "executable", os.devnull)
+    monkeypatch.setattr(check_process.sys, "executable", os.devnull)
     row = Group("?", (Completion("a"),), where="x:1")
     (feedback,) = make(VerifierConfig(name="regex", pattern="a"))([row])
     assert isinstance(feedback, Unjudged) and feedback.reason.startswith("x:1: regex cannot check this row")

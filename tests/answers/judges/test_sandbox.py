@@ -54,7 +54,7 @@ HOSTILE = {
 def test_a_right_program_passes() -> None:
     assert run(USUAL, SHORT).passed and run("", SHORT).passed
     told = run("print('so')\nassert [] == [1], 'lists differ'", SHORT)
-    assert not told.passed and told.told.startswith("so") and "lists differ" in told.told
+    assert not told.passed and told.output.startswith("so") and "lists differ" in told.output
 
 
 @pytest.mark.parametrize("kind", list(HOSTILE))
@@ -62,7 +62,7 @@ def test_a_hostile_program_fails_in_time(kind: str, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     began = time.monotonic()
     outcome = run(HOSTILE[kind].replace("{outside}", str(outside)), SHORT)
-    assert not outcome.passed and time.monotonic() - began < 8 and len(outcome.told) <= 2000
+    assert not outcome.passed and time.monotonic() - began < 8 and len(outcome.output) <= 2000
     assert not outside.exists() and os.getpid()
 
 

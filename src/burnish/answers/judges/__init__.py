@@ -1,4 +1,21 @@
-"""Who says which answers are better: programs that check them, reward models, language models, people."""
+"""Judges: feedback on groups of answers, from programs, reward models, language models, or people.
+
+A judge takes whole groups and gives each a `Feedback`. A failed judge leaves its group `Unjudged`; it never scores it 0
+and never raises for the text of an answer. No torch in this wing but in `reward`.
+
+In what order to read it:
+
+    __init__        the protocol
+    panel           a run's judges from its tables, and several of them as one
+    verifier        named checks and users' functions; checks: the table of checks; answers: final answers;
+                    ifeval: IFEval's instructions; check_process: checks that may hang; sandbox, guard: programs
+    reward          reward models; ensemble: several of them as one score
+    llm             a language model behind an endpoint; template: its prompts; ledger: its cost and its replies
+    human           people's votes
+
+How to add to it. A check: a function of a `checks.Request` and its row in `checks.TABLE`. A kind of judge: a table with
+a `kind` in `config.online`, a module with `make(table)`, and a line in `panel._make`.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +29,19 @@ __all__ = ["Judge", "Reports"]
 
 @runtime_checkable
 class Judge(Protocol):
-    """Judges whole groups. `name` stands in logs. A group that could not be judged gets `Unjudged(reason)`, never a
-    zero, and never an exception for what an answer says."""
+    """Judges whole groups. A group that could not be judged gets `Unjudged(reason)`."""
 
     @property
     def name(self) -> str:
-        """What it is called in logs."""
+        """The judge's name in logs."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
-        """One feedback a group, in order."""
+        """The feedback on each group, in order."""
 
 
 @runtime_checkable
 class Reports(Protocol):
-    """A judge that has figures about itself: its bias, what it cost."""
+    """A judge with figures about itself: its bias, its cost."""
 
     def report(self) -> Mapping[str, float]:
         """Figures for the log."""

@@ -1,9 +1,9 @@
-"""Answers that are right or wrong: the final answer of a worked solution, found and compared.
+"""The final answer of a worked solution: where it is in the text, and whether it is the right number.
 
-Where it stands, in the order looked for: LaTeX's last `\\boxed{...}` (MATH); the text behind the last `####` (GSM8K),
-behind the last line that begins with `A:`, behind the last "answer is" or "answer:"; else, for numbers, the last number
-in the text. Numbers are compared as fractions, exactly: 0.5 = 1/2 is no question of rounding. Where the right answer is
-50, "50%" says it; where it is 0.5, too.
+It is looked for in this order: LaTeX's last `\\boxed{...}` (MATH); the text behind the last `####` (GSM8K), behind the
+last line that begins with `A:`, behind the last "answer is" or "answer:"; else, for numbers, the last number in the
+text. Numbers are compared as fractions, exactly: 0.5 = 1/2 without rounding. "50%" is right where the right answer is
+50, and where it is 0.5.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ LONGEST = 1 << 16  # characters from the end in which an answer is looked for
 
 
 def settled(text: str) -> str:
-    """The end of a text, each run of blanks made one, no blank lines: the patterns here take time that grows with the
-    cube of such a run, and linear time without."""
+    """The end of a text with single blanks and no blank lines: the patterns take time that grows with the cube of a run
+    of blanks, and linear time without."""
     lines = (" ".join(line.split()) for line in text[-LONGEST:].split("\n"))
     return "\n".join(line for line in lines if line)
 
 
 def final(text: str) -> str | None:
-    """The final answer as it is written; None where nothing marks one."""
+    """The final answer as it is written; None where nothing marks it."""
     tail = settled(text)
     boxed = _boxed(tail)
     if boxed is not None:
         return boxed.strip()
     for mark in MARKS:
-        found = mark.findall(tail)
-        if found:
-            return str(found[-1]).strip()
+        marked = mark.findall(tail)
+        if marked:
+            return str(marked[-1]).strip()
     return None
 
 
 def _boxed(text: str) -> str | None:
-    """What stands in the last `\\boxed{...}`, whose braces may be nested."""
+    """The content of the last `\\boxed{...}`, whose braces may be nested."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -57,39 +57,29 @@ def _boxed(text: str) -> str | None:
 
 
 def number(text: str) -> Fraction | None:
-    """The number that a short text says: `1,234.50`, `$3`, `-2/3`, `\\frac{1}{2}`, `12%`; None where it says none."""
+    """The number in a short text: `1,234.50`, `$3`, `-2/3`, `\\frac{1}{2}`, `12%`; None where it has none."""
     plain = re.sub(r"\\d?frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text.replace("\\!", "").replace("\\%", "%"))
-    found = VALUE.search(plain)
-    if found is None:
+    match = VALUE.search(plain)
+    if match is None:
         return None
-    value = Fraction(found["top"].replace(",", ""))
-    if found["under"]:
-        if int(found["under"]) == 0:
+    value = Fraction(match["top"].replace(",", ""))
+    if match["under"]:
+        if int(match["under"]) == 0:
             return None
-        value /= int(found["under"])
-    return (-value if found["sign"] == "-" else value) / (100 if found["percent"] else 1)
+        value /= int(match["under"])
+    return (-value if match["sign"] == "-" else value) / (100 if match["percent"] else 1)
 
 
 def says_number(text: str, right: str) -> bool:
-    """Whether the text's final answer is the right number; without a marked one its last number counts.
+    """Whether the text's final answer is the right number; where no answer is marked the last number counts.
 
     Raises ValueError where `right` is no number.
     """
     wanted = number(right)
     if wanted is None:
         raise ValueError(f"{right!r} is no number")
-    said = final(text)
-    if said is None:
-        said = next((found[0] for found in reversed(list(VALUE.finditer(settled(text))))), "")
-    found = number(said)
-    return found is not None and (found == wanted or ("%" in said and "%" not in right and 100 * found == wanted))
-
-
-def says_exactly(text: str, right: str) -> bool:
-    """Whether the final answer, or the whole text where none is marked, is the right one but for case, blanks and a
-    full stop."""
-    return _plain(final(text) or text) == _plain(right)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(". ")
+    answer = final(text)
+    if answer is None:
+        answer = next((match[0] for match in reversed(list(VALUE.finditer(settled(text))))), "")
+    value = number(answer)
+    return value is not None and (value == wanted or ("%" in answer and "%" not in right and 100 * value == wanted))

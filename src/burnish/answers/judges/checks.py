@@ -1,8 +1,8 @@
 """The checks by name: an answer and what its row expects -> a score from 0 to 1. No state, no network.
 
-What a row expects stands in the prompt's `meta`; each check looks for it in its usual fields, or in the one named by
-`judge.field`. A row without it raises `Missing`: that is no fault of the answer. Whatever else a check raises is looked
-into by `verifier`: a check that breaks on an answer but not on a harmless one makes that answer wrong.
+What a row expects is in the prompt's `meta`: each check looks in its usual fields, or in the field named by
+`judge.field`. A row without it raises `Missing`, which is no fault of the answer. Where a check raises anything else,
+`verifier` tries it on a harmless answer: a check that breaks only on the given answer makes that answer wrong.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import Any
 from burnish.answers.judges import answers, ifeval, sandbox
 from burnish.errors import DataError
 
-LONGEST = 200_000  # characters of an answer that a check reads; what is longer is wrong, whatever it says
+LONGEST = 200_000  # characters of an answer that a check reads; longer answers are wrong
 HARMLESS = "0"  # a number, a word, a program and a JSON text: no sound check breaks on it
 
 
 class Missing(Exception):
-    """The row does not say what is expected, or in no form that can be checked; the message says what is wanting."""
+    """The row lacks what is expected, or has it in no form that can be checked; the message names what is missing."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One answer to check. `settings` are the judge's own: pattern, schema, target, unit, field, seconds."""
+    """An answer to check. `settings` are the judge's: pattern, schema, target, unit, field, seconds."""
 
     prompt: str
     answer: str
@@ -40,9 +40,9 @@ class Request:
     settings: Mapping[str, Any]
 
     def expected(self, *names: str) -> Any:
-        """The row's value under the first of these names, or under the one that the judge was told."""
-        own = str(self.settings.get("field") or "")
-        wanted = (own,) if own else names
+        """The row's value under the first of these names that it has, or under `judge.field`. Raises Missing."""
+        field = str(self.settings.get("field") or "")
+        wanted = (field,) if field else names
         for name in wanted:
             if self.meta.get(name) is not None:
                 return self.meta[name]
@@ -51,25 +51,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table. `fields` are the usual ones of what is expected. A `patient` check may not end by itself
-    and runs where it can be stopped. `setting` is the judge's key that stands in for the row's field; `required`: one
-    of the two must be set."""
+    """A row of the table."""
 
     name: str
     run: Callable[[Request], float]
-    fields: tuple[str, ...]
+    fields: tuple[str, ...]  # the usual fields of what is expected
     summary: str
-    patient: bool = False
-    setting: str = ""
-    required: bool = False
+    may_hang: bool = False  # it may never end, and runs in a process that can be stopped
+    setting: str = ""  # the judge's key that takes the place of the row's field
+    required: bool = False  # `setting` or judge.field must be set
     longest: float = LONGEST
-    timed: bool = False
+    timed: bool = False  # it has a limit of time besides
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """The judge's keys that this check looks at."""
-        own = (self.setting, "unit") if self.setting == "target" else (self.setting,)
-        return ("field", *filter(None, own), *(("seconds",) if self.patient or self.timed else ()))
+        """The judge's keys that this check uses."""
+        keys = (self.setting, "unit") if self.setting == "target" else (self.setting,)
+        return ("field", *filter(None, keys), *(("seconds",) if self.may_hang or self.timed else ()))
 
 
 # -- numbers and expressions ------------------------------------------------------------------------------------------
@@ -84,10 +82,10 @@ AFTER = re.compile(r"$|[.;:!?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,}")  # 5,
 
 
 def _wanted(request: Request) -> tuple[str, bool]:
-    """The row's final answer, and whether a mark (`####`, `\\boxed{}`, ...) says so."""
+    """(the row's final answer, whether a mark (`####`, `\\boxed{}`, ...) points to it)."""
     value = request.expected(*WORKED)
     whole = isinstance(value, float) and math.isfinite(value)
-    text = answers.settled(format(Decimal(repr(value)), "f") if whole else str(value))  # 1e-05 is 0.00001 here
+    text = answers.settled(format(Decimal(repr(value)), "f") if whole else str(value))  # 1e-05 is read as 0.00001
     marked = answers.final(text)
     return (text, False) if marked is None else (marked, True)
 
@@ -95,28 +93,28 @@ def _wanted(request: Request) -> tuple[str, bool]:
 def number(request: Request) -> float:
     wanted, marked = _wanted(request)
     count = len(answers.VALUE.findall(SIMPLE.sub(r"\1/\2", wanted)))
-    if answers.number(wanted) is None or (count > 1 and not marked):  # which of several it is, nobody says
+    if answers.number(wanted) is None or (count > 1 and not marked):  # several numbers, and no mark
         raise Missing(f"the row's expected answer {wanted[:80]!r} is no number, and no solution that marks one")
     return float(answers.says_number(answers.settled(request.answer), wanted))
 
 
 def mathematics(request: Request) -> float:
-    """The same number, or else the same expression but for blanks, case and LaTeX's finery; no algebra: `1+x` is not
-    `x+1`. Unlike `number`, 5 is not said by `5x` or `5\\sqrt{2}`."""
+    """The same number, or else the same expression but for blanks, case and LaTeX's spacing; no algebra: `1+x` is not
+    `x+1`. Unlike in `number`, `5x` or `5\\sqrt{2}` is not 5."""
     wanted, _ = _wanted(request)
     text = answers.settled(request.answer)
-    said, value = answers.final(text), _value(wanted)
-    if value is None:
-        return float(_expression(text if said is None else said) == _expression(wanted))
-    if said is None:
+    answer, right = answers.final(text), _value(wanted)
+    if right is None:
+        return float(_expression(text if answer is None else answer) == _expression(wanted))
+    if answer is None:
         return float(answers.says_number(text, wanted))
-    found = _value(said)
-    percent = "%" in said and "%" not in wanted  # as `answers` has it: "50%" says 50 and 0.5
-    return float(found is not None and (found == value or (percent and 100 * found == value)))
+    value = _value(answer)
+    percent = "%" in answer and "%" not in wanted  # as in `answers`: "50%" is 50, and 0.5
+    return float(value is not None and (value == right or (percent and 100 * value == right)))
 
 
 def _tidied(text: str) -> str:
-    """An expression without LaTeX's finery: no dollars around, no sizes of brackets, no small blanks, no degrees."""
+    """An expression without LaTeX's spacing: no dollars around, no sizes of brackets, no small blanks, no degrees."""
     text = re.sub(r"\\(?:left|right|[!,;:])|\\?\^(?:\\circ|\{\\circ\})|°", "", text).replace("\\ ", " ")
     text = re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r" \1", text.replace("\\%", "%").replace("\\$", ""))
     text = re.sub(r"\\[dt]frac", r"\\frac", text)
@@ -129,25 +127,25 @@ def _expression(text: str) -> str:
 
 
 def _value(text: str) -> Fraction | None:
-    """The number that a text is, but for words behind it; None where it is something else, `5x` or `(1, 2)`."""
+    """The number that a text is, but for words behind it; None for anything else, such as `5x` or `(1, 2)`."""
     plain = re.sub(r"\s+", " ", SIMPLE.sub(r" \1/\2", _tidied(text))).strip()
     plain = re.sub(r"^([-+]) (?=\d)", r"\1", plain)
-    found = NUMBER.match(plain)
-    if found is None or not AFTER.match(plain, found.end()) or len(found[0]) > 1000:
+    match = NUMBER.match(plain)
+    if match is None or not AFTER.match(plain, match.end()) or len(match[0]) > 1000:
         return None
-    under = int(found["under"] or 1)
-    value = Fraction(found["top"].replace(",", "")) / under if under else None
+    under = int(match["under"] or 1)
+    value = Fraction(match["top"].replace(",", "")) / under if under else None
     if value is None:
         return None
-    return (-value if found["sign"] == "-" else value) / (100 if found["percent"] else 1)
+    return (-value if match["sign"] == "-" else value) / (100 if match["percent"] else 1)
 
 
 # -- texts and forms --------------------------------------------------------------------------------------------------
 
 
 def exact(request: Request) -> float:
-    right, said = str(request.expected("answer", "final", "reference")), request.answer
-    return float(said.casefold().split() == right.casefold().split())
+    right = str(request.expected("answer", "final", "reference"))
+    return float(request.answer.casefold().split() == right.casefold().split())
 
 
 def _pattern(request: Request) -> re.Pattern[str]:
@@ -167,18 +165,18 @@ def whole_pattern(request: Request) -> float:
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """(language, contents) of a text's fenced blocks; one that is not closed reaches to the end. Linear time."""
-    found = []
+    """(language, contents) of a text's fenced blocks; an open block reaches to the end. Linear time."""
+    fenced = []
     for block in text.split("```")[1::2]:
         word, _, rest = block.partition("\n")
         label = word.strip().lower()
         named = label == "" or re.fullmatch(r"[\w+.-]+", label) is not None
-        found.append((label, rest) if named and "\n" in block else ("", block))
-    return found
+        fenced.append((label, rest) if named and "\n" in block else ("", block))
+    return fenced
 
 
 def schema(request: Request) -> float:
-    """JSON as its standard has it, without NaN, that fits. `format` in a schema is not looked at, as is usual."""
+    """JSON as in its standard, without NaN, that fits the schema. `format` in a schema is ignored, as is usual."""
     import jsonschema
     from jsonschema_specifications import REGISTRY  # with it no reference of a schema is fetched from the network
     from referencing.exceptions import Unresolvable
@@ -201,13 +199,13 @@ def schema(request: Request) -> float:
 
 
 def _json(answer: str) -> Any:
-    """The answer as JSON, or what stands in its last fence, one marked as json first. Raises ValueError."""
-    found = blocks(answer)
-    marked = [text for label, text in found if label.startswith("json")]
+    """The answer as JSON, or its last fenced block as JSON, blocks marked as json first. Raises ValueError."""
+    fenced = blocks(answer)
+    marked = [text for label, text in fenced if label.startswith("json")]
     try:
         return json.loads(answer, parse_constant=_no_constant)
     except ValueError:
-        return json.loads((marked or [text for _, text in found] or [answer])[-1], parse_constant=_no_constant)
+        return json.loads((marked or [text for _, text in fenced] or [answer])[-1], parse_constant=_no_constant)
 
 
 def _no_constant(name: str) -> None:
@@ -241,12 +239,12 @@ TESTS = ("test", "tests", "test_list")
 FIRST = re.compile(
     r"^(?:from [\w.]+ import|import \w|(?:async )?def \w|class \w+[:(]|@\w|[A-Za-z_]\w* ?=)", re.MULTILINE
 )
-WARNINGS = threading.Lock()  # their filters are the process's own
+WARNINGS = threading.Lock()  # their filters belong to the whole process
 
 
 def code(request: Request) -> float:
     """1 where the answer's program passes the row's tests in the sandbox: a text with `check(candidate)` and an
-    `entry_point`, as HumanEval has them, or assertions. The program stands in the answer's fence, or is all of it."""
+    `entry_point`, as in HumanEval, or assertions. The program is the answer's fenced block, or the whole answer."""
     tests, entry = request.expected(*TESTS), str(request.meta.get("entry_point") or "")
     text = tests if isinstance(tests, str) else "\n".join(map(str, tests))
     if re.search(r"^def check\b", text, re.MULTILINE) and not re.search(r"^check\(", text, re.MULTILINE):
@@ -266,8 +264,8 @@ def code(request: Request) -> float:
 
 
 def _parts(request: Request, entry: str) -> list[str]:
-    """What is run before the tests: the answer alone, or behind what the prompt gives it. An answer that gives the
-    signature again needs what stood above it in the prompt (imports, helpers); one that does not goes on from it."""
+    """What is run before the tests: the answer alone, or behind the prompt's code. An answer that repeats the signature
+    needs the prompt's code above it (imports, helpers); an answer that does not goes on from the signature."""
     defined = re.compile(rf"^[ \t]*(?:async def|def|class)[ \t]+{re.escape(entry)}\b", re.MULTILINE)
     body = _program(request.answer, defined)
     fenced = [text for _, text in blocks(request.prompt) if entry and defined.search(text)]
@@ -275,7 +273,7 @@ def _parts(request: Request, entry: str) -> list[str]:
     signature = defined.search(given) if entry else None
     if signature is None:
         return [body]
-    first = FIRST.search(given)  # what stands before is prose
+    first = FIRST.search(given)  # what precedes it is prose
     begin = min(first.start() if first else signature.start(), signature.start())
     if defined.search(body):
         return [given[begin : signature.start()], body]
@@ -283,12 +281,12 @@ def _parts(request: Request, entry: str) -> list[str]:
 
 
 def _program(answer: str, defined: re.Pattern[str]) -> str:
-    """The fenced block that is the program: the last that defines what is asked for, else the longest of Python."""
-    found = blocks(answer)
-    if not found:
+    """The fenced block that is the program: the last that defines what is asked for, else the longest in Python."""
+    fenced = blocks(answer)
+    if not fenced:
         return answer
-    python = [text for label, text in found if label in ("", "py", "python", "python3")]
-    texts = python or [text for _, text in found]
+    python = [text for label, text in fenced if label in ("", "py", "python", "python3")]
+    texts = python or [text for _, text in fenced]
     return next((text for text in reversed(texts) if defined.search(text)), max(texts, key=len))
 
 
@@ -310,23 +308,23 @@ TABLE = (
     Check("math", mathematics, WORKED, "the final answer is the right number or expression, \\boxed{...} first"),
     Check("exact", exact, ("answer", "final", "reference"), "the answer is the expected text but for case and blanks"),
     Check("regex", contains_pattern, PATTERN, "the pattern is found in the answer; . is any character",
-          patient=True, setting="pattern", required=True),
+          may_hang=True, setting="pattern", required=True),
     Check("format", whole_pattern, PATTERN, "the pattern matches the whole answer, blanks around it aside",
-          patient=True, setting="pattern", required=True),
+          may_hang=True, setting="pattern", required=True),
     Check("json_schema", schema, ("schema",), "the answer, or its fenced block, is JSON that fits the schema",
-          patient=True, setting="schema_file"),
+          may_hang=True, setting="schema_file"),
     Check("length", length, ("target",), "1 at the target (words or characters), evenly to 0 at none and at twice it",
           setting="target", required=True, longest=math.inf),
     Check("code", code, TESTS, "the answer's program passes the row's tests, in a sandbox", timed=True),
-    Check("ifeval", instructions, IFEVAL, "IFEval: 1 where all instructions are kept, strictly", patient=True),
+    Check("ifeval", instructions, IFEVAL, "IFEval: 1 where all instructions are kept, strictly", may_hang=True),
     Check("ifeval_loose", lambda r: instructions(r, loose=True), IFEVAL, "IFEval: 1 where all are kept, loosely",
-          patient=True),
+          may_hang=True),
     Check("ifeval_share", lambda r: instructions(r, share=True), IFEVAL, "IFEval: the share of instructions kept",
-          patient=True),
+          may_hang=True),
 )  # fmt: skip
-CHECKS: dict[str, Check] = {one.name: one for one in TABLE}
+CHECKS: dict[str, Check] = {check.name: check for check in TABLE}
 
 
 def described() -> list[tuple[str, str, str]]:
     """(name, usual fields of what is expected, what it checks) of every check, in the table's order."""
-    return [(one.name, ", ".join(one.fields), one.summary) for one in TABLE]
+    return [(check.name, ", ".join(check.fields), check.summary) for check in TABLE]

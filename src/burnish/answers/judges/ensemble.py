@@ -1,4 +1,4 @@
-"""Several reward models as one number for each answer."""
+"""Ensembles of reward models: several rewards of an answer -> a single score."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ How = Literal["mean", "worst", "uncertainty"]
 
 
 def moments(rewards: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
-    """(mean, standard deviation) of each member over a reference set [members][answers]: what `combine` wants.
+    """(mean, standard deviation) of each member over a reference set [members][answers], for `combine`.
 
     Raises ConfigError where a member gives every answer the same reward.
     """
@@ -33,9 +33,9 @@ def combine(
     sds: Sequence[float],
     coef: float | None = None,
 ) -> list[float]:
-    """One reward an answer from those of several members [members][answers], as in 2310.02743.
+    """A score for each answer from the rewards of several members [members][answers], as in 2310.02743.
 
-    Members are first standardised, z = (r - mean) / sd with the moments of a reference set, for their scales are not
+    Members are first standardised, z = (r - mean) / sd with the moments of a reference set, since their scales are not
     comparable. `mean` is the mean of z over members, `worst` the smallest (WCO), `uncertainty` the mean minus `coef`
     times the variance over members, 1/M sum (z - mean)^2 (UWO). Raises ConfigError for what does not fit together.
     """

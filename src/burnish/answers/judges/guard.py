@@ -1,6 +1,6 @@
-"""What stands between an unread program and the machine; started by `sandbox.py` as a script, never imported.
+"""The process that runs an unread program under limits; started by `sandbox.py` as a script, never imported.
 
-Arguments: the program's file, seconds, bytes of memory, bytes of output. Standard input: the word said at the end.
+Arguments: the program's file, seconds, bytes of memory, bytes of output. Standard input: the word printed at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main() -> None:
         program = stream.read()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(NEW_USER | NEW_NET | NEW_PID | NEW_IPC) == 0 or libc.unshare(NEW_NET | NEW_PID | NEW_IPC) == 0:
-        child = os.fork()  # the first process of its own namespace: what it starts ends with it
+        child = os.fork()  # the first process of a new namespace: what it starts ends with it
         if child:
             _, status = os.waitpid(child, 0)
             if os.WIFSIGNALED(status):

@@ -1,4 +1,4 @@
-"""People's votes as a judge: a file of votes on answers, found again by what the answers say."""
+"""People's votes as a judge: a file of votes on answers, matched by the texts of prompt and answers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Human:
     votes: dict[tuple[str, str, str], float]
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
-        """A preference for every pair of a group's answers that was voted on; Unjudged where none was."""
+        """A preference for every pair of a group's answers that was voted on; Unjudged where no pair was."""
         return [self._of(group) for group in groups]
 
     def _of(self, group: Group) -> Feedback:
         key = prompt_key(group)
-        texts = [last_text(one.messages) for one in group.completions]
+        texts = [last_text(completion.messages) for completion in group.completions]
         triples = [
             (i, j, self.votes[key, a, b])
             for i, a in enumerate(texts)

@@ -1,4 +1,4 @@
-"""The twenty-five checks of IFEval (2311.07911): instructions whose keeping a program can tell.
+"""The twenty-five checks of IFEval (2311.07911): instructions that a program can verify.
 
 A check is a function of an answer and its keywords. *Strict*: it holds on the answer as it is. *Loose*: on the answer,
 or without its first line, its last, both, each also without its asterisks. A blank answer keeps nothing. The keywords
@@ -27,20 +27,21 @@ def check(name: str) -> Callable[[Check], Check]:
 
 
 def kept(answer: str, instructions: Sequence[str], keywords: Sequence[Mapping[str, Any]], *, loose: bool) -> list[bool]:
-    """For each instruction whether the answer keeps it. Keywords that are None are as good as absent.
+    """For each instruction whether the answer keeps it. Keywords that are None count as absent.
 
-    Raises DataError for an unknown instruction, or keywords that are not its own.
+    Raises DataError for an unknown instruction, or for keywords that it does not have.
     """
-    found = []
+    verdicts = []
     for name, given in zip(instructions, keywords, strict=True):
         if name not in CHECKS:
             raise DataError(f"IFEval has no instruction {name!r}; it has {', '.join(sorted(CHECKS))}")
-        own = {key: value for key, value in given.items() if value is not None}
+        set_keywords = {key: value for key, value in given.items() if value is not None}
         try:
-            found.append(any(text.strip() and CHECKS[name](text, **own) for text in _texts(answer, loose)))
+            texts = _texts(answer, loose)
+            verdicts.append(any(text.strip() and CHECKS[name](text, **set_keywords) for text in texts))
         except (TypeError, re.error) as error:
-            raise DataError(f"IFEval's {name} cannot be checked with {own}: {error}") from error
-    return found
+            raise DataError(f"IFEval's {name} cannot be checked with {set_keywords}: {error}") from error
+    return verdicts
 
 
 def _texts(answer: str, loose: bool) -> list[str]:
@@ -149,8 +150,8 @@ def bullets(text: str, num_bullets: int) -> bool:
 @check("detectable_format:number_highlighted_sections")
 def highlights(text: str, num_highlights: int) -> bool:
     """The two patterns run apart: over `**bold**` the first finds the two openings, which are blank."""
-    single = [found for found in re.findall(r"\*[^\n*]*\*", text) if found.strip("*").strip()]
-    double = [found for found in re.findall(r"\*\*[^\n*]*\*\*", text) if found[2:-2].strip()]
+    single = [part for part in re.findall(r"\*[^\n*]*\*", text) if part.strip("*").strip()]
+    double = [part for part in re.findall(r"\*\*[^\n*]*\*\*", text) if part[2:-2].strip()]
     return len(single) + len(double) >= num_highlights
 
 
@@ -161,7 +162,7 @@ def sections(text: str, section_spliter: str, num_sections: int) -> bool:
 
 @check("detectable_format:title")
 def has_title(text: str) -> bool:
-    return any(found.strip("<>").strip() for found in re.findall(r"<<[^\n]+>>", text))
+    return any(title.strip("<>").strip() for title in re.findall(r"<<[^\n]+>>", text))
 
 
 @check("detectable_format:json_format")
@@ -230,7 +231,7 @@ def sentences(text: str) -> list[str]:
 
 
 def _language(text: str) -> str | None:
-    """The code of a text's language; None where it cannot be told. Raises DataError where langdetect is missing."""
+    """The code of a text's language; None where it is uncertain. Raises DataError where langdetect is missing."""
     try:
         from langdetect import DetectorFactory, LangDetectException, detect
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What a judge behind an endpoint has been paid, and what it has already said; its key stands in neither."""
+"""What a judge behind an endpoint has cost, and its replies so far; its key is in neither."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ CHARACTERS = 3.0  # of a token at least, where an endpoint does not count
 
 @dataclass
 class Spend:
-    """Tokens and US dollars, counted as replies come, whether or not they could be read. `prices` are for a million
-    tokens (read, written); `estimated` counts replies without the endpoint's own count."""
+    """Tokens and US dollars, counted as replies come, whether or not they could be read."""
 
-    prices: tuple[float, float]
+    prices: tuple[float, float]  # of a million tokens read, and of a million written
     budget: float | None = None
     read: int = 0
     written: int = 0
     requests: int = 0
     cached: int = 0
-    estimated: int = 0
-    reserved: float = 0.0
+    estimated: int = 0  # replies without the endpoint's count of tokens
+    reserved: float = 0.0  # dollars that requests in flight could cost
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -45,14 +44,14 @@ class Spend:
         return cost
 
     def release(self, reserved: float) -> None:
-        """A request that came to nothing cost nothing."""
+        """Give back what was put aside for a request that failed."""
         with self._lock:
             self.reserved -= reserved
 
     def settle(self, reserved: float, usage: Mapping[str, Any] | None, text: str, reply: str) -> None:
         """Enter what a request did cost."""
-        told = usage if isinstance(usage, Mapping) else {}
-        counts = [told.get("prompt_tokens"), told.get("completion_tokens")]
+        counted = usage if isinstance(usage, Mapping) else {}
+        counts = [counted.get("prompt_tokens"), counted.get("completion_tokens")]
         known = all(isinstance(count, int) for count in counts)
         with self._lock:
             self.reserved -= reserved
@@ -84,7 +83,7 @@ class ReplyCache:
 
     @staticmethod
     def key(**content: Any) -> str:
-        """Of all that decides a reply."""
+        """The key of a reply: a hash of everything that decides it."""
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def get(self, key: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The judges of a run, made from its tables, and several of them as one: weights, gates, each part logged apart."""
+"""The judges of a run, made from its tables, and a panel of several: weights, gates, each score logged apart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from burnish.group import Feedback, Group, Preferences, Scores, Unjudged
 @dataclass(frozen=True)
 class Panel:
     """Several judges, asked in order. The score is the sum of weight x score; an answer below a judge's gate gets
-    nothing from the judges after it (format first, then correctness), whatever they say of it."""
+    nothing from the judges after it (format first, then correctness)."""
 
     judges: tuple[Judge, ...]
     weights: tuple[float, ...]
@@ -23,20 +23,21 @@ class Panel:
     name: str = "judges"
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
-        """Scores with every judge's own in `parts`; a group that one of them could not judge is Unjudged."""
-        told = [judge(groups) for judge in self.judges]
-        return [self._joined([one[i] for one in told], len(group.completions)) for i, group in enumerate(groups)]
+        """Scores, each judge's in `parts`; a group that any of the judges could not judge is Unjudged."""
+        by_judge = [judge(groups) for judge in self.judges]
+        return [self._joined([f[i] for f in by_judge], len(group.completions)) for i, group in enumerate(groups)]
 
     def report(self) -> dict[str, float]:
-        """What the judges that have figures about themselves say."""
-        return {name: value for one in self.judges if isinstance(one, Reports) for name, value in one.report().items()}
+        """The figures of the judges that report figures."""
+        reports = [judge.report() for judge in self.judges if isinstance(judge, Reports)]
+        return {name: value for report in reports for name, value in report.items()}
 
     def _joined(self, feedback: Sequence[Feedback], count: int) -> Feedback:
         names = numbered([judge.name for judge in self.judges])
         total, open_ = [0.0] * count, [True] * count
         parts: dict[str, tuple[float, ...]] = {}
-        for name, one, weight, gate in zip(names, feedback, self.weights, self.gates, strict=True):
-            scores = as_scores(one, count)
+        for name, judged, weight, gate in zip(names, feedback, self.weights, self.gates, strict=True):
+            scores = as_scores(judged, count)
             if isinstance(scores, Unjudged):
                 return Unjudged(f"{name}: {scores.reason}")
             parts[name] = scores.values
@@ -47,23 +48,23 @@ class Panel:
 
 
 def as_scores(feedback: Feedback, count: int) -> Scores | Unjudged:
-    """One number an answer: of preferences, each answer's share of its comparisons won (one half without any)."""
+    """A number for each answer: of preferences, the share of its comparisons won (one half without comparisons)."""
     if isinstance(feedback, (Scores, Unjudged)):
         return feedback
     if isinstance(feedback, Preferences):
-        won, seen = [0.0] * count, [0.0] * count
+        won, compared = [0.0] * count, [0.0] * count
         for winner, loser, weight in feedback.triples:
             won[winner] += weight
-            seen[winner] += weight
-            seen[loser] += weight
-        return Scores(tuple(w / s if s else 0.5 for w, s in zip(won, seen, strict=True)))
+            compared[winner] += weight
+            compared[loser] += weight
+        return Scores(tuple(w / s if s else 0.5 for w, s in zip(won, compared, strict=True)))
     return Scores(tuple(float(value) for value in feedback.values))
 
 
 def make(tables: Sequence[JudgeConfig], cache: Path) -> Judge | None:
     """The judge of some tables; None where there is none. Raises ConfigError, DataError or ModelError before any weight
     loads and any request is sent."""
-    judges = [_one(table, cache) for table in tables]
+    judges = [_make(table, cache) for table in tables]
     if not judges:
         return None
     if len(judges) == 1:
@@ -72,26 +73,26 @@ def make(tables: Sequence[JudgeConfig], cache: Path) -> Judge | None:
         return judges[0]
     if tables[-1].gate is not None:
         raise ConfigError("the last [[judge]] has a gate, and no judge comes after it")
-    return Panel(tuple(judges), tuple(one.weight for one in tables), tuple(one.gate for one in tables))
+    return Panel(tuple(judges), tuple(table.weight for table in tables), tuple(table.gate for table in tables))
 
 
-def _one(table: JudgeConfig, cache: Path) -> Judge:
+def _make(table: JudgeConfig, cache: Path) -> Judge:
     if table.kind == "verifier":
         return verifier.make(table)
     if table.kind == "llm":
         return llm.make(table, Path(table.cache) if table.cache else cache)
     if table.kind == "human":
         return human.make(table)
-    from burnish.answers.judges import reward  # torch and transformers, for this kind alone
+    from burnish.answers.judges import reward  # torch and transformers, for this kind only
 
     return reward.make(table)
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """Names told apart: a, b, a#2."""
+    """Names made distinct: a, b, a#2."""
     counts: dict[str, int] = {}
-    found = []
+    distinct = []
     for name in names:
         counts[name] = counts.get(name, 0) + 1
-        found.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
-    return found
+        distinct.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return distinct

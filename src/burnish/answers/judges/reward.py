@@ -1,4 +1,4 @@
-"""Reward models as judges: ours or any sequence classifier with one label, one or an ensemble, bounded if asked for."""
+"""Reward models as judges: any sequence classifier with one label, alone or in an ensemble, bounded if asked for."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from burnish.engine.candidates import Candidate, find
 from burnish.engine.engine import Engine
 from burnish.engine.loading import make_engine
 from burnish.errors import ConfigError, ModelError
-from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Scores, Unjudged
+from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Scores, Turns, Unjudged
 
 
 @dataclass
 class Member:
-    """One reward model with its own tokenizer; mean and standard deviation of its rewards where it was trained."""
+    """A reward model with its tokenizer."""
 
     name: str
     engine: Engine
     renderer: render.Renderer
-    longest: int
-    mean: float = 0.0
+    longest: int  # tokens of prompt and answer that it is exact for
+    mean: float = 0.0  # of its rewards on held-out answers of its training
     sd: float = 1.0
 
     def score(self, groups: Sequence[Group]) -> list[tuple[float, ...] | None]:
-        """A number for every answer; None for a group with a text that the model is too short for."""
+        """The rewards of every group's answers; None for a group with a text that is too long for the model."""
         encoded = self.renderer.encode_many(groups)
         fitting = [group for group in encoded if self._fits(group)]
-        found = iter(scoring.rewards(self.engine, fitting)) if fitting else iter(())
-        return [next(found) if self._fits(group) else None for group in encoded]
+        rewards = iter(scoring.rewards(self.engine, fitting))
+        return [next(rewards) if self._fits(group) else None for group in encoded]
 
     def _fits(self, group: EncodedGroup) -> bool:
         longest = max(map(len, group.completion_ids), default=0)
@@ -44,7 +44,7 @@ class Member:
 
 @dataclass
 class RewardModel:
-    """Judges with one reward model or the ensemble's combined score; weights are loaded when first asked."""
+    """Judges by a reward model's reward or by an ensemble's combined score; weights are loaded on the first call."""
 
     config: RewardModelConfig
     name: str
@@ -54,37 +54,36 @@ class RewardModel:
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
         """Scores for every group; Unjudged where its texts are too long, or the reference answer is missing."""
         if not self.members:
-            self.members = [_open(one) for one in self.candidates]
+            self.members = [_open(candidate) for candidate in self.candidates]
         if self.config.bound != "reference":
-            return self._told(groups, groups)
-        whole = [_beside(group) for group in groups]
-        told = self._told(groups, [extended or group for group, extended in zip(groups, whole, strict=True)])
-        return [
-            Unjudged("judge.bound = 'reference' needs the row's field 'reference'") if extended is None else one
-            for extended, one in zip(whole, told, strict=True)
-        ]  # fmt: skip
+            return self._judged(groups, groups)
+        extended = [_with_reference_answer(group) for group in groups]
+        judged = self._judged(groups, [longer or group for group, longer in zip(groups, extended, strict=True)])
+        missing = Unjudged("judge.bound = 'reference' needs the row's field 'reference'")
+        return [missing if longer is None else feedback for longer, feedback in zip(extended, judged, strict=True)]
 
-    def _told(self, groups: Sequence[Group], scored: Sequence[Group]) -> list[Feedback]:
+    def _judged(self, groups: Sequence[Group], scored: Sequence[Group]) -> list[Feedback]:
+        """The feedback on `groups` from the rewards of `scored`, which may have the reference answer at their end."""
         by_member = [member.score(scored) for member in self.members]
-        found: list[Feedback] = []
+        feedback: list[Feedback] = []
         for number, group in enumerate(groups):
             rows = [rewards[number] for rewards in by_member]
             known = [row for row in rows if row is not None]
             if len(known) < len(rows):
-                found.append(Unjudged(f"prompt and answer are longer than {self.name} is exact for"))
+                feedback.append(Unjudged(f"prompt and answer are longer than {self.name} is exact for"))
                 continue
-            found.append(Scores(self._bounded(self._combined(known), len(group.completions))))
-        return found
+            feedback.append(Scores(self._bounded(self._combined(known), len(group.completions))))
+        return feedback
 
     def _combined(self, rows: list[tuple[float, ...]]) -> list[float]:
         if len(rows) == 1:
             return list(rows[0])
         extra = {"coef": self.config.coef} if self.config.combine == "uncertainty" else {}
-        means, sds = [one.mean for one in self.members], [one.sd for one in self.members]
+        means, sds = [member.mean for member in self.members], [member.sd for member in self.members]
         return combine([list(row) for row in rows], self.config.combine, means=means, sds=sds, **extra)
 
     def _bounded(self, values: list[float], count: int) -> tuple[float, ...]:
-        """With `reference`, the last value is the reference answer's."""
+        """The scores of the first `count` values, bounded as configured; a reference answer's value is the last."""
         if self.config.bound == "none":
             return tuple(values)
         level = values[count] if self.config.bound == "reference" and len(values) > count else 0.0
@@ -92,12 +91,12 @@ class RewardModel:
 
 
 def make(config: RewardModelConfig) -> RewardModel:
-    """The judge that a table names. Raises ConfigError or ModelError before any weight loads."""
+    """The judge of a table. Raises ConfigError or ModelError before any weight loads."""
     paths = [config.path] if isinstance(config.path, str) else list(config.path)
     if not any(paths):
         raise ConfigError("judge.path is missing: name the folder of a reward model, or of several")
-    candidates = [one for _, members in find(paths) for one in members]
-    implicit = next((one for one in candidates if one.implicit), None)
+    candidates = [candidate for _, members in find(paths) for candidate in members]
+    implicit = next((candidate for candidate in candidates if candidate.implicit), None)
     if implicit is not None:
         raise ModelError(
             f"{implicit.folder} is a language model, not a reward model: it has no head that gives a number"
@@ -109,34 +108,34 @@ def make(config: RewardModelConfig) -> RewardModel:
     return RewardModel(config, "reward_model", candidates)
 
 
-def _open(one: Candidate) -> Member:
+def _open(candidate: Candidate) -> Member:
     run = configuration.load_partly(None, ["model.dtype=float32"])
-    source = run.model.model_copy(update={"path": str(one.folder)})
+    source = run.model.model_copy(update={"path": str(candidate.folder)})
     policy = reward_model.open_reward_model(source)
     engine = make_engine(policy, run)[0]
     model.cast_for_compute(policy)
     policy.module.requires_grad_(False)
-    renderer = render.Renderer(tokenizers.load_tokenizer(str(one.folder)))
+    renderer = render.Renderer(tokenizers.load_tokenizer(str(candidate.folder)))
     most = getattr(policy.base.config.get_text_config(), "max_position_embeddings", None)
-    mean, sd = _moments(one)
-    return Member(one.name, engine, renderer, most if isinstance(most, int) and most > 0 else 1 << 30, mean, sd)
+    mean, sd = _moments(candidate)
+    return Member(candidate.name, engine, renderer, most if isinstance(most, int) and most > 0 else 1 << 30, mean, sd)
 
 
-def _moments(one: Candidate) -> tuple[float, float]:
-    """Where the model's rewards lay in training; (0, 1) for a model that does not say."""
-    about = one.folder / reward_model.ABOUT
-    if not about.exists():
+def _moments(candidate: Candidate) -> tuple[float, float]:
+    """Mean and standard deviation of the model's rewards in its training; (0, 1) where they were not saved."""
+    file = candidate.folder / reward_model.ABOUT
+    if not file.exists():
         return 0.0, 1.0
-    told = json.loads(about.read_text(encoding="utf-8"))
-    return float(told.get("mean", 0.0)), float(told.get("sd", 1.0)) or 1.0
+    about = json.loads(file.read_text(encoding="utf-8"))
+    return float(about.get("mean", 0.0)), float(about.get("sd", 1.0)) or 1.0
 
 
-def _beside(group: Group) -> Group | None:
-    """The group with the row's reference answer as one more answer; None where there is none."""
+def _with_reference_answer(group: Group) -> Group | None:
+    """The group with the row's reference answer as its last answer; None where the row has none."""
     text = group.meta.get("reference")
     if not isinstance(text, str):
         return None
-    turns: str | tuple[Message, ...] = text if isinstance(group.prompt, str) else (Message("assistant", text),)
+    turns: Turns = text if isinstance(group.prompt, str) else (Message("assistant", text),)
     return replace(group, completions=(*group.completions, Completion(turns)))
 
 

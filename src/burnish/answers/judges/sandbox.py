@@ -1,13 +1,13 @@
-"""Running a program that nobody has read: an answer with unit tests behind it, in a process of its own.
+"""The sandbox for unread programs: an answer with its unit tests runs in a process under limits. Linux only.
 
-What it keeps away: loops and sleeps (seconds of wall time and of processor time), memory, processes (one, so no fork
-bomb), large files, floods of output, the network, other programs, and files outside its own empty folder and Python's
-library. Where the kernel grants it, the process also has namespaces of its own: no network device, no other process in
-sight, everything it started dies with it. Linux only.
+What it prevents: endless loops and sleeps (seconds of wall time and of processor time), memory, processes (a single
+one, so no fork bomb), large files, floods of output, the network, other programs, and files outside the process's empty
+folder and Python's library. Where the kernel grants it, the process also gets new namespaces: no network device, no
+other process in sight, and whatever it started dies with it.
 
-What it does not: it is Python's own hooks and the kernel's limits, no virtual machine. A program written against this
-very file, with a fault of the interpreter or of the kernel at hand, gets out; and one that looks for the word by which
-a program's end is told can say it itself. Judge answers of your own models with it, and strangers' in a container.
+What it does not: these are Python's hooks and the kernel's limits, no virtual machine. A program that is written
+against this file, with a fault of the interpreter or of the kernel at hand, gets out. A program that looks for the word
+which marks its end can print the word itself. Judge answers of your models with it, and other programs in a container.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ GUARD = Path(__file__).with_name("guard.py")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may take."""
+    """What a program may use."""
 
-    seconds: float = 5.0
-    memory: int = 512 << 20  # bytes of address space beyond the interpreter's own
+    seconds: float = 5.0  # of wall time, and of processor time
+    memory: int = 512 << 20  # bytes of address space beyond the interpreter's
     output: int = 64 << 10  # bytes, of a file and of what it prints
 
 
@@ -39,10 +39,10 @@ USUAL = Limits()
 
 @dataclass(frozen=True)
 class Outcome:
-    """`passed`: it ran to its end, tests and all. `told`: the end of what it said, or what stopped it."""
+    """How a program ended."""
 
-    passed: bool
-    told: str
+    passed: bool  # it ran to its end, tests included
+    output: str  # the end of what it printed, or what stopped it
 
 
 def run(program: str, limits: Limits = USUAL) -> Outcome:
@@ -54,8 +54,8 @@ def run(program: str, limits: Limits = USUAL) -> Outcome:
         file.write_text(program, encoding="utf-8", errors="surrogatepass")
         place = Path(folder) / "work"
         place.mkdir()
-        said = Path(folder) / "said"
-        with said.open("wb") as output:
+        printed = Path(folder) / "printed"
+        with printed.open("wb") as output:
             most = [str(limits.seconds), str(limits.memory), str(limits.output)]
             child = subprocess.Popen(
                 [sys.executable, "-I", str(GUARD), str(file), *most], stdin=subprocess.PIPE, stdout=output,
@@ -68,9 +68,9 @@ def run(program: str, limits: Limits = USUAL) -> Outcome:
                 stopped = f"stopped after {limits.seconds:g} s"
             finally:
                 _kill(child)
-        text = said.read_bytes()[-limits.output :].decode("utf-8", "replace")
+        text = printed.read_bytes()[-limits.output :].decode("utf-8", "replace")
     finally:
-        # not Python's own removal, which recurses: a program may have left folders three thousand deep
+        # not shutil.rmtree, which recurses: a program may have left folders three thousand deep
         subprocess.run(["rm", "-rf", "--", folder], check=False)
     if stopped:
         return Outcome(False, stopped)
@@ -80,7 +80,7 @@ def run(program: str, limits: Limits = USUAL) -> Outcome:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """The child and whatever it started in its session."""
+    """Kill the child and whatever it started in its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     child.kill()

@@ -1,5 +1,5 @@
-"""A judge's prompt: a text with places in braces, all filled in one pass, so that what an answer says changes nothing
-but its own place."""
+"""A judge's prompt: a text with places in braces, all filled in a single pass, so that the text of an answer cannot
+change another place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from burnish.errors import ConfigError
 PLACE = re.compile(r"\{([a-z_]+)\}")
 KNOWN = {"fence", "prompt", "reference", "answer", "answer_a", "answer_b"}
 NEEDED = {"pairwise": {"prompt", "answer_a", "answer_b"}, "pointwise": {"prompt", "answer"}}
-OWN = Path(__file__).with_name("templates")
+TEMPLATES = Path(__file__).with_name("templates")
 VERDICT = re.compile(r"^[\s*#>`-]*verdict\s*:?[\s*`]*(A|B|tie)\b[\s.*`]*$", re.IGNORECASE | re.MULTILINE)
 GRADE = re.compile(
     r"^[\s*#>`-]*grade\s*:?[\s*`]*(-?\d+(?:\.\d+)?)(?:\s*/\s*\d+)?[\s.*`]*$", re.IGNORECASE | re.MULTILINE
@@ -23,15 +23,15 @@ GRADE = re.compile(
 
 @dataclass(frozen=True)
 class Template:
-    """A template's text, for one of the modes."""
+    """The text of a template, for a mode of the judge."""
 
     text: str
     mode: str
 
     @classmethod
     def read(cls, file: str, mode: str) -> Template:
-        """The file's, or burnish's own for an empty name. Raises ConfigError for places that are unknown or missing."""
-        path = Path(file) if file else OWN / f"{mode}.txt"
+        """The template in a file, or burnish's for an empty name. Raises ConfigError for unknown or missing places."""
+        path = Path(file) if file else TEMPLATES / f"{mode}.txt"
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -48,20 +48,20 @@ class Template:
         return cls(text, mode)
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The prompt. The fence is a line drawn from the values' own content: no answer can hold it, and the same
-        question is the same text every time."""
+        """The prompt. The fence is a line made from a hash of the values: no answer can contain it, and the same
+        question is always the same text."""
         digest = hashlib.sha256("\0".join(f"{k}={values[k]}" for k in sorted(values)).encode("utf-8", "surrogatepass"))
         known = {"reference": "", **values, "fence": f"----- {digest.hexdigest()[:20]} -----"}
         return PLACE.sub(lambda place: known.get(place.group(1), place.group(0)), self.text)
 
 
 def verdict(reply: str) -> float | None:
-    """1 where A won, 0 where B did, 1/2 for a tie: the last line of the form `Verdict: A`. None where there is none."""
-    found = VERDICT.findall(reply)
-    return {"a": 1.0, "b": 0.0, "tie": 0.5}[found[-1].lower()] if found else None
+    """1 where A won, 0 where B did, 1/2 for a tie, from the last line of the form `Verdict: A`; None without one."""
+    verdicts = VERDICT.findall(reply)
+    return {"a": 1.0, "b": 0.0, "tie": 0.5}[verdicts[-1].lower()] if verdicts else None
 
 
 def grade(reply: str) -> float | None:
-    """The number of the last line of the form `Grade: 7`. None where there is none."""
-    found = GRADE.findall(reply)
-    return float(found[-1]) if found else None
+    """The number in the last line of the form `Grade: 7`; None without one."""
+    grades = GRADE.findall(reply)
+    return float(grades[-1]) if grades else None

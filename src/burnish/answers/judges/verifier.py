@@ -1,4 +1,4 @@
-"""Programs as judges: named checks of `checks`, and functions of the user's own."""
+"""Programs as judges: the named checks of `checks`, and functions that the user wrote."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.answers.judges.check_process import CheckProcess
 from burnish.answers.judges.checks import CHECKS, HARMLESS, Missing, Request, described
-from burnish.answers.judges.patience import CheckProcess
 from burnish.config.online import VerifierConfig
 from burnish.errors import ConfigError, did_you_mean
 from burnish.group import Completion, Feedback, Group, Scores, Unjudged, last_text, transcript
 
-__all__ = ["Own", "Verifier", "described", "make"]
+__all__ = ["UserFunction", "Verifier", "described", "make"]
 
 Function = Callable[[str, str, Mapping[str, Any]], "float | bool | None"]
 PROGRAMS_AT_ONCE = 2
@@ -29,18 +29,17 @@ PROGRAMS_AT_ONCE = 2
 
 @dataclass
 class Verifier:
-    """One named check. An answer that is too long, takes too long, or breaks the check is a wrong one: that is the
-    answer's doing. A row that does not say what is expected, or on which the check breaks whatever the answer, is
-    Unjudged."""
+    """A named check. An answer that is too long, takes too long, or breaks the check is wrong. A row that lacks what is
+    expected, or on which the check breaks whatever the answer, is Unjudged."""
 
     name: str
     settings: Mapping[str, Any]
     seconds: float  # of wall time, an answer
-    patient: CheckProcess = field(default_factory=CheckProcess)
+    process: CheckProcess = field(default_factory=CheckProcess)  # of checks that may hang
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
-        """Scores from 0 to 1, one an answer; never an exception."""
-        if self.name == "code":  # each in a process of its own, so that two can run at a time
+        """Scores from 0 to 1; it never raises."""
+        if self.name == "code":  # each program is a process, so that two can run at a time
             with ThreadPoolExecutor(PROGRAMS_AT_ONCE) as pool:
                 return list(pool.map(self._judge, groups))
         return [self._judge(group) for group in groups]
@@ -51,7 +50,7 @@ class Verifier:
             return Scores(tuple(self._score(prompt, last_text(c.messages), group.meta) for c in group.completions))
         except Missing as error:
             return Unjudged(f"{_place(group)}: {error}")
-        except Exception as error:  # a row in a form that no check foresaw, or a machine that starts no process
+        except Exception as error:  # a row in an unforeseen form, or a machine that starts no process
             return Unjudged(f"{_place(group)}: {self.name} cannot check this row: {_short(error)}")
 
     def _score(self, prompt: str, answer: str, meta: Mapping[str, Any]) -> float:
@@ -61,20 +60,23 @@ class Verifier:
                 return self._run(request)
             except Missing:
                 raise
-            except Exception:  # whatever the check broke on; the next line finds out whose fault it is
+            except Exception:  # the next line finds out whose fault it is
                 pass
         self._run(replace(request, answer=HARMLESS))  # raises where the row, or the machine, is to blame
         return 0.0
 
     def _run(self, request: Request) -> float:
         check = CHECKS[self.name]
-        return self.patient.score(self.name, request, self.seconds) if check.patient else check.run(request)
+        return self.process.score(self.name, request, self.seconds) if check.may_hang else check.run(request)
 
 
 @dataclass(frozen=True)
-class Own:
-    """A user's function: `score(prompt, answer, meta)` gives a number, a yes or no, or None for "cannot say". `meta` is
-    the prompt's row, with `finished` and `tokens` of the answer. It runs in this process, without a limit of time."""
+class UserFunction:
+    """A function `score(prompt, answer, meta)` of the user's, which gives a number, a yes or no, or None for "unknown".
+
+    `meta` is the prompt's row, with `finished` and `tokens` of the answer. It runs in this process, without a limit of
+    time.
+    """
 
     name: str
     function: Function
@@ -87,12 +89,12 @@ class Own:
         values = []
         for completion in group.completions:
             try:
-                told = self._value(group, completion)
-                value = float(told) if isinstance(told, numbers.Real) else math.nan  # bool and numpy's are Real, too
+                result = self._value(group, completion)
+                value = float(result) if isinstance(result, numbers.Real) else math.nan  # bool, too, and numpy's
             except (Exception, SystemExit) as error:  # the user's code may raise anything
                 return Unjudged(f"{_place(group)}: {self.name} raised {_short(error)}")
             if not math.isfinite(value):
-                return Unjudged(f"{_place(group)}: {self.name} gave {_short(told)}, which is no finite number")
+                return Unjudged(f"{_place(group)}: {self.name} gave {_short(result)}, which is no finite number")
             values.append(value)
         return Scores(tuple(values))
 
@@ -115,13 +117,13 @@ def _short(value: object) -> str:
 # -- from a table -----------------------------------------------------------------------------------------------------
 
 
-def make(config: VerifierConfig) -> Verifier | Own:
-    """The verifier a table names. Raises ConfigError for what it cannot mean, before any answer is looked at."""
+def make(config: VerifierConfig) -> Verifier | UserFunction:
+    """The verifier of a table. Raises ConfigError for what it cannot mean, before any answer is checked."""
     if not config.name:
         raise ConfigError("judge.name is missing: a check that `burnish judges` lists, or your own module:function")
     if ":" in config.name:
         _refuse_ignored(config, ())
-        return Own(config.name, _function(config.name))
+        return UserFunction(config.name, _function(config.name))
     if config.name not in CHECKS:
         hint = did_you_mean(config.name.lower(), CHECKS) or f". They are: {', '.join(CHECKS)}"
         raise ConfigError(f"judge.name = '{config.name}': there is no such check{hint}")
@@ -167,20 +169,20 @@ def _schema(file: str) -> Any:
 
 def _function(name: str) -> Function:
     module, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        found = getattr(importlib.import_module(module), attribute, None)
+        function = getattr(importlib.import_module(module), attribute, None)
     except (Exception, SystemExit) as error:  # the user's module may raise anything while it loads
         raise ConfigError(f"judge.name = '{name}': {module} cannot be imported: {_short(error)}") from None
-    if not callable(found):
+    if not callable(function):
         raise ConfigError(f"judge.name = '{name}': {module} has no function {attribute}")
     try:
-        inspect.signature(found).bind("prompt", "answer", {})
+        inspect.signature(function).bind("prompt", "answer", {})
     except TypeError as error:
         raise ConfigError(f"judge.name = '{name}' is not a function of prompt, answer, meta: {error}") from None
     except ValueError:  # of a function in C nobody knows the arguments
         pass
-    function: Function = found
-    return function
+    checked: Function = function
+    return checked

@@ -1,5 +1,5 @@
 """Checks that may never end (a pattern with nested repeats, JSON nested a million deep), in a process that can be
-stopped: one for a judge, kept while it answers, killed and started anew when an answer takes too long."""
+stopped. A judge has a single such process; it is killed when an answer takes too long, and another is started."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from typing import IO, Any
 from burnish.answers.judges.checks import CHECKS, Missing, Request
 
 START = 30.0  # seconds for Python to start
-MEMORY = 1 << 30  # bytes of address space beyond the interpreter's own
+MEMORY = 1 << 30  # bytes of address space beyond the interpreter's
 PACKAGES = str(Path(__file__).resolve().parents[3])
 
 
 class TooLong(Exception):
-    """The answer took more than its time, or all memory; the process is gone."""
+    """The check took more than its time, or all memory; the process is gone."""
 
 
 class Broke(Exception):
@@ -33,38 +33,38 @@ class Broke(Exception):
 
 
 class CheckProcess:
-    """`score` runs a check in the other process, which is started when it is needed and ends with this one."""
+    """Runs checks in a second process, which is started when it is needed and ends with this one."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._end: weakref.finalize[[subprocess.Popen[bytes], int], CheckProcess] | None = None
-        self._one = threading.Lock()  # one question at a time
+        self._lock = threading.Lock()  # one request at a time
 
     def score(self, name: str, request: Request, seconds: float) -> float:
         """The check's score. Raises Missing as the check does, Broke where it raised anything else, TooLong after
         `seconds`, and OSError where no process can be started."""
-        asked = [name, request.prompt, request.answer, dict(request.meta), dict(request.settings), seconds]
-        line = json.dumps(asked, ensure_ascii=True, default=str).encode() + b"\n"
-        with self._one:
+        fields = [name, request.prompt, request.answer, dict(request.meta), dict(request.settings), seconds]
+        line = json.dumps(fields, ensure_ascii=True, default=str).encode() + b"\n"
+        with self._lock:
             child = self._child if self._child is not None and self._child.poll() is None else self._start()
             assert child.stdin is not None and child.stdout is not None
             try:
                 child.stdin.write(line)
                 child.stdin.flush()
-                kind, told = json.loads(_line(child.stdout, seconds))
+                kind, value = json.loads(_line(child.stdout, seconds))
             except (OSError, ValueError):  # TimeoutError is an OSError
                 self.close()
                 raise TooLong(f"stopped after {seconds:g} s") from None
-            except BaseException:  # Ctrl-C: the verdict still to come belongs to no later question
+            except BaseException:  # Ctrl-C: the reply still to come belongs to no later request
                 self.close()
                 raise
         if kind != "score":
-            raise (Missing if kind == "missing" else Broke)(told)
-        return float(told)
+            raise (Missing if kind == "missing" else Broke)(value)
+        return float(value)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()
-        # -P: a file of the user's folder called json.py is not Python's. Its own session: Ctrl-C is not for it
+        # -P: a file called json.py in the user's folder must not be imported. A new session: Ctrl-C is not for it
         paths = os.pathsep.join(filter(None, (PACKAGES, os.environ.get("PYTHONPATH"))))
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -83,35 +83,35 @@ class CheckProcess:
 
 
 def _stop(child: subprocess.Popen[bytes], owner: int) -> None:
-    if os.getpid() != owner:  # a fork of ours ends, and the process is not its own
+    if os.getpid() != owner:  # a fork ends, and the process belongs to its parent
         return
     child.kill()
     child.wait()
     for stream in (child.stdin, child.stdout):
         if stream is not None:
-            with contextlib.suppress(OSError):  # of what the other side did not read any more
+            with contextlib.suppress(OSError):  # what the other side no longer read
                 stream.close()
 
 
 def _line(stream: IO[bytes], seconds: float) -> bytes:
     """The next line. Raises TimeoutError, or OSError at the end of the stream."""
-    found, until = b"", time.monotonic() + seconds
+    line, until = b"", time.monotonic() + seconds
     with selectors.DefaultSelector() as waiting:
         waiting.register(stream, selectors.EVENT_READ)
-        while not found.endswith(b"\n"):
+        while not line.endswith(b"\n"):
             if not waiting.select(max(0.0, until - time.monotonic())):
                 raise TimeoutError
             piece = os.read(stream.fileno(), 1 << 16)
             if not piece:
                 raise OSError("the process has ended")
-            found += piece
-    return found
+            line += piece
+    return line
 
 
 def main() -> None:
-    """In the other process: a request a line in; ["score", number], ["missing", why] or ["broke", why] a line out."""
+    """The second process: a request a line in; ["score", number], ["missing", why] or ["broke", why] a line out."""
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a check prints shall not be taken for its answer
+    os.dup2(2, 1)  # what a check prints must not be taken for its reply
     with open("/proc/self/statm") as pages:
         most = int(pages.read().split()[0]) * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -119,16 +119,16 @@ def main() -> None:
     out.flush()
     for line in sys.stdin.buffer:
         name, prompt, answer, meta, settings, seconds = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, seconds + 1)  # kills this process, should the one that asked be gone
-        told: tuple[str, Any]
+        signal.setitimer(signal.ITIMER_REAL, seconds + 1)  # kills this process, should its parent be gone
+        reply: tuple[str, Any]
         try:
-            told = ("score", CHECKS[name].run(Request(prompt, answer, meta, settings)))
+            reply = ("score", CHECKS[name].run(Request(prompt, answer, meta, settings)))
         except Missing as error:
-            told = ("missing", str(error))
-        except Exception as error:  # a check may raise anything; whose fault it is, the asker finds out
-            told = ("broke", f"{type(error).__name__}: {error}"[:500])
+            reply = ("missing", str(error))
+        except Exception as error:  # a check may raise anything; the judge finds out whose fault it is
+            reply = ("broke", f"{type(error).__name__}: {error}"[:500])
         signal.setitimer(signal.ITIMER_REAL, 0)
-        out.write(json.dumps(told).encode() + b"\n")
+        out.write(json.dumps(reply).encode() + b"\n")
         out.flush()
 
 
