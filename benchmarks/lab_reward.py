@@ -26,8 +26,8 @@ def main() -> None:
     rows = []
     for seed in given.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            base = quickstart.Settings(seed=seed)
-            figures = reward.run(Path(folder), reward.Settings(seed=seed, members=1, base=base))
+            base = quickstart.QuickstartSettings(seed=seed)
+            figures = reward.run(Path(folder), reward.RewardSettings(seed=seed, members=1, base=base))
             rows.append({"seed": seed, **accuracies(figures, Path(folder) / "scored.jsonl")})
     names = [name for name in rows[0] if name != "seed"]
     told: dict[str, Any] = {"machine": machine(), "seeds": rows}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_no_class_name_stands_twice() -> None:
 def test_the_top_level_can_be_taken_in_at_a_glance() -> None:
     entries = [entry.name for entry in SOURCE.iterdir() if entry.name != "__pycache__"]
     assert len(entries) <= 20, sorted(entries)
+
+
+def test_the_picture_of_the_house_is_its_folder_list() -> None:
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = page.split("```")[1].splitlines()[:0:-1]
+    drawn = [re.findall(r"(?:│|^ {3})\s*([a-z_]+) {2,}", row) for row in rows]
+    storeys = [wings for wings in drawn if wings]
+    assert all(STOREY[name] == STOREY[wings[0]] for wings in storeys for name in wings)
+    assert [STOREY[wings[0]] for wings in storeys] == sorted(STOREY[wings[0]] for wings in storeys)
+    assert sorted(name for wings in storeys for name in wings) == sorted({wing(module) for module in FILES})
 
 
 def test_loss_functions_see_tensors_and_errors_only() -> None:

@@ -13,6 +13,9 @@ Interruption by the user is not an error: the command line reports it and exits 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class BurnishError(Exception):
     """Any condition burnish explains to a person; the command line prints it without a traceback."""
@@ -50,3 +53,12 @@ class TrainingError(BurnishError):
     """The run itself went wrong: a loss that is not finite, or a self-check that failed."""
 
     exit_code = 3
+
+
+def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.6) -> str:
+    """`; did you mean 'x'?` with the name nearest to what was given, or nothing where none is near.
+
+    `prefix` stands before the name that is shown. `cutoff` is difflib's: 1 is the same word, 0 takes any.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean '{prefix}{near[0]}'?" if near else ""

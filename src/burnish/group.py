@@ -18,26 +18,32 @@ from burnish.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, e.g. `Message("user", "What is 7+5?")`."""
+    """One turn of a conversation. Example: `Message("user", "What is 7+5?")`."""
 
-    role: str
+    role: str  # system, user, assistant, tool, ...
     content: str
     extra: Mapping[str, Any] = field(default_factory=dict)  # tool_calls, name, ... passed to the chat template
 
 
+Turns = str | tuple[Message, ...]  # plain text, or a conversation
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer. `messages` is a string (plain text) or the assistant's (and tools') turns that follow the prompt."""
+    """One answer. Example: `Completion((Message("assistant", "12"),), model="llama-3-8b")`."""
 
-    messages: str | tuple[Message, ...]
+    messages: Turns  # plain text, or the turns of the assistant (and its tools) that follow the prompt
     model: str | None = None  # who wrote it, where known
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)  # what else the data says of it
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One number per completion, higher is better. `parts` are the numbers that a mixture of judges added up, by judge:
-    `{"ifeval": (1.0, 0.0), "length": (0.2, 0.9)}`."""
+    """One number per completion, higher is better. Example: `Scores((0.7, -1.2))`.
+
+    `parts` are the numbers that a mixture of judges added up, by judge:
+    `{"ifeval": (1.0, 0.0), "length": (0.2, 0.9)}`.
+    """
 
     values: tuple[float, ...]
     parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict, repr=False, compare=False)
@@ -45,25 +51,22 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """One yes/no per completion: desirable or not."""
+    """One yes/no per completion, desirable or not. Example: `Labels((True, False))`."""
 
     values: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """`(winner, loser, weight)` triples of completion indices; weight 1.0 is a plain vote.
+    """Which completions are better than which. Example: `Preferences(((1, 0, 1.0),))`, the second beats the first."""
 
-    `margins` says of each triple by how much the winner is better, in units of the data's scores; () where unknown.
-    """
-
-    triples: tuple[tuple[int, int, float], ...]
-    margins: tuple[float, ...] = ()
+    triples: tuple[tuple[int, int, float], ...]  # (winner, loser, weight) by index; weight 1.0 is a plain vote
+    margins: tuple[float, ...] = ()  # by how much each winner is better, in the data's scores; () where unknown
 
 
 @dataclass(frozen=True, slots=True)
 class Unjudged:
-    """No feedback, and why; a judge that fails gives this, never a zero."""
+    """No feedback, and why. A failed judge gives this, never a zero. Example: `Unjudged("the judge timed out")`."""
 
     reason: str = "no feedback in the data"
 
@@ -73,69 +76,79 @@ Feedback = Scores | Labels | Preferences | Unjudged
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A prompt (plain text or messages), its K completions, and the feedback on them.
+    """A prompt, its K completions, and the feedback on them.
 
-    `where` is `file:row` for error messages; it takes no part in the content hash.
+    Example: `Group("2+2=", (Completion(" 4"), Completion(" 5")), Preferences(((0, 1, 1.0),)), where="sums.jsonl:1")`.
     """
 
-    prompt: str | tuple[Message, ...]
+    prompt: Turns
     completions: tuple[Completion, ...]
     feedback: Feedback = field(default_factory=Unjudged)
     id: str = ""
     source: str = ""  # name of the data set, for per-source figures
-    where: str = ""
-    tools: tuple[Mapping[str, Any], ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""  # `file:row` for error messages; no part of the content hash
+    tools: tuple[Mapping[str, Any], ...] = ()  # that the chat template shows to the model
+    meta: Mapping[str, Any] = field(default_factory=dict)  # what else the row says; verifiers check against it
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """What is known of a group's answers because the policy has just given them; by answer, nats a token.
+    """What is known of a group's completions because the policy has sampled them itself.
 
-    `version` is the number of optimiser steps the policy had behind it; `behavior` the log-probs as sampled (after
-    temperature and truncation), `policy` the same tokens as the trainer computes them at that moment, `reference` the
-    reference's. `advantages` and `returns` are by objective, for those that take credit from rewards; `limit` is the
-    most tokens an answer could have had.
+    Rows are completions, columns tokens; log-probs are in nats. Example, of two completions of 3 tokens and 1 token:
+
+        Rollout(version=40, behavior=((-0.1, -2.3, -0.4), (-1.7,)), policy=((-0.1, -2.2, -0.4), (-1.7,)),
+                reference=((-0.2, -1.9, -0.4), (-2.0,)), advantages={"rloo": ((0.5, 0.5, 0.5), (-0.5,))}, limit=256)
     """
 
-    version: int
-    behavior: tuple[tuple[float, ...], ...]
-    policy: tuple[tuple[float, ...], ...] = ()
-    reference: tuple[tuple[float, ...], ...] = ()
-    values: tuple[tuple[float, ...], ...] = ()
-    advantages: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
-    returns: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
-    limit: int = 0
+    version: int  # optimiser steps that the policy had behind it
+    behavior: tuple[tuple[float, ...], ...]  # log-probs as sampled, after temperature and truncation
+    policy: tuple[tuple[float, ...], ...] = ()  # log-probs of the same policy as the trainer computes them
+    reference: tuple[tuple[float, ...], ...] = ()  # log-probs of the reference
+    values: tuple[tuple[float, ...], ...] = ()  # a value head's, of the state in which each token was chosen
+    advantages: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)  # by name of the objective
+    returns: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)  # what a value head learns
+    limit: int = 0  # the most tokens that a completion could have had
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedGroup:
     """A group in token space, as `render.Renderer.encode` makes it.
 
-    `prompt_ids` ends where generation would begin; each of `completion_ids` is what generation would have produced,
-    end-of-turn token included (`ended[k]` is False where the text was cut or no end-of-turn token exists).
+    Example, where token 2 ends a turn and the second completion was cut:
+
+        EncodedGroup("sums-1", prompt_ids=(1, 9, 412, 3), completion_ids=((88, 2), (91, 17, 5)), ended=(True, False),
+                     feedback=Preferences(((0, 1, 1.0),)), source="sums", where="sums.jsonl:1")
     """
 
     id: str
-    prompt_ids: tuple[int, ...]
-    completion_ids: tuple[tuple[int, ...], ...]
-    ended: tuple[bool, ...]
+    prompt_ids: tuple[int, ...]  # end where generation would begin
+    completion_ids: tuple[tuple[int, ...], ...]  # what generation would have produced, end-of-turn token included
+    ended: tuple[bool, ...]  # False where the text was cut, or where no end-of-turn token exists
     feedback: Feedback
-    source: str = ""
-    where: str = ""
-    rollout: Rollout | None = field(default=None, repr=False)  # of fresh answers
+    source: str = ""  # name of the data set
+    where: str = ""  # `file:row` for error messages
+    rollout: Rollout | None = field(default=None, repr=False)  # of fresh answers; None for those of a data set
 
 
-def answer_text(completion: Completion) -> str:
-    """What the answer says: plain text as it is; of messages, the last one's content."""
-    messages = completion.messages
-    return messages if isinstance(messages, str) else messages[-1].content if messages else ""
+def contents(turns: Turns) -> list[str]:
+    """The content of each turn; of plain text, that text alone."""
+    return [turns] if isinstance(turns, str) else [message.content for message in turns]
 
 
-def prompt_text(group: Group) -> str:
-    """The prompt as one text, with the roles of a conversation named."""
-    prompt = group.prompt
-    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m.role}: {m.content}" for m in prompt)
+def whole_text(turns: Turns) -> str:
+    """The contents of all turns, joined by newlines: what audits and lengths are taken of."""
+    return "\n".join(contents(turns))
+
+
+def last_text(turns: Turns) -> str:
+    """The content of the last turn: what an answer says in the end, and what a prompt asks in the end."""
+    return contents(turns)[-1] if turns else ""
+
+
+def transcript(turns: Turns, between: str = "\n\n") -> str:
+    """All turns as one text for people and judges, each with its role in front: `user: What is 7+5?`."""
+    return turns if isinstance(turns, str) else between.join(f"{message.role}: {message.content}" for message in turns)
 
 
 def to_json(group: Group) -> dict[str, Any]:
@@ -191,14 +204,14 @@ def from_json(row: Mapping[str, Any], where: str = "") -> Group:
     )
 
 
-def turns(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
+def turns(value: Any, where: str, what: str) -> Turns:
     """A string, or a list of `{"role", "content"}` objects. Raises DataError for anything else."""
     if isinstance(value, str):
         return _sound(value, where, what)
     if not isinstance(value, list) or not value:
         kind = "missing" if value is None else f"a {type(value).__name__}" if not isinstance(value, list) else "empty"
         raise DataError(f"{where}: the {what} is {kind}; it must be text or a list of messages")
-    found = []
+    messages = []
     for message in value:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise DataError(f"{where}: a message of the {what} has no role")
@@ -208,12 +221,12 @@ def turns(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
         if not isinstance(content, str):
             raise DataError(f"{where}: a message of the {what} has no text as its content")
         extra = {k: v for k, v in message.items() if k not in ("role", "content") and v is not None}
-        found.append(Message(message["role"], _sound(content, where, what), extra))
-    return tuple(found)
+        messages.append(Message(message["role"], _sound(content, where, what), extra))
+    return tuple(messages)
 
 
 def _sound(text: str, where: str, what: str) -> str:
-    """The text, if it can be encoded at all. JSON lets half a surrogate pair through; no tokenizer does."""
+    """The text. Raises DataError where it cannot be encoded: JSON lets half a surrogate pair through, UTF-8 not."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -221,7 +234,7 @@ def _sound(text: str, where: str, what: str) -> str:
     return text
 
 
-def _turns_to_json(value: str | tuple[Message, ...]) -> Any:
+def _turns_to_json(value: Turns) -> Any:
     if isinstance(value, str):
         return value
     return [{"role": m.role, "content": m.content, **m.extra} for m in value]
@@ -275,9 +288,9 @@ def encoded_to_json(group: EncodedGroup) -> dict[str, Any]:
 
 
 def encoded_from_json(row: Mapping[str, Any]) -> EncodedGroup:
-    """What `encoded_to_json` wrote."""
+    """The group that `encoded_to_json` wrote."""
     kind, values = row["feedback"]
-    kinds: dict[str, Any] = {one.__name__: one for one in (Scores, Labels, Preferences, Unjudged)}
+    kinds: dict[str, Any] = {cls.__name__: cls for cls in (Scores, Labels, Preferences, Unjudged)}
     feedback = kinds[kind](**{name: _tuples(value) for name, value in values.items()})
     rollout = None if row["rollout"] is None else Rollout(**{k: _tuples(v) for k, v in row["rollout"].items()})
     rest = {k: _tuples(v) for k, v in row.items() if k not in ("feedback", "rollout")}
@@ -285,7 +298,7 @@ def encoded_from_json(row: Mapping[str, Any]) -> EncodedGroup:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists are our tuples."""
+    """A value of JSON with tuples for its lists."""
     if isinstance(value, list):
         return tuple(map(_tuples, value))
-    return {key: _tuples(one) for key, one in value.items()} if isinstance(value, dict) else value
+    return {key: _tuples(item) for key, item in value.items()} if isinstance(value, dict) else value

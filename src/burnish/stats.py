@@ -1,7 +1,9 @@
-"""Honest intervals: shares, means and correlations whose trials come in clusters (several pairs of one prompt)."""
+"""Honest intervals of shares, means and correlations whose trials come in clusters (several pairs of one prompt), and
+random draws that can be repeated."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -24,6 +26,21 @@ class Share:
     @property
     def excludes_half(self) -> bool:
         return self.low > 0.5 or self.high < 0.5
+
+
+def seed_sequence(*keys: int | str) -> np.random.SeedSequence:
+    """What everything random that belongs to `keys`, such as (seed, step, name), is drawn from.
+
+    The same keys give the same draws, whatever was drawn before and in whatever order. An integer (0 or more) enters as
+    it is, a name as the first eight bytes of its SHA-256.
+    """
+    numbers: list[int] = []
+    for key in keys:
+        if isinstance(key, str):
+            numbers += np.frombuffer(hashlib.sha256(key.encode()).digest()[:8], dtype="<u4").tolist()
+        else:
+            numbers.append(key)
+    return np.random.SeedSequence(numbers)
 
 
 def wilson(share: float, trials: float, z: float = Z95) -> tuple[float, float]:

@@ -13,6 +13,16 @@ from torch import Tensor
 Unit = Literal["token", "completion", "pair", "group"]
 
 
+def wide_type(dtype: torch.dtype) -> torch.dtype:
+    """The type of sums and log-probs of a model that computes in `dtype`: float32, or float64 where that is float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in its `wide_type`."""
+    return tensor.to(wide_type(tensor.dtype))
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Rows `[start, start + length)` of a flat row."""
@@ -45,22 +55,29 @@ class GroupSpans:
 class PackedBatch:
     """One microbatch. Completions are numbered 0..C-1 over the whole microbatch, groups 0..G-1.
 
-    The *shared* layout is one flat row `input_ids[1, T]`: each group's prompt once, then its branches, each with
-    positions that go on from the prompt. The *padded* layout is plain right-padded rows `[C, T]`, one completion a
-    row, with `attention_mask`; it serves models that cannot share. Both name, for every completion token, the
-    (flattened) input row whose hidden state predicts it. A completion's last token predicts nothing, so it is no input.
+    The *shared* layout is one flat row: each group's prompt once, then its branches, whose positions go on from the
+    prompt. The *padded* layout has a right-padded row for each completion; it serves models that cannot share. In both
+    a completion token is predicted by one (flattened) input row, and a completion's last token, which predicts nothing,
+    is no input.
+
+    Example, the group with prompt (1, 9) and completions (5, 6, 2) and (7, 2) in the shared layout:
+
+        input_ids      [[1, 9, 5, 6, 7]]      predict_rows   [1, 2, 3, 1, 4]
+        position_ids   [[0, 1, 2, 3, 2]]      targets        [5, 6, 2, 7, 2]
+        lengths        [3, 2]                 completion_of  [0, 0, 0, 1, 1]
+        group_of       [0, 0]                 group_index    (0,)
     """
 
-    input_ids: Int[Tensor, "rows width"]
+    input_ids: Int[Tensor, "rows width"]  # one row in the shared layout, C in the padded one
     position_ids: Int[Tensor, "rows width"]
-    attention_mask: Int[Tensor, "rows width"] | None  # None in the shared layout
-    spans: tuple[GroupSpans, ...]  # empty in the padded layout
-    predict_rows: Int[Tensor, " tokens"]
-    targets: Int[Tensor, " tokens"]
-    completion_of: Int[Tensor, " tokens"]
-    lengths: Int[Tensor, " completions"]
-    group_of: Int[Tensor, " completions"]
-    group_index: tuple[int, ...]  # which of the step's groups stand here, in order
+    attention_mask: Int[Tensor, "rows width"] | None  # 1 for tokens, 0 for padding; None in the shared layout
+    spans: tuple[GroupSpans, ...]  # where each group lies in the flat row; empty in the padded layout
+    predict_rows: Int[Tensor, " tokens"]  # for each completion token the input row that predicts it
+    targets: Int[Tensor, " tokens"]  # the completion tokens, completion after completion
+    completion_of: Int[Tensor, " tokens"]  # the completion of each token
+    lengths: Int[Tensor, " completions"]  # tokens of each completion
+    group_of: Int[Tensor, " completions"]  # the group of each completion
+    group_index: tuple[int, ...]  # for each group its index among the step's groups
 
     @property
     def shared(self) -> bool:
@@ -68,7 +85,8 @@ class PackedBatch:
 
     @property
     def idle(self) -> bool:
-        """Of none of the step's groups: a few tokens for a process that has none left while others still compute."""
+        """Whether it holds none of the step's groups: a few tokens for a process that has no more of them, while others
+        still compute."""
         return not self.group_index
 
     def split(self, values: Tensor) -> tuple[Tensor, ...]:
@@ -78,25 +96,25 @@ class PackedBatch:
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Per-token log-probs of every completion of a microbatch, policy and (where needed) reference.
+    """Per-token log-probs of every completion of a microbatch, in nats: float32, float64 in exactness tests.
 
-    `completion_of` maps a token to its completion; tokens of one completion are contiguous and in order.
-    Log-probs are in nats, float32 (float64 in exactness tests). The reference never carries gradient.
-    `square` is log sum_v p(v)^2 of the policy at each position, without gradient; `kl` the KL over the vocabulary from
-    reference to policy there, with gradient. They are there for the objectives that ask.
+    Tokens of one completion are contiguous and in order. Example, of two completions of 3 and 2 tokens in one group:
+
+        TokenScores(policy=tensor([-0.1, -2.3, -0.4, -1.7, -0.2]), reference=tensor([-0.2, -1.9, -0.4, -2.0, -0.2]),
+                    completion_of=tensor([0, 0, 0, 1, 1]), lengths=tensor([3, 2]), group_of=tensor([0, 0]))
     """
 
-    policy: Float[Tensor, " tokens"]
-    reference: Float[Tensor, " tokens"] | None
-    completion_of: Int[Tensor, " tokens"]
-    lengths: Int[Tensor, " completions"]
-    group_of: Int[Tensor, " completions"]
-    square: Float[Tensor, " tokens"] | None = None
-    kl: Float[Tensor, " tokens"] | None = None
-    values: Float[Tensor, " tokens"] | None = None  # a value head's, of the state each token is chosen in
+    policy: Float[Tensor, " tokens"]  # log pi(y_t | x, y_<t), with gradient
+    reference: Float[Tensor, " tokens"] | None  # the same of the reference, without gradient; None where none is needed
+    completion_of: Int[Tensor, " tokens"]  # the completion of each token
+    lengths: Int[Tensor, " completions"]  # tokens of each completion
+    group_of: Int[Tensor, " completions"]  # the group of each completion
+    square: Float[Tensor, " tokens"] | None = None  # log sum_v p(v)^2 of the policy, without gradient; where needed
+    kl: Float[Tensor, " tokens"] | None = None  # KL(reference || policy), with gradient; where needed
+    values: Float[Tensor, " tokens"] | None = None  # a value head's, of the state in which each token is chosen
 
     def zero_loss(self) -> Tensor:
-        """0 that has been through the model: its gradient is 0 everywhere."""
+        """0, computed from the model's output: its gradient is 0 everywhere."""
         return 0.0 * self.policy.sum()
 
     def sum_by_completion(self, values: Float[Tensor, " tokens"]) -> Float[Tensor, " completions"]:
@@ -154,7 +172,7 @@ class ScalarScores:
     group_of: Int[Tensor, " completions"]
 
     def zero_loss(self) -> Tensor:
-        """0 that has been through the model: its gradient is 0 everywhere."""
+        """0, computed from the model's output: its gradient is 0 everywhere."""
         return 0.0 * self.rewards.sum()
 
 
@@ -258,10 +276,13 @@ class Lists:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number with its own reduction: add sums and counts over microbatches, ranks and steps, then divide."""
+    """A number with its own reduction: add totals and counts over microbatches, processes and steps, then divide.
 
-    total: float | Tensor
-    count: float | Tensor
+    Example: `(Metric(3.0, 4) + Metric(1.0, 1)).mean` is 0.8, whatever the microbatches.
+    """
+
+    total: float | Tensor  # sum over the units
+    count: float | Tensor  # number of units, or their summed weight
 
     def __add__(self, other: Metric) -> Metric:
         return Metric(self.total + other.total, self.count + other.count)
@@ -284,9 +305,15 @@ class Metric:
 
 @dataclass(frozen=True)
 class Losses:
-    """Un-reduced losses: one value per unit. The loop divides their sum by the *step's* number of units."""
+    """Un-reduced losses: one value per unit. The loop divides their sum by the *step's* number of units.
 
-    values: Float[Tensor, " units"]
-    unit: Unit
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    Example, of DPO on two pairs at the start:
+
+        Losses(values=tensor([0.6931, 0.6931]), unit="pair", metrics={"rewards/margins": Metric(0.0, 2.0)},
+               rewards=tensor([0.0, 0.0, 0.0, 0.0]))
+    """
+
+    values: Float[Tensor, " units"]  # with gradient
+    unit: Unit  # what a value is the loss of
+    metrics: Mapping[str, Metric] = field(default_factory=dict)  # by name, as the log and the trackers show them
     rewards: Float[Tensor, " completions"] | None = None  # the reward inside the loss, for per-completion records

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from burnish.audit import Auditor, audit
-from burnish.audit.advice import length_effects
+from burnish.audit.advice import EXAMPLES, length_effects
 from burnish.audit.bias import FEATURES, features_of
 from burnish.audit.contrast import noise_ceiling
 from burnish.audit.near import Sketches, copies
@@ -23,6 +23,7 @@ from burnish.data.render import EncodeReport, Renderer, fit
 from burnish.data.tokenizers import load_light
 from burnish.findings import places, printable
 from burnish.group import Completion, EncodedGroup, Group, Labels, Message, Preferences, Scores, Unjudged
+from burnish.objectives import TABLE
 from burnish.stats import clustered_share, wilson
 from tests.zoo import tokenizer
 
@@ -247,8 +248,9 @@ def test_length_effects_name_each_objective() -> None:
     train = Auditor()
     train.take([pair(f"p{i}", "long answer " * 3, "short", i) for i in range(24)])
     rows, words = length_effects(train.pairs.columns(), "characters")
-    here = {row["objective"]: row["effect"] for row in rows}
-    assert "raters' taste" in here["dpo"] and "back" in here["r_dpo"] and set(words) == {"P1", "P2", "P3"}
+    effect = {row["objective"]: row["effect"] for row in rows}
+    assert {name: TABLE[name].length_effects for name in EXAMPLES} == EXAMPLES
+    assert "raters' taste" in effect["dpo"] and "back" in effect["r_dpo"] and set(words) == {"P1", "P2", "P3"}
 
 
 @pytest.mark.parametrize("limit", [60, 90, 128, 2048])

@@ -13,7 +13,7 @@ from burnish import config
 from burnish.cli import main
 from burnish.engine import model
 from burnish.errors import ConfigError
-from burnish.runlog import log
+from burnish.runlog import folder as run_folder
 from tests.zoo import save_model_dir, tokenizer
 
 PAIR = {"prompt": "Why? ", "chosen": "Because.", "rejected": "No."}
@@ -153,7 +153,7 @@ def test_an_interruption_is_a_sentence_and_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"burnish.{verb}.run", interrupted)
+    monkeypatch.setattr(f"burnish.loop.{verb}.run", interrupted)
     code, told = burnish(capsys, verb, "model.path=m", "data.train=d")
     assert code == 130 and "stopped at once" in told
 
@@ -163,7 +163,7 @@ def test_a_defect_of_ours_is_one_line_and_its_traceback_lies_in_the_run(
 ) -> None:
     def broken(run: config.Run, **_: Any) -> None:
         if "early" not in run.model.path:
-            log.claim_run_dir(run)
+            run_folder.claim_run_dir(run)
         raise ZeroDivisionError("nobody foresaw this")
 
     monkeypatch.setattr("burnish.loop.train.run", broken)
@@ -224,7 +224,7 @@ def test_a_full_disk_keeps_the_last_good_model(
     (out / "log.jsonl").unlink()
     (out / "config.toml").unlink()
     held = out / "model"
-    monkeypatch.setattr(log, "OURS", ("log.jsonl",))
+    monkeypatch.setattr(run_folder, "RUN_FILES", ("log.jsonl",))
     code, told = burnish(capsys, *common)
     assert code == 2 and "No space left" in told and str(held) in told
     assert (held / "model.safetensors").read_bytes() == before

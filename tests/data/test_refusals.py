@@ -15,7 +15,7 @@ from burnish.data.load import gather
 from burnish.data.pairing import characters
 from burnish.data.readers import read
 from burnish.data.render import Renderer
-from burnish.data.show import shown
+from burnish.data.show import token_lines
 from burnish.errors import DataError
 from burnish.group import Completion, Group, Message, from_json
 from tests.zoo import tokenizer
@@ -140,7 +140,7 @@ def test_private_use_characters_that_serve_as_marks_are_refused() -> None:
 
 
 def test_a_prompt_without_answers_can_be_shown() -> None:
-    assert shown(Group("p", (), where="f:1"), Renderer(tokenizer("chatml")))
+    assert token_lines(Group("p", (), where="f:1"), Renderer(tokenizer("chatml")))
 
 
 def test_from_json_needs_lists() -> None:

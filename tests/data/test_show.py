@@ -1,4 +1,4 @@
-"""One group token by token: what is trained, where turns end, and sentences for rows that cannot be shown."""
+"""A group token by token: what is trained, where turns end, and sentences for rows that cannot be shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from burnish.cli.main import main
 from burnish.data.render import Renderer
-from burnish.data.show import find, shown
+from burnish.data.show import find, token_lines
 from burnish.errors import DataError
 from burnish.group import Completion, Group, Labels, Scores, Unjudged
 from tests.zoo import tokenizer
@@ -26,7 +26,7 @@ def write(folder: Path, *rows: object) -> str:
 def test_every_token_is_shown_once_and_ends_stand_out(tmp_path: Path) -> None:
     renderer = Renderer(tokenizer("chatml"))
     group = find(write(tmp_path, PAIR), 1)
-    lines = shown(group, renderer)
+    lines = token_lines(group, renderer)
     encoded = renderer.encode(group)
     assert lines[2].plain.replace("\u21b5", "") == renderer.tokenizer.decode(encoded.prompt_ids)
     assert "chosen" in lines[3].plain and f"{len(encoded.completion_ids[0])} tokens" in lines[3].plain
@@ -39,7 +39,7 @@ def test_every_token_is_shown_once_and_ends_stand_out(tmp_path: Path) -> None:
 def test_ids_are_those_of_training(tmp_path: Path) -> None:
     renderer = Renderer(tokenizer("chatml"))
     group = find(write(tmp_path, PAIR), 1)
-    text = shown(group, renderer, ids=True)[4].plain
+    text = token_lines(group, renderer, ids=True)[4].plain
     ids = [int(i) for part in text.split("[")[1:] for i in part.split("]")[0].split(",") if i.isdigit()]
     assert ids == list(renderer.encode(group).completion_ids[0])
 
@@ -54,7 +54,7 @@ def test_ids_are_those_of_training(tmp_path: Path) -> None:
 )
 def test_feedback_is_told(feedback: Scores, words: tuple[str, str]) -> None:
     group = Group("p", (Completion("a", "model-x"), Completion("b")), feedback)
-    lines = [line.plain for line in shown(group, Renderer(tokenizer("chatml"), "plain"))]
+    lines = [line.plain for line in token_lines(group, Renderer(tokenizer("chatml"), "plain"))]
     assert words[0] in lines[3] and words[1] in lines[5] and "model-x" in lines[3]
 
 

@@ -72,3 +72,14 @@ def test_offsets_number_completions_over_the_microbatch() -> None:
     assert offsets(groups) == [0, 2]
     (batch,) = pack(groups, 100, shared=True)
     assert torch.equal(batch.group_of, torch.tensor([0, 0, 1]))
+
+
+def test_the_example_of_the_docstring() -> None:
+    group = EncodedGroup("a", (1, 9), ((5, 6, 2), (7, 2)), (True, True), Unjudged())
+    (batch,) = pack([group], 100, shared=True)
+    names = ("input_ids", "position_ids", "predict_rows", "targets", "lengths", "completion_of", "group_of")
+    assert {name: getattr(batch, name).tolist() for name in names} == {
+        "input_ids": [[1, 9, 5, 6, 7]], "position_ids": [[0, 1, 2, 3, 2]], "predict_rows": [1, 2, 3, 1, 4],
+        "targets": [5, 6, 2, 7, 2], "lengths": [3, 2], "completion_of": [0, 0, 0, 1, 1], "group_of": [0, 0],
+    }  # fmt: skip
+    assert batch.group_index == (0,)

@@ -9,7 +9,7 @@ from burnish.engine import canary
 from burnish.engine.engine import Engine, multiplicity
 from burnish.engine.model import Policy
 from burnish.engine.pack import pack
-from tests.engine.test_families import groups
+from tests.engine.forwards import groups
 from tests.zoo import tiny
 
 

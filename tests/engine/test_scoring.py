@@ -15,7 +15,7 @@ from burnish.engine.engine import Engine
 from burnish.engine.scoring import by_completion, logps
 from burnish.group import EncodedGroup
 from burnish.tensors import PackedBatch
-from tests.engine.test_families import groups, plain_result, policy_of
+from tests.engine.forwards import groups, plain_result, policy_of
 
 
 def engine(token_budget: int = 1, *, shared: bool = True, world: World | None = None) -> Engine:

@@ -217,7 +217,7 @@ def test_an_evaluation_is_means_over_cards(models: tuple[LlamaForCausalLM, Llama
 
 
 def test_a_curve_is_means_over_windows() -> None:
-    curve = picture.Curve.of([(1, 1.0), (2, 3.0), (3, 5.0), (4, 5.0), (5, 9.0)], window=2)
+    curve = picture.LogRatioCurve.of([(1, 1.0), (2, 3.0), (3, 5.0), (4, 5.0), (5, 9.0)], window=2)
     assert curve.steps == (1.5, 3.5)  # the last window has one value, so no interval, so no point
     assert curve.mean == (2.0, 5.0)
     assert curve.half == pytest.approx((1.96 * math.sqrt(2) / math.sqrt(2), 0.0))
@@ -225,13 +225,13 @@ def test_a_curve_is_means_over_windows() -> None:
 
 def test_the_picture_is_drawn(tmp_path: Path, models: tuple[LlamaForCausalLM, LlamaForCausalLM]) -> None:
     found = measure.evaluate(*models, seed=0, answers_per_card=2)
-    curve = picture.Curve((1.0, 2.0), (0.0, -1.0), (0.1, 0.1))
+    curve = picture.LogRatioCurve((1.0, 2.0), (0.0, -1.0), (0.1, 0.1))
     picture.draw(tmp_path / "picture.png", found, found, 0.56, curve, curve)
     assert (tmp_path / "picture.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_the_dpo_run_is_what_a_user_would_type(tmp_path: Path) -> None:
-    run = config.load(None, quickstart.overrides(tmp_path, quickstart.Settings(seed=3)))
+    run = config.load(None, quickstart.overrides(tmp_path, quickstart.QuickstartSettings(seed=3)))
     assert run.objective == (config.ObjectiveConfig(name="dpo", params={"beta": 0.3}),)
     assert (run.optim.lr, run.optim.steps, run.optim.groups_per_step) == (2e-4, 200, 64)
     assert (run.model.dtype, run.seed, run.run.dir) == ("float32", 3, str(tmp_path / "dpo"))
@@ -246,7 +246,7 @@ def test_a_file_in_the_way_is_refused_with_a_sentence(tmp_path: Path) -> None:
 
 def test_the_whole_job_raises_the_gold_utility(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """SFT, pairs, DPO through burnish's own training, evaluation: a third of the quickstart, then the folder again."""
-    small = quickstart.Settings(sft_steps=200, pairs=1200, held_out=100, dpo_steps=60, answers_per_card=10)
+    small = quickstart.QuickstartSettings(sft_steps=200, pairs=1200, held_out=100, dpo_steps=60, answers_per_card=10)
     threads = torch.get_num_threads()
     summary = quickstart.run(tmp_path, small)
     assert torch.get_num_threads() == threads
@@ -258,7 +258,7 @@ def test_the_whole_job_raises_the_gold_utility(tmp_path: Path, capsys: pytest.Ca
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
     printed = capsys.readouterr().out
-    assert "DPO raised the gold utility" in printed and "steps/s" in printed
+    assert "DPO raised the gold utility" in printed and "SFT: 200/200 steps, loss " in printed
 
     groups = readers.read(str(tmp_path / "pairs.jsonl")).groups
     assert len(groups) == summary["pairs"]["kept"] and world.label_noise(groups) == summary["label_noise"]
@@ -274,7 +274,7 @@ def test_the_whole_job_raises_the_gold_utility(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_second_run_into_the_same_folder_gives_the_same_numbers(tmp_path: Path) -> None:
-    tiny = quickstart.Settings(sft_steps=40, pairs=150, held_out=40, dpo_steps=4, answers_per_card=2)
+    tiny = quickstart.QuickstartSettings(sft_steps=40, pairs=150, held_out=40, dpo_steps=4, answers_per_card=2)
     first, second = (quickstart.run(tmp_path, tiny) for _ in range(2))
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
@@ -283,8 +283,8 @@ def test_the_reward_lab_runs_and_knows_gold(tmp_path: Path) -> None:
     """A smaller job of the same shape: the reward models beat chance on gold preferences, which have no noise."""
     from burnish.lab import reward
 
-    base = quickstart.Settings(sft_steps=100, pairs=800, held_out=20, dpo_steps=10)
-    figures = reward.run(tmp_path / "rw", reward.Settings(members=2, base=base, epochs=4.0, answers=6))
+    base = quickstart.QuickstartSettings(sft_steps=100, pairs=800, held_out=20, dpo_steps=10)
+    figures = reward.run(tmp_path / "rw", reward.RewardSettings(members=2, base=base, epochs=4.0, answers=6))
     by = figures["accuracy"]["all"]["by"]
     assert {"rm/member-0", "rm/member-1", "rm (mean)", "dpo"} <= set(by)
     assert by["rm (mean)"]["low"] > 0.5

@@ -101,10 +101,10 @@ def test_ppo_spreads_the_reward_by_generalised_advantages() -> None:
 def test_the_adaptive_coefficient_goes_on_from_refresh_to_refresh() -> None:
     given = sample(REWARDS)
     kl = sum(float((p - q).sum()) for p, q in zip(rows(0), rows(1), strict=True)) / 6
-    one = advantages.ppo(given, kl_in_reward=0.2, kl_target=1.0, kl_horizon=60.0)
+    one = advantages.ppo(given, kl_in_reward=0.2, kl_target=1.0, kl_horizon=60)
     error = min(0.2, max(-0.2, kl / 1.0 - 1))
     assert one.state["kl_in_reward"] == pytest.approx(0.2 * (1 + error * 6 / 60), rel=1e-12)
-    two = advantages.ppo(sample(REWARDS, state=one.state), kl_in_reward=0.2, kl_target=1.0, kl_horizon=60.0)
+    two = advantages.ppo(sample(REWARDS, state=one.state), kl_in_reward=0.2, kl_target=1.0, kl_horizon=60)
     assert two.metrics["kl_in_reward"] == one.state["kl_in_reward"]
     assert advantages.ppo(given, kl_in_reward=0.2).state == {}
 
@@ -113,6 +113,6 @@ def test_a_method_without_settings_is_its_paper() -> None:
     assert TABLE["grpo"].validate({})["kl_coef"] == 0.04
     assert TABLE["dapo"].validate({})["eps_high"] == 0.28
     assert (TABLE["gspo"].validate({})["eps_low"], TABLE["gspo"].validate({})["eps_high"]) == (3e-4, 4e-4)
-    assert "std_eps" not in TABLE["dr_grpo"].parameters()
+    assert "std_eps" not in TABLE["dr_grpo"].settings
     for name in ("rloo", "reinforce", "ppo"):
-        assert "kl_in_reward" in TABLE[name].advantage_settings()
+        assert "kl_in_reward" in TABLE[name].advantage_settings

@@ -9,7 +9,7 @@ import torch
 
 from burnish.engine import canary, model, norms
 from burnish.engine.divergence import HeadInput
-from burnish.engine.engine import Engine, Scored, scalar_scores, token_scores
+from burnish.engine.engine import Engine, ForwardPass, scalar_scores, token_scores
 from burnish.engine.scoring import logps
 from burnish.group import EncodedGroup, Preferences
 from burnish.objectives import TABLE
@@ -72,7 +72,7 @@ def gradient(name: str) -> torch.Tensor:
     else:
         head = engine.reference_head(batch)
         other = HeadInput(head.hidden + 0.3 * torch.cos(head.hidden), head.weight, head.bias, head.transform)
-        scored: Scored = engine.score(batch, square=True, reference=other)
+        scored: ForwardPass = engine.score(batch, square=True, reference=other)
         fixed = scored.logps.detach() - 0.2 * torch.sin(1 + torch.arange(len(scored.logps), dtype=torch.float64))
         scores = token_scores(scored, fixed, batch)
         own = torch.tensor([x for group in logps(engine, step) for x in group])

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from burnish.cli import main
-from burnish.data.length_effects import LENGTH_EFFECTS
 from burnish.objectives import TABLE, explain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("name", list(TABLE))
 def test_every_row_is_whole(name: str) -> None:
     row = TABLE[name]
-    assert row.formula and row.gradient and row.summary.endswith(".") and row.source and name in LENGTH_EFFECTS
+    assert row.loss and row.gradient and row.summary.endswith(".") and row.source
     assert set(row.needs) <= set(explain.NEEDS) and row.view in explain.VIEWS
     low, high = row.lr_range
     assert 0 < low < high < 1e-3

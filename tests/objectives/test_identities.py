@@ -11,8 +11,8 @@ from torch import Tensor
 
 from burnish.errors import ConfigError, DataError
 from burnish.objectives import TABLE
-from burnish.objectives.batch import step_of
 from burnish.objectives.likelihood import log1mexp
+from burnish.objectives.whole_step import step_of
 from burnish.tensors import Pairs, Singles, SingleSums
 from tests.objectives.test_properties import LENGTHS, draw, losses_of, pairs_of, scores_of
 

@@ -351,13 +351,13 @@ def test_a_metric_without_units_is_not_a_number_and_adds_nothing() -> None:
         ("dpo", {"betta": 1}, "did you mean 'objective.beta'"),
         ("dpo", {"zzz": 1}, "no setting 'objective.zzz'. Its settings: beta, label_smoothing"),
         ("sft", {"beta": 1}, "Its settings: none at all"),
-        ("dpo", {"beta": 0}, "must be positive"),
+        ("dpo", {"beta": 0}, "must be above 0"),
         ("dpo", {"beta": True}, "must be a finite number"),
         ("dpo", {"beta": math.nan}, "must be a finite number"),
         ("dpo", {"beta": 10**400}, "must be a finite number"),
         ("dpo", {"label_smoothing": 0.5}, "below 0.5"),
         ("ipo", {"normalize": "mean"}, "must be one of 'sum', 'avg'"),
-        ("simpo", {"gamma": -1}, "must not be negative"),
+        ("simpo", {"gamma": -1}, "must be at least 0"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(name: str, params: dict[str, Any], told: str) -> None:

@@ -19,13 +19,10 @@ from burnish.objectives.advantages import (
     rewards_with_kl,
     whiten,
 )
-from burnish.objectives.batch import beta_dpo_state
+from burnish.objectives.whole_step import beta_dpo_state
 from burnish.tensors import Losses, Rollouts, TokenScores
-from tests.objectives.test_golden import close, golden, number
+from tests.objectives.vectors import cases_of, close, golden, input_of, number, tolerance_of
 
-needs_golden = pytest.mark.skipif(
-    not golden(), reason="no golden file: set BURNISH_GOLDEN, or put shared/ beside the repository"
-)
 NAMES = ("pg", "reinforce", "kl_loss", "value_loss")
 
 
@@ -46,8 +43,7 @@ def rollouts_of(data: dict[str, Any], dtype: torch.dtype) -> tuple[dict[str, tor
 
 
 def cases() -> list[Any]:
-    found = [(kind, c) for kind in ("cases", "edge") for c in golden().get(kind, []) if c["objective"] in NAMES]
-    return [pytest.param(kind, c, id=f"{c['id']}-{c['objective']}") for kind, c in found]
+    return [pytest.param(kind, c, id=f"{c['id']}-{c['objective']}") for kind, c in cases_of(*NAMES)]
 
 
 def step_loss(losses: Losses, completions: int) -> torch.Tensor:
@@ -56,11 +52,10 @@ def step_loss(losses: Losses, completions: int) -> torch.Tensor:
     return losses.values.sum() / max(1, units)
 
 
-@needs_golden
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize(("kind", "case"), cases())
 def test_golden_of_rollouts(kind: str, case: dict[str, Any], dtype: torch.dtype) -> None:
-    leaves, scores, rollouts = rollouts_of(golden()["inputs"][case["input"]], dtype)
+    leaves, scores, rollouts = rollouts_of(input_of(case), dtype)
     losses = TABLE[case["objective"]].function(scores, rollouts, **case["params"])
     total = step_loss(losses, len(scores.lengths))
     expect = case["expect"]
@@ -68,7 +63,7 @@ def test_golden_of_rollouts(kind: str, case: dict[str, Any], dtype: torch.dtype)
         assert not math.isfinite(float(total.detach()))
         return
     total.backward()
-    tolerance = 1e-9 if dtype == torch.float64 else 5e-6 if kind == "cases" else 1e-4
+    tolerance = tolerance_of(kind, dtype)
     assert close(float(total.detach()), expect["loss"], tolerance)
     if losses.unit == "completion" and len(expect["losses"]) == len(losses.values) > 1:
         assert all(close(a, b, tolerance) for a, b in zip(losses.values.tolist(), expect["losses"], strict=True))
@@ -143,10 +138,9 @@ def alike(ours: Any, theirs: Any) -> bool:
     return close(ours, theirs, 1e-9)
 
 
-FUNCTIONS = [f for f in golden().get("functions", []) if f["function"] != "pair_metrics"]
+FUNCTIONS = [f for f in golden()["functions"] if f["function"] != "pair_metrics"]
 
 
-@needs_golden
 @pytest.mark.parametrize("case", FUNCTIONS, ids=lambda case: case["function"])
 def test_golden_functions(case: dict[str, Any]) -> None:
     assert alike(called(case["function"], case["args"]), case["expect"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,9 @@ def test_scalars_are_the_numbers_by_their_names_in_the_file() -> None:
     }  # fmt: skip
     assert math.isnan(scalars(StepRecord(step=1, loss=math.nan))["loss"])
     assert scalars(StoppedRecord(step=2, alarm="kl", best=1)) == {"best": 1.0}
+
+
+def test_every_kind_has_its_line_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    table = page.split("| record | what it is |")[1].split("\n\n")[0]
+    assert set(KINDS) == set(re.findall(r"`(\w+)`", " ".join(line.split("|")[1] for line in table.splitlines()[2:])))

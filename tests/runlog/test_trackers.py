@@ -26,7 +26,7 @@ from burnish.runlog.records import (
     RunRecord,
     StepRecord,
 )  # fmt: skip
-from tests.runs.test_runs import BASE, burnish, rows
+from tests.runs.cli import BASE, burnish, rows
 from tests.zoo import save_model_dir
 
 
@@ -35,11 +35,11 @@ class Good:
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, dict[str, float]]] = []
-        self.about: trackers.About | None = None
+        self.run: trackers.TrackedRun | None = None
         self.finished: bool | None = None
 
-    def start(self, about: trackers.About) -> str:
-        self.about = about
+    def start(self, run: trackers.TrackedRun) -> str:
+        self.run = run
         return ""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -55,7 +55,7 @@ class Failing(Good):
 
 
 class Blocking(Good):
-    def start(self, about: trackers.About) -> str:
+    def start(self, run: trackers.TrackedRun) -> str:
         threading.Event().wait()
         return ""
 
@@ -92,7 +92,7 @@ def test_it_hears_every_step_and_evaluation(model_dir: Path, tmp_path: Path, one
     assert [step for step, _ in told] == [r["step"] for r in steps] and good.finished
     assert [values["loss"] for _, values in told] == [r["loss"] for r in steps]
     assert any("eval/loss" in values for _, values in good.seen)
-    assert good.about is not None and good.about.config["optim.lr"] == 1e-3
+    assert good.run is not None and good.run.config["optim.lr"] == 1e-3
 
 
 @pytest.mark.parametrize(("kind", "told"), [(Failing, "failed: ConnectionError"), (Blocking, "is left")])

@@ -16,7 +16,7 @@ from burnish.errors import ConfigError
 from burnish.objectives.mixture import Mixture, WeightedObjective
 from burnish.runlog.log import read_rows
 from tests.objectives.test_distinct import groups, policy_of
-from tests.runs.test_runs import BASE, burnish, rows
+from tests.runs.cli import BASE, burnish, rows
 from tests.zoo import save_model_dir
 
 ONE = [*BASE, "optim.steps=1", "optim.lr=1e-9"]

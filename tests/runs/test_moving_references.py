@@ -19,7 +19,7 @@ from burnish.engine.model import Policy
 from burnish.loop.prepare import prepare
 from burnish.runlog.log import read, read_rows
 from burnish.runlog.records import CompletionRecord
-from tests.runs.test_runs import BASE, burnish, rows
+from tests.runs.cli import BASE, burnish, rows
 from tests.zoo import save_model_dir
 
 EVEN = [{"prompt": f"Say {i}. ", "chosen": f"yes {i}", "rejected": f"no {i}"} for i in range(12)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from burnish.objectives import TABLE
-from tests.runs.test_runs import train
+from tests.runs.cli import train
 from tests.zoo import save_model_dir
 
 SETTINGS = ["optim.steps=2", "optim.groups_per_step=3", "optim.lr=1e-4"]

@@ -19,8 +19,8 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from burnish.engine import checkpoint
 from burnish.engine.distributed import balance
 from burnish.runlog.log import read_rows
+from tests.runs.cli import rows
 from tests.runs.processes import Harm, ended, start
-from tests.runs.test_runs import rows
 from tests.zoo import save_model_dir
 
 SETTINGS = [

@@ -21,7 +21,7 @@ from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Preferences, Unjudged
 from burnish.loop.prepare import prepare
 from burnish.runlog.log import read_rows
-from tests.runs.test_runs import BASE, burnish
+from tests.runs.cli import BASE, burnish
 from tests.zoo import save_model_dir, tiny
 
 FAMILIES = ["llama", "qwen3", "gemma3", "mistral", "gpt2", "mixtral", "qwen3_next"]

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from burnish.reports.rewards import read
-from tests.runs.test_runs import BASE, burnish
+from tests.runs.cli import BASE, burnish
 from tests.zoo import plain_logps, save_model_dir
 
 

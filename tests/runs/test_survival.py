@@ -23,7 +23,7 @@ from burnish.errors import StoreError
 from burnish.loop import resume as state
 from burnish.loop.build import Trainer
 from burnish.runlog.log import read_rows
-from tests.runs.test_runs import burnish, rows
+from tests.runs.cli import burnish, rows
 from tests.zoo import save_model_dir
 
 SETTINGS = [
@@ -135,7 +135,7 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
         time.sleep(0.005)
     kill(child, number)
     assert ended(child) == (130 if number == signal.SIGINT else 75)
-    (last,) = checkpoint.found(out)
+    (last,) = checkpoint.folders(out)
     done = checkpoint.facts_of(last)["step"]
     assert 1 <= done < 40
     assert ended(started("train", *places, f"run.dir={out}", "run.resume=true")) == 0
@@ -151,7 +151,7 @@ def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Pa
     kept = tmp_path / "run"
     child = started("train", *places, f"run.dir={kept}", "save.every=2")
     assert ended(child) == 0
-    (folder,) = checkpoint.found(kept)
+    (folder,) = checkpoint.folders(kept)
     names = checkpoint.names(folder)
     weights = {name.removeprefix("weights/") for name in names if name.startswith("weights/")}
     assert weights
@@ -177,7 +177,7 @@ def test_a_run_that_was_changed_meanwhile_is_refused(
 ) -> None:
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, f"run.dir={tmp_path / 'run'}"]
     child = started("train", *places, "save.every=1")
-    while not checkpoint.found(tmp_path / "run"):
+    while not checkpoint.folders(tmp_path / "run"):
         time.sleep(0.005)
     kill(child)
     ended(child)
@@ -205,7 +205,7 @@ def test_a_full_disk_in_the_background_is_told_at_the_next_save(
     writer.save(2, {"a": torch.ones(3)}, {"step": 2})
     with pytest.raises(StoreError, match="No space left"):
         writer.join()
-    assert [p.name for p in checkpoint.found(tmp_path)] == ["step-1"]
+    assert [p.name for p in checkpoint.folders(tmp_path)] == ["step-1"]
 
 
 def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:

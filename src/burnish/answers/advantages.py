@@ -37,7 +37,7 @@ def with_advantages(
     for part in parts:
         assert part.objective.advantages is not None
         name = part.objective.name
-        settings = {k: v for k, v in part.params.items() if k in part.objective.advantage_settings()}
+        settings = {k: v for k, v in part.params.items() if k in part.objective.advantage_settings}
         advantages = part.objective.advantages(replace(batch, state=state.get(name, {})), **settings)
         states[name] = dict(advantages.state)
         figures |= dict(advantages.metrics)

@@ -14,10 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from burnish.audit.bias import LEAST, PairColumns
-from burnish.data.length_effects import LENGTH_EFFECTS
 from burnish.findings import Finding
 
-EXAMPLES = ("dpo", "dpo_norm", "ipo", "simpo", "r_dpo", "ld_dpo", "kto", "bradley_terry")  # one of each kind
+# an objective of each kind and its row's length effects, written out because importing objectives would load torch
+EXAMPLES = {
+    "dpo": ("drift", "yes", "yes"),
+    "dpo_norm": ("no", "no", "yes"),
+    "ipo": ("drift with sums, no with averages", "yes with sums, no with averages", "yes"),
+    "simpo": ("no", "no", "yes"),
+    "r_dpo": ("drift", "yes", "reduced"),
+    "ld_dpo": ("reduced", "reduced", "yes"),
+    "kto": ("drift", "yes", "yes"),
+    "bradley_terry": ("no", "no", "yes"),
+}
 LEAST_PROMPTS = 10  # below this the intervals are too narrow to claim one
 ENOUGH = 200  # pairs for a claim about surface features
 STRONG = 0.6  # a share beyond which a bias is warned about
@@ -45,8 +54,7 @@ def length_effects(columns: PairColumns, unit: str) -> tuple[list[dict[str, str]
     }
     biased = share.trials >= LEAST and share.excludes_half
     rows = []
-    for name in EXAMPLES:
-        p1, p2, p3_kind = LENGTH_EFFECTS[name]
+    for name, (p1, p2, p3_kind) in EXAMPLES.items():
         effects = []
         if p2.startswith("yes") and top > 0.25:
             effects.append("long pairs dominate")

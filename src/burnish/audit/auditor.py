@@ -15,7 +15,6 @@ from burnish.audit.bias import MOST_PAIRS, AnswerLengths, PairRows, features_of
 from burnish.audit.contrast import Contrast
 from burnish.audit.rendered import Rendered
 from burnish.audit.scan import MARKERS, Scan, digest
-from burnish.data.control_tokens import answer_text
 from burnish.data.identity import prompt_key, score_gap
 from burnish.data.readers import Skipped, Stream
 from burnish.data.readers.values import Fault
@@ -23,7 +22,7 @@ from burnish.data.render import Renderer
 from burnish.data.views import pair_view
 from burnish.errors import DataError
 from burnish.findings import Finding, FindingCounts, Severity, counted
-from burnish.group import EncodedGroup, Group, Labels, Scores
+from burnish.group import EncodedGroup, Group, Labels, Scores, whole_text
 
 BATCH = 128  # groups that are tokenised in one call
 
@@ -54,7 +53,7 @@ class Auditor:
 
     def __post_init__(self) -> None:
         guard = self.renderer.guard if self.renderer else None
-        markers = (lambda text: guard.found_in(text) + MARKERS.findall(text)) if guard else MARKERS.findall
+        markers = (lambda text: guard.strings_in(text) + MARKERS.findall(text)) if guard else MARKERS.findall
         self.scan = Scan(markers, control_acts=self.renderer is not None and guard is None)
         self.rendered = Rendered(self.renderer, self.max_length, self.overlong) if self.renderer else None
 
@@ -87,7 +86,7 @@ class Auditor:
         try:
             for item in stream:
                 if isinstance(item, Fault):
-                    self.faults.add("unreadable", item.where, item.said)
+                    self.faults.add("unreadable", item.where, item.message)
                 elif isinstance(item, Skipped):
                     self.skipped.add(item.reason, item.where)
                 else:
@@ -112,7 +111,7 @@ class Auditor:
                 self.kept.append(ids)
 
     def _answers(self, group: Group, key: int, ids: EncodedGroup | None, *, voted: bool) -> None:
-        texts = [answer_text(c) for c in group.completions]
+        texts = [whole_text(c.messages) for c in group.completions]
         lengths = [len(c) for c in ids.completion_ids] if ids is not None else [len(text) for text in texts]
         if isinstance(group.feedback, Labels):
             for value, length in zip(group.feedback.values, lengths, strict=True):

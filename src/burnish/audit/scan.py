@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from burnish.data import identity
-from burnish.data.control_tokens import answer_text, texts_of
 from burnish.data.readers.shapes import VISIBLE
 from burnish.findings import Finding, FindingCounts, counted
-from burnish.group import Group, Labels, Preferences, Scores
+from burnish.group import Group, Labels, Preferences, Scores, contents, whole_text
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -61,7 +60,8 @@ class Scan:
         return key, self._twice(group)
 
     def _texts(self, group: Group) -> None:
-        texts = texts_of(group)
+        every = [group.prompt, *(completion.messages for completion in group.completions)]
+        texts = [text for turns in every for text in contents(turns)]
         whole = "\n".join(texts)
         if control := CONTROL.findall(whole):
             self.counts.add("control-characters", group.where, " ".join(f"U+{ord(c):04X}" for c in control[:6]))
@@ -77,8 +77,7 @@ class Scan:
             self.counts.add(code, group.where, " ".join(dict.fromkeys(markers)))
         if max(map(len, texts)) > LONG:
             self.counts.add("very-long", group.where, f"{max(map(len, texts)):,} characters")
-        prompt = group.prompt if isinstance(group.prompt, str) else "".join(m.content for m in group.prompt)
-        if not VISIBLE.search(prompt):
+        if not VISIBLE.search("".join(contents(group.prompt))):
             self.counts.add("empty-prompt", group.where)
 
     def _roles(self, group: Group) -> None:
@@ -97,7 +96,7 @@ class Scan:
         if isinstance(group.feedback, Scores) and len(set(group.feedback.values)) < 2:
             self.counts.add("no-signal", group.where, f"{len(group.completions)} answers, all scored alike")
         if len(group.completions) == 2:
-            left, right = (answer_text(c) for c in group.completions)
+            left, right = (whole_text(c.messages) for c in group.completions)
             if left != right and "".join(left.split()) == "".join(right.split()):
                 self.counts.add("whitespace-only", group.where)
             elif not (left.isascii() and right.isascii()) and identity.plain(left) == identity.plain(right):
@@ -107,7 +106,7 @@ class Scan:
         pair = identity.pair_of(group)
         if pair is not None and isinstance(group.feedback, Preferences):
             answers = identity.answers_of(group)
-            one_way = identity.asked(group), answers[pair[0]], answers[pair[1]]
+            one_way = identity.question_key(group), answers[pair[0]], answers[pair[1]]
             other_way = one_way[0], one_way[2], one_way[1]
             if (mirror := digest(*other_way)) in self.swapped:
                 self.counts.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,76 +62,55 @@ def audit(
     """
     data, run = sorted_words(words)
     from burnish.audit import Auditor, audit
+    from burnish.runlog.progress import Progress
 
     renderer = _renderer(run)
     if logps and renderer is None:
         raise ConfigError("--logps scores pairs with the model, so it needs model.path=FOLDER")
     length = run.data.max_length
     sides = [Auditor(renderer, length, run.data.overlong, keep=logps)]
-    ticker = _Ticker(quiet=as_json)
-    for path in data:
-        sides[0].read(path, format=run.data.format, split=run.data.split, limit=run.data.limit, advance=ticker.advance)
-    if run.data.eval:
-        sides.append(Auditor(renderer, length, run.data.overlong, against=sides[0].scan))
-        sides[1].read(run.data.eval, format=run.data.format, split=run.data.eval_split, advance=ticker.advance)
-    ticker.stage("looking for near copies and shortcuts")
-    found = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
-    if logps and sides[0].kept:
-        ticker.stage(f"scoring {len(sides[0].kept)} pairs with {run.model.path}")
-        from burnish.engine import likelihood
+    with Progress(silent=as_json, stderr=True) as progress:
+        advance = progress.stage("audit").add
+        for path in data:
+            sides[0].read(path, format=run.data.format, split=run.data.split, limit=run.data.limit, advance=advance)
+        if run.data.eval:
+            sides.append(Auditor(renderer, length, run.data.overlong, against=sides[0].scan))
+            sides[1].read(run.data.eval, format=run.data.format, split=run.data.eval_split, advance=advance)
+        progress.doing("looking for near copies and shortcuts")
+        result = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
+        if logps and sides[0].kept:
+            progress.doing(f"scoring {len(sides[0].kept)} pairs with {run.model.path}")
+            from burnish.engine import likelihood
 
-        found.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
-    ticker.done()
-    _report(found, data, as_json, html)
-    raise typer.Exit(2 if found.verdict == "refused" else 1 if strict and found.verdict == "warnings" else 0)
+            result.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
+    _report(result, data, as_json, html)
+    raise typer.Exit(2 if result.verdict == "refused" else 1 if strict and result.verdict == "warnings" else 0)
 
 
-def _report(found: Any, data: list[str], as_json: bool, html: str) -> None:
+def _report(result: Any, data: list[str], as_json: bool, html: str) -> None:
     from burnish.audit.tell import tell
 
-    values = found.to_json() | {"title": ", ".join(Path(p).name for p in data), "made": time.strftime("%Y-%m-%d %H:%M")}
+    values = result.to_json() | {
+        "title": ", ".join(Path(p).name for p in data),
+        "made": time.strftime("%Y-%m-%d %H:%M"),
+    }
     if as_json:
         typer.echo(json.dumps(values, ensure_ascii=True, indent=1, allow_nan=False, default=str))
     else:
-        tell(found, Console(highlight=False))
+        tell(result, Console(highlight=False))
     if html:
         from burnish.audit.page import page
 
         try:
             Path(html).write_text(page(values), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            said = f"the page cannot be written to {html}: {error.strerror}; name another place with --html"
-            raise ConfigError(said) from None
+            raise ConfigError(
+                f"the page cannot be written to {html}: {error.strerror}; name another place with --html"
+            ) from None
         if not as_json:
-            typer.echo(f"\n{found.verdict}. The page with pictures: {html}")
+            typer.echo(f"\n{result.verdict}. The page with pictures: {html}")
     elif not as_json:
-        typer.echo(f"\n{found.verdict}.")
-
-
-class _Ticker:
-    """Groups read so far and their rate, on standard error: live on a terminal, a line now and then on a pipe."""
-
-    def __init__(self, quiet: bool) -> None:
-        self.live = sys.stderr.isatty() and not quiet
-        self.quiet, self.count, self.began, self.spoke = quiet, 0, time.perf_counter(), time.perf_counter()
-
-    def advance(self, count: int) -> None:
-        self.count += count
-        now = time.perf_counter()
-        if not self.quiet and now - self.spoke > (0.2 if self.live else 5.0):
-            self.spoke = now
-            self.stage(f"{self.count:,} groups, {self.count / (now - self.began):,.0f}/s")
-
-    def stage(self, text: str) -> None:
-        if self.live:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-        elif not self.quiet and self.count > 20_000:
-            print(text, file=sys.stderr)
-
-    def done(self) -> None:
-        if self.live:
-            sys.stderr.write("\r\x1b[K")
+        typer.echo(f"\n{result.verdict}.")
 
 
 def show(
@@ -149,7 +127,7 @@ def show(
 
     group = showing.find(data, row, run.data.format, run.data.split)
     console = Console(highlight=False, soft_wrap=True)
-    for line in showing.shown(group, _renderer(run), ids):
+    for line in showing.token_lines(group, _renderer(run), ids):
         console.print(line)
 
 
@@ -179,10 +157,10 @@ def convert(data: Source, out: Target, settings: Settings = None, overwrite: Ove
     for name, value in run.data:
         if name not in READING and value != type(run.data).model_fields[name].default:
             raise ConfigError(f"convert keeps every group, so data.{name} means nothing here; `burnish pairs` filters")
-    found = _read(run, data)
-    count = write(found.groups, out, overwrite=overwrite)
-    typer.echo(f"{count:,} groups read as {found.format} {found.note}, written to {out}")
-    for line in left_out(found):
+    source = _read(run, data)
+    count = write(source.groups, out, overwrite=overwrite)
+    typer.echo(f"{count:,} groups read as {source.format} {source.note}, written to {out}")
+    for line in left_out(source):
         typer.echo(line)
 
 
@@ -199,12 +177,12 @@ def pairs(data: Source, out: Target, settings: Settings = None, overwrite: Overw
     run = configuration.load_partly(None, settings or [])
     rule, renderer = rule_of(run.pairs), _renderer(run)
     length = renderer.answer_length if renderer else characters
-    found = _read(run, data)
-    made = list(make_pairs(found.groups, rule, length))
-    kept, said = filters.apply(made, filters.SelectSettings.of(run.data), length, run.seed)
+    source = _read(run, data)
+    made = list(make_pairs(source.groups, rule, length))
+    kept, notes = filters.apply(made, filters.SelectSettings.of(run.data), length, run.seed)
     count = write(kept, out, overwrite=overwrite)
-    typer.echo(f"{rule.describe()}\n{count:,} pairs of {len(found.groups):,} groups, written to {out}")
-    for line in [*left_out(found), *filter(None, said)]:
+    typer.echo(f"{rule.describe()}\n{count:,} pairs of {len(source.groups):,} groups, written to {out}")
+    for line in [*left_out(source), *filter(None, notes)]:
         typer.echo(line)
 
 
@@ -213,8 +191,8 @@ def formats() -> None:
     from burnish.data.readers import READERS
 
     for name, reader in READERS.items():
-        said = (reader.__doc__ or "").strip().splitlines()
-        typer.echo(f"{name:20} {said[0] if said else ''}")
+        lines = (reader.__doc__ or "").strip().splitlines()
+        typer.echo(f"{name:20} {lines[0] if lines else ''}")
 
 
 def register(app: typer.Typer) -> None:

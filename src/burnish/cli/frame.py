@@ -1,4 +1,4 @@
-"""What surrounds a verb on the command line: other libraries kept quiet, every failure told in a sentence."""
+"""What surrounds a verb on the command line: other libraries kept quiet, every failure reported in a sentence."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def quiet() -> None:
 
 
 @contextmanager
-def said_once() -> Iterator[None]:
-    """Around what every process of torchrun's finds in the same words: the first one says it."""
+def reported_once() -> Iterator[None]:
+    """Around what every process under torchrun refuses alike: the first process reports it, the others leave."""
     try:
         yield
     except BurnishError as error:
@@ -72,13 +72,13 @@ def report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
         )
         print(f"burnish: out of memory: {advice}", file=sys.stderr)
         return 3
-    own = run_dir is not None and (run_dir / "config.toml").exists()
-    file = run_dir / "defect.txt" if run_dir is not None and own else Path("burnish-defect.txt")
+    begun = run_dir is not None and (run_dir / "config.toml").exists()
+    file = run_dir / "defect.txt" if run_dir is not None and begun else Path("burnish-defect.txt")
     try:
         file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
-        told = f"; the details are in {file}"
+        where = f"; the details are in {file}"
     except OSError:
-        told = "; set BURNISH_DEBUG=1 to see the details"
-    message = f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{told}"
+        where = "; set BURNISH_DEBUG=1 to see the details"
+    message = f"burnish: a defect of burnish, not of your input: {type(error).__name__}: {error}{where}"
     print(message, file=sys.stderr)
     return 1

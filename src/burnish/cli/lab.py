@@ -16,9 +16,9 @@ def quickstart(out: Folder = "runs/quickstart") -> None:
     """SFT, pairs, DPO and evaluation on flash cards, in about a minute."""
     with explained():
         quiet()
-        from burnish.lab import quickstart as world
+        from burnish.lab.quickstart import main
 
-        world.main(out)
+        main(out)
 
 
 def reward(
@@ -28,10 +28,10 @@ def reward(
     """Reward models and DPO from the same pairs of flash cards, and the report on both, in about two minutes."""
     with explained():
         quiet()
-        from burnish.lab import quickstart as world
-        from burnish.lab import reward as rewards
+        from burnish.lab.quickstart import QuickstartSettings
+        from burnish.lab.reward import RewardSettings, run
 
-        rewards.run(Path(out), rewards.Settings(seed=seed, base=world.Settings(seed=seed)))
+        run(Path(out), RewardSettings(seed=seed, base=QuickstartSettings(seed=seed)))
 
 
 def dial(
@@ -42,9 +42,9 @@ def dial(
     """Offline DPO, online DPO and RLOO from one start, and a frozen judge: four panels, about four minutes a seed."""
     with explained():
         quiet()
-        from burnish.lab import dial as arms
+        from burnish.lab.dial import DialSettings, run
 
-        arms.run(Path(out), arms.Settings(seeds=seeds, steps=steps))
+        run(Path(out), DialSettings(seeds=seeds, steps=steps))
 
 
 def register(app: typer.Typer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,10 @@ from rich.table import Table
 from burnish import config as configuration
 from burnish.cli.frame import Settings, explained, file_and_words, quiet
 from burnish.errors import ConfigError
+
+if TYPE_CHECKING:
+    from burnish.loop.memory.devices import Device
+    from burnish.loop.memory.plan import Plan, Survey
 
 GIB = 1 << 30
 
@@ -44,42 +48,39 @@ def plan(
     with explained():
         quiet()
         from burnish.engine import distributed
-        from burnish.loop.memory import devices as known
+        from burnish.loop.memory import devices as device_table
         from burnish.loop.memory import plan as planning
 
         if not run.model.path:
             raise ConfigError("model.path: name the folder of the model to plan for (its config.json is enough)")
-        one = known.find(device, memory, tflops)
+        target = device_table.find(device, memory, tflops)
         devices = devices or run.scale.replicate * (run.scale.shard or 1)
         replicate, shard = distributed.shape(run, devices)
-        found = planning.survey(run, fused=one.fused)
-        outcome = planning.plan(found, one, shard=shard, replicate=replicate, mfu=mfu)
-        changes = planning.advice(found, one, shard=shard)
+        survey = planning.survey(run, fused=target.fused)
+        outcome = planning.plan(survey, target, shard=shard, replicate=replicate, mfu=mfu)
+        changes = planning.advice(survey, target, shard=shard)
     if as_json:
-        said = {"bytes": outcome.parts, "total": outcome.total, "usable": one.usable, "token_budget": outcome.budget}
-        said |= {"operations": outcome.operations, "seconds": outcome.seconds, "changes": dict(changes)}
-        typer.echo(json.dumps(said))
+        numbers = {"bytes": outcome.parts, "total": outcome.total, "usable": target.usable}
+        numbers |= {"token_budget": outcome.budget, "operations": outcome.operations, "seconds": outcome.seconds}
+        typer.echo(json.dumps(numbers | {"changes": dict(changes)}))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    _tell(console, found, outcome, one, f"{devices} x " if devices > 1 else "", mfu)
-    fits = outcome.total <= one.usable
-    if not fits or (changes and outcome.total > 0.9 * one.usable):
+    _print(console, survey, outcome, target, f"{devices} x " if devices > 1 else "", mfu)
+    fits = outcome.total <= target.usable
+    if not fits or (changes and outcome.total > 0.9 * target.usable):
         console.print("\nwhat would make it smaller, the cheapest first:" if changes else "\nnothing here makes it fit")
-        for words_, total in changes:
-            verdict = "fits" if total <= one.usable else "does not fit yet"
+        for change, total in changes:
+            verdict = "fits" if total <= target.usable else "does not fit yet"
             saved = (outcome.total - total) / GIB
-            console.print(f"  {words_}: {saved:.1f} GiB less, {total / GIB:.1f} GiB: {verdict}", markup=False)
+            console.print(f"  {change}: {saved:.1f} GiB less, {total / GIB:.1f} GiB: {verdict}", markup=False)
 
 
-def _tell(console: Console, found: object, outcome: object, device: object, several: str, mfu: float) -> None:
-    from burnish.loop.memory.devices import Device
-    from burnish.loop.memory.plan import Plan, Survey
-
-    assert isinstance(found, Survey) and isinstance(outcome, Plan) and isinstance(device, Device)
-    console.print(found.line, markup=False)
+def _print(console: Console, survey: Survey, outcome: Plan, device: Device, several: str, mfu: float) -> None:
+    """Memory by what it is for, whether it fits, and the time of a step."""
+    console.print(survey.line, markup=False)
     console.print(
-        f"model: {(found.trained + found.frozen) / 1e6:,.1f}M parameters, {found.trained / 1e6:,.1f}M trained, in "
-        f"{found.run.model.dtype}; microbatches of {outcome.budget} tokens, {found.step_tokens:,.0f} tokens a step"
+        f"model: {(survey.trained + survey.frozen) / 1e6:,.1f}M parameters, {survey.trained / 1e6:,.1f}M trained, in "
+        f"{survey.run.model.dtype}; microbatches of {outcome.budget} tokens, {survey.step_tokens:,.0f} tokens a step"
     )
     table = Table("for", "GiB", box=None, padding=(0, 2, 0, 0))
     table.columns[1].justify = "right"
@@ -97,7 +98,7 @@ def _tell(console: Console, found: object, outcome: object, device: object, seve
     )
     console.print(
         f"a step: {outcome.operations / 1e12:,.3g} TFLOP, {outcome.seconds:,.3g} s at {mfu:.0%} of "
-        f"{device.speed / 1e12:,.3g} TFLOP/s ({found.step_tokens / outcome.seconds:,.0f} tokens/s)"
+        f"{device.speed / 1e12:,.3g} TFLOP/s ({survey.step_tokens / outcome.seconds:,.0f} tokens/s)"
     )
 
 

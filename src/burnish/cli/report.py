@@ -73,13 +73,13 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
     from burnish.evals import rewards
     from burnish.runlog.progress import Progress
 
-    found = candidates.find(paths)
-    with Progress(0) as shown:
+    scorers = candidates.find(paths)
+    with Progress() as progress:
         groups = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
                       keep_faults=run.data.bad_rows == "skip")  # fmt: skip
-        shown.note(f"{data}: {len(groups.groups):,} groups read as {groups.format} {groups.note}")
+        progress.note(f"{data}: {len(groups.groups):,} groups read as {groups.format} {groups.note}")
         for line in left_out(groups):
-            shown.note(f"  {line}")
+            progress.note(f"  {line}")
         gold = None
         if trained_on:
             gold = rewards.chosen_gold(read(trained_on, format="auto", split=run.data.split).groups)
@@ -89,13 +89,13 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
                 )
 
         def tell(name: str) -> Callable[[int, int], None]:
-            return shown.stage(f"scoring with {name}")
+            return progress.stage(f"scoring with {name}")
 
         scored, unfit = rewards.score(
-            groups.groups, found, run, tell=tell, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
+            groups.groups, scorers, run, tell=tell, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
         )
         if unfit:
-            shown.note(f"{unfit:,} groups left out: too long for a model, or with an empty answer")
+            progress.note(f"{unfit:,} groups left out: too long for a model, or with an empty answer")
     return replace(scored, trained_on=gold)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from burnish import config as configuration
-from burnish.cli.frame import Settings, explained, file_and_words, quiet, said_once
+from burnish.cli.frame import Settings, explained, file_and_words, quiet, reported_once
 
 
 def _keys_table() -> str:
@@ -28,7 +28,7 @@ def train(
     if print_config:
         _print_keys()
         return
-    with said_once():
+    with reported_once():
         run = configuration.load(*file_and_words(settings))
     with explained(Path(run.run.dir)):
         quiet()
@@ -45,11 +45,11 @@ def _print_keys() -> None:
     for row in configuration.describe_keys():
         table.add_row(row.name, row.default, row.unit, row.meaning)
     for objective in TABLE.values():
-        for name, (kind, default) in objective.parameters().items():
-            meaning = f"for objective.name = {objective.name} ({objective.source})"
-            choices = get_args(kind) if get_origin(kind) is Literal else ()
-            values = " | ".join(map(str, choices)) or (objective.beta_unit if name in ("beta", "tau") else "")
-            table.add_row(f"objective.{name}", repr(default), values, meaning)
+        meaning = f"for objective.name = {objective.name} ({objective.source})"
+        for name, setting in objective.settings.items():
+            unit = objective.beta_unit if name in ("beta", "tau") else ""
+            values = " | ".join(setting.choices) or ", ".join(filter(None, (unit, setting.rule)))
+            table.add_row(f"objective.{name}", repr(setting.default), values, meaning)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 
 from burnish.config.online import HumanConfig, LLMConfig, RewardModelConfig, VerifierConfig
 from burnish.config.tables import ObjectiveConfig, Run
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, did_you_mean
 
 JUDGES: dict[str, type[BaseModel]] = {
     "verifier": VerifierConfig, "reward_model": RewardModelConfig, "llm": LLMConfig, "human": HumanConfig,
@@ -66,7 +65,7 @@ def refuse_unknown_keys(values: Mapping[str, Any]) -> None:
         if table not in Run.model_fields:
             keys = [f"{table}.{name}" for name in inner] if isinstance(inner, Mapping) else [table]
             name = next(iter(keys), table)
-            raise ConfigError(f"there is no key '{name}'{_did_you_mean(name)}")
+            raise ConfigError(f"there is no key '{name}'{_hint(name)}")
         if table == "seed":
             continue
         if table == "objective" and isinstance(inner, list):
@@ -81,7 +80,7 @@ def refuse_unknown_keys(values: Mapping[str, Any]) -> None:
             raise ConfigError(f"{table} is a table; give one of its keys, for example {table}.{first}=...")
         for name in inner:
             if table != "objective" and name not in fields_of(table):
-                raise ConfigError(f"there is no key '{table}.{name}'{_did_you_mean(f'{table}.{name}')}")
+                raise ConfigError(f"there is no key '{table}.{name}'{_hint(f'{table}.{name}')}")
 
 
 def _refuse_unknown_judge_keys(table: str, inner: Any) -> None:
@@ -92,12 +91,11 @@ def _refuse_unknown_judge_keys(table: str, inner: Any) -> None:
         known = JUDGES[judge["kind"]].model_fields
         for name in judge:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"; did you mean '{table}.{near[0]}'?" if near else f". Its keys: {', '.join(known)}"
+                hint = did_you_mean(name, known, prefix=f"{table}.", cutoff=0.5) or f". Its keys: {', '.join(known)}"
                 raise ConfigError(f"there is no key '{table}.{name}' for the kind '{judge['kind']}'{hint}")
 
 
-def _did_you_mean(name: str) -> str:
+def _hint(name: str) -> str:
     """`; did you mean 'x'?`
 
     x is the new name of an old key, the same word in another table, the nearest spelling, or a key whose meaning has
@@ -107,16 +105,14 @@ def _did_you_mean(name: str) -> str:
         return f"; did you mean '{RENAMED[name]}'?"
     keys = {row.name: row.meaning for row in describe_keys()}
     table, _, word = name.rpartition(".")
-    same = [key for key in keys if key.rpartition(".")[2] == word]
-    in_table = [key for key in keys if table and key.startswith(f"{table}.")]
-    near = difflib.get_close_matches(name, same, n=1, cutoff=0.0)
-    near += difflib.get_close_matches(word, [key.rpartition(".")[2] for key in in_table], n=1, cutoff=0.6)
-    near = [f"{table}.{key}" if f"{table}.{key}" in keys else key for key in near]
-    near += difflib.get_close_matches(name, keys, n=1, cutoff=0.7)
-    if "_" in word:
-        near += [key for key, meaning in keys.items() if word.replace("_", " ") in meaning]
-    if near:
-        return f"; did you mean '{near[0]}'?"
+    same_word = [key for key in keys if key.rpartition(".")[2] == word]
+    same_table = [key.removeprefix(f"{table}.") for key in keys if table and key.startswith(f"{table}.")]
+    same_meaning = [key for key, meaning in keys.items() if "_" in word and word.replace("_", " ") in meaning]
     return (
-        ". `burnish train --print-config` shows every key; the objective's own settings are written like objective.beta"
+        did_you_mean(name, same_word, cutoff=0.0)
+        or did_you_mean(word, same_table, prefix=f"{table}.")
+        or did_you_mean(name, keys, cutoff=0.7)
+        or did_you_mean(name, same_meaning[:1], cutoff=0.0)
+        or ". `burnish train --print-config` shows every key; the objective's own settings are written like "
+        "objective.beta"
     )

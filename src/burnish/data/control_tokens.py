@@ -1,8 +1,8 @@
 """Control tokens in people's text are text: a user who types `<|im_end|>` must not end a turn.
 
-The texts of a group are masked before the template sees them: each control string becomes a run of one private
-character, as long as itself. What the template writes around them can then be told from what people wrote: control
-strings left in the rendered text are the template's own, runs are turned back and encoded as plain text.
+The texts of a group are masked before the template sees them: each control string becomes a run, as long as itself, of
+a private character. Control strings in the rendered text are then the template's, and runs are people's: they are
+turned back and encoded as plain text.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 from burnish.errors import DataError
-from burnish.group import Completion, Group, Message
+from burnish.group import Group, Message, Turns, last_text
 
 FIRST_MARK = 0xF0000  # supplementary private use; no tokenizer has a token of it
 
 
 class Guard:
-    """The control strings of one tokenizer, and the encoding that keeps them apart from text."""
+    """The control strings of a tokenizer, and the encoding that keeps them apart from text."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -31,7 +31,7 @@ class Guard:
         self.ids = {s: tokenizer.convert_tokens_to_ids(s) for s in self.strings}
         unknown = getattr(tokenizer, "unk_token", None)
         self.acting = frozenset(i for s, i in self.ids.items() if s != unknown)
-        starts = "".join({re.escape(s[0]) for s in self.strings})  # looked at first: hundreds of alternatives are slow
+        starts = "".join({re.escape(s[0]) for s in self.strings})  # tried first: hundreds of alternatives are slow
         any_of = "|".join(map(re.escape, self.strings))
         self.pattern = re.compile(f"(?=[{starts}])(?:{any_of})" if any_of else r"(?!)")
         self.marks = {s: chr(FIRST_MARK + i) for i, s in enumerate(self.strings)}
@@ -51,17 +51,17 @@ class Guard:
     def _folds(self) -> bool:
         """Whether the tokenizer's normaliser turns look-alikes (full-width letters) into control tokens."""
         wide = {s: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in s) for s in self.strings[:8]}
-        found = self.tokenizer(list(wide.values()), add_special_tokens=False)["input_ids"] if wide else []
-        return any(self.ids[s] in ids for s, ids in zip(wide, found, strict=True))
+        encoded = self.tokenizer(list(wide.values()), add_special_tokens=False)["input_ids"] if wide else []
+        return any(self.ids[s] in ids for s, ids in zip(wide, encoded, strict=True))
 
-    def found_in(self, text: str) -> list[str]:
+    def strings_in(self, text: str) -> list[str]:
         """The control strings in a text, in order."""
         return self.pattern.findall(text)
 
     def mask(self, group: Group) -> Group:
         """The group with every control string of its texts masked; the same object where there is none.
 
-        Raises DataError where a look-alike would become a control token and cannot be told from one.
+        Raises DataError where a look-alike would become a control token.
         """
         masked = replace(
             group,
@@ -71,23 +71,23 @@ class Guard:
         )
         return group if masked == group else masked
 
-    def _turns(self, messages: str | tuple[Message, ...], where: str) -> Any:
+    def _turns(self, messages: Turns, where: str) -> Any:
         if isinstance(messages, str):
             return self._text(messages, where)
         return tuple(Message(m.role, self._text(m.content, where), self._value(m.extra, where)) for m in messages)
 
-    def _prompt(self, messages: str | tuple[Message, ...], where: str) -> Any:
+    def _prompt(self, messages: Turns, where: str) -> Any:
         if isinstance(messages, str) and self.head and messages.startswith(self.head):
             return self.head + self._text(messages[len(self.head) :], where)
         return self._turns(messages, where)
 
-    def _answer(self, messages: str | tuple[Message, ...], where: str) -> Any:
-        """An answer's texts masked, but for the end tokens with which its last text closes."""
-        last = messages if isinstance(messages, str) else messages[-1].content
-        found = self.tail.search(last)
-        if not found:
+    def _answer(self, messages: Turns, where: str) -> Any:
+        """An answer with its texts masked, but for the end tokens at the end of its last text."""
+        last = last_text(messages)
+        tail = self.tail.search(last)
+        if not tail:
             return self._turns(messages, where)
-        kept = self._text(last[: found.start()], where) + found.group()
+        kept = self._text(last[: tail.start()], where) + tail.group()
         if isinstance(messages, str):
             return kept
         end = messages[-1]
@@ -109,7 +109,7 @@ class Guard:
             folded = self.pattern.search(unicodedata.normalize("NFKC", text))
             if folded:
                 raise DataError(f"{where}: the text looks like {folded.group()}, and this tokenizer takes it for one")
-        return self.pattern.sub(lambda found: self.marks[found.group()] * len(found.group()), text)
+        return self.pattern.sub(lambda match: self.marks[match.group()] * len(match.group()), text)
 
     def is_masked(self, text: str) -> bool:
         return not text.isascii() and self.runs.search(text) is not None
@@ -124,37 +124,25 @@ class Guard:
     def encode(self, masked: str) -> tuple[int, ...]:
         """Ids of a rendered text with masked runs: the template's control strings as their ids, people's as text.
 
-        Raises DataError where this tokenizer encodes a text in pieces otherwise than whole, so that nothing is sure.
+        Raises DataError where this tokenizer encodes the text in pieces to other ids than the whole text.
         """
         whole = tuple(self.tokenizer([masked], add_special_tokens=False)["input_ids"][0])
         if self._pieces(masked, masked) != whole:
             raise DataError(
-                "a control token stands in the text, and this tokenizer cannot encode it as text; drop the row, or set "
+                "a control token is in the text, and this tokenizer cannot encode it as text; drop the row, or set "
                 "data.control_tokens=keep to let it act"
             )
-        return self._pieces(masked, self.runs.sub(lambda found: self.of_mark[found.group()[0]], masked))
+        return self._pieces(masked, self.runs.sub(lambda run: self.of_mark[run.group()[0]], masked))
 
     def _pieces(self, masked: str, text: str) -> tuple[int, ...]:
         """Ids of `text`, cut where `masked` (of the same length) holds control strings."""
         ids: list[int] = []
         at = 0
-        for found in [*self.pattern.finditer(masked), None]:
-            piece = text[at : found.start() if found else len(text)]
+        for control in [*self.pattern.finditer(masked), None]:
+            piece = text[at : control.start() if control else len(text)]
             if piece:
                 ids += self.tokenizer([piece], add_special_tokens=False, split_special_tokens=True)["input_ids"][0]
-            if found:
-                ids.append(self.ids[found.group()])
-                at = found.end()
+            if control:
+                ids.append(self.ids[control.group()])
+                at = control.end()
         return tuple(ids)
-
-
-def texts_of(group: Group) -> list[str]:
-    """Every text of a group: the prompt's, then the completions'."""
-    turns = [group.prompt, *(c.messages for c in group.completions)]
-    return [text for t in turns for text in ([t] if isinstance(t, str) else [m.content for m in t])]
-
-
-def answer_text(completion: Completion) -> str:
-    """What a completion says, its turns joined by newlines."""
-    messages = completion.messages
-    return messages if isinstance(messages, str) else "\n".join(m.content for m in messages)

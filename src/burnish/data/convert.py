@@ -1,13 +1,12 @@
 """Groups -> burnish's own files: JSON lines (plain, gzip or zstd) or Parquet, whole or not at all. No torch.
 
-In Parquet the column `group_json` holds the line that a JSONL file would hold, and is all that is read back; the other
-columns say the same for people and for queries. Every group is read back from its text before it is written: what
-would come back otherwise is refused, not written.
+In Parquet the column `group_json` holds the line of a JSONL file and is all that is read back; the other columns are
+for people and for queries. Every group is read back from its text before it is written, and refused where it would
+come back changed.
 """
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import json
 import os
@@ -18,20 +17,19 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from burnish.data.control_tokens import answer_text
-from burnish.errors import ConfigError, DataError
-from burnish.group import Group, Scores, from_json, to_json
+from burnish.errors import ConfigError, DataError, did_you_mean
+from burnish.group import Group, Scores, from_json, to_json, transcript, whole_text
 
 COLUMN = "group_json"
 BLOCK_ROWS = 4096  # of a Parquet row group, at most
 BLOCK_BYTES = 32 << 20  # of JSON text in a row group, about; bounds the memory that writing takes
-KINDS = ("scores", "labels", "preferences", "unjudged")  # keys of a group's JSON, one of which it has
+KINDS = ("scores", "labels", "preferences", "unjudged")  # keys of a group's JSON, of which it has one
 
 
 def write(groups: Iterable[Group], path: str, *, overwrite: bool = False) -> int:
-    """Write the groups to `path`, in the form that its suffix names; returns how many there were.
+    """Write the groups to `path`, in the form that its suffix names; returns their number.
 
-    The file appears under its name when it is whole: until then, and where anything fails, what stood there stays.
+    The file appears under its name when it is complete. Until then, and where anything fails, an older file stays.
     Raises ConfigError for an unknown suffix; DataError for a file that exists (unless `overwrite`), a folder that
     cannot be written, a full disk, a group that would not read back as it is, and where there are no groups at all.
     """
@@ -55,14 +53,13 @@ def _form_of(name: str) -> Callable[[Iterable[Group], BinaryIO], int]:
         if name.lower().endswith(suffix):
             return put
     given = "".join(Path(name).suffixes[-2:]).lower()
-    near = difflib.get_close_matches(given, FORMS, n=1) if given else []
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"{name}: what to write is said by the end of the name, one of {', '.join(FORMS)}{hint}")
+    forms = f"{', '.join(FORMS)}{did_you_mean(given, FORMS)}"
+    raise ConfigError(f"{name}: the end of the name says what to write, and must be one of {forms}")
 
 
 @contextmanager
 def _replacing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """A new file beside the target that takes its name at the end; it is taken away where anything fails."""
+    """A temporary file that takes the target's name at the end, and is removed where anything fails."""
     part = target.with_name(f".burnish-{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as raw:
@@ -73,15 +70,14 @@ def _replacing(target: Path, overwrite: bool) -> Iterator[BinaryIO]:
             raise DataError(f"{target} has appeared in the meantime, and is left as it is")
         os.replace(part, target)
     except OSError as error:
-        said = error.strerror or error
-        raise DataError(f"{target} cannot be written: {said}; nothing was changed") from error
+        raise DataError(f"{target} cannot be written: {error.strerror or error}; nothing was changed") from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
 def line_of(group: Group) -> str:
-    """The group as one line of JSON that `group.from_json` reads back equal (but for `where`).
+    """The group as a line of JSON that `group.from_json` reads back equal (but for `where`).
 
     Raises DataError for half characters, and for what JSON or burnish's reader would change: numbers that are not
     finite, dates, keys that are no text.
@@ -171,17 +167,16 @@ def _parquet(groups: Iterable[Group], raw: BinaryIO) -> int:
 
 
 def _columns(group: Group) -> dict[str, Any]:
-    """One row of Parquet: the whole group as text, and what people look at and query by."""
+    """A row of Parquet: the whole group as text, and what people look at and query by."""
     text = line_of(group)
-    prompt = group.prompt
     row = to_json(group)
     return {
         COLUMN: text,
         "id": group.id,
         "source": group.source,
         "feedback": next(kind for kind in KINDS if kind in row),
-        "prompt_text": prompt if isinstance(prompt, str) else "\n".join(f"{m.role}: {m.content}" for m in prompt),
-        "answer_texts": [answer_text(c) for c in group.completions],
+        "prompt_text": transcript(group.prompt, "\n"),
+        "answer_texts": [whole_text(c.messages) for c in group.completions],
         "models": [c.model for c in group.completions],
         "scores": list(group.feedback.values) if isinstance(group.feedback, Scores) else None,
     }

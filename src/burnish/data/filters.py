@@ -1,12 +1,11 @@
-"""What is left out of the data, how sources are mixed, and what is held out: pure functions of lists of groups.
+"""Filters of the data, mixtures of sources, and the held-out split: pure functions of lists of groups. No torch.
 
-Lots are drawn from the seed and from what a group says, never from its place, so that the same rows in another order,
-or with others among them, meet the same fate (but where a bound on their number makes them rivals). No torch.
+Draws depend on the seed and on the content of a group, never on its place. The same rows in another order, or among
+other rows, are therefore kept or dropped alike (but for a bound on their number, within which they compete).
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from typing import Any
 
 from burnish.data.identity import (
     answers_of,
-    asked,
     by_lot,
     digest,
     directions,
@@ -23,25 +21,26 @@ from burnish.data.identity import (
     identity,
     pair_of,
     prompt_key,
+    question_key,
     score_gap,
 )
-from burnish.data.pairing import Length, Turns, at_least, characters
-from burnish.errors import ConfigError, DataError
+from burnish.data.pairing import Length, at_least, characters
+from burnish.errors import ConfigError, DataError, did_you_mean
 from burnish.findings import places
-from burnish.group import Group, Labels
+from burnish.group import Group, Labels, Turns
 
 WAY = "scored and labelled groups become pairs by a pair rule"
 __all__ = [
     "Dropped", "SelectSettings", "apply", "dedupe", "drop_contradictions", "limit_length_gap", "limit_per_prompt",
     "limit_score_gap", "match_lengths", "mix", "pair_of", "prompt_key", "score_gap", "split_by_prompt",
 ]  # fmt: skip
-SHOWN = 3  # places named of what was left out
+EXAMPLES = 3  # places named of what was left out
 Kept = tuple[list[Group], "Dropped"]
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What a filter left out: why, how many groups, and where the first of them stand (`file:row`)."""
+    """What a filter left out: why, how many groups, and the places of the first of them (`file:row`)."""
 
     reason: str
     count: int
@@ -51,8 +50,8 @@ class Dropped:
         """The sentence that is printed; empty where nothing was left out."""
         if not self.count:
             return ""
-        shown = f" ({places(self.examples, self.count)})" if self.examples else ""
-        return f"{_counted(self.count)} left out: {self.reason}{shown}"
+        where = f" ({places(self.examples, self.count)})" if self.examples else ""
+        return f"{_counted(self.count)} left out: {self.reason}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ class SelectSettings:
 def _sifted(groups: Sequence[Group], keep: Sequence[bool], reason: str) -> Kept:
     kept = [g for g, stays in zip(groups, keep, strict=True) if stays]
     gone = [g for g, stays in zip(groups, keep, strict=True) if not stays]
-    return kept, Dropped(reason, len(gone), tuple(g.where or g.id for g in gone[:SHOWN] if g.where or g.id))
+    return kept, Dropped(reason, len(gone), tuple(g.where or g.id for g in gone[:EXAMPLES] if g.where or g.id))
 
 
 def dedupe(groups: Sequence[Group]) -> Kept:
@@ -123,33 +122,33 @@ def drop_contradictions(groups: Sequence[Group]) -> Kept:
 
     All sides go, whatever their number. Groups that compare more than two answers are left as they are.
     """
-    said: dict[bytes, set[bool]] = defaultdict(set)
+    verdicts_on: dict[bytes, set[bool]] = defaultdict(set)
     subjects = []
     for group in groups:
         subject, verdicts = _verdicts(group)
         subjects.append(subject)
-        said[subject] |= verdicts
-    keep = [len(said[subject]) < 2 for subject in subjects]
+        verdicts_on[subject] |= verdicts
+    keep = [len(verdicts_on[subject]) < 2 for subject in subjects]
     return _sifted(groups, keep, "the opposite is said of the same answers (data.contradictions)")
 
 
 def _verdicts(group: Group) -> tuple[bytes, set[bool]]:
-    """(digest of what is judged, the verdicts on it): is the answer that sorts first better, or is the one good?"""
+    """(digest of what is judged, the verdicts on it): the answer that sorts first is better, or the answer is good."""
     answers = answers_of(group)
     ways = directions(group)
     if ways:
         two = sorted({answers[k] for pair in ways for k in pair})
-        return digest("pair", asked(group), *two), {answers[w] < answers[l] for w, l in ways}
+        return digest("pair", question_key(group), *two), {answers[w] < answers[l] for w, l in ways}
     if isinstance(group.feedback, Labels) and len(answers) == 1:
-        return digest("label", asked(group), *answers), set(group.feedback.values)
+        return digest("label", question_key(group), *answers), set(group.feedback.values)
     return digest("other"), set()
 
 
 def limit_length_gap(groups: Sequence[Group], limit: int, length: Length = characters) -> Kept:
     """Without pairs whose answers differ in length by more than `limit`, whichever of the two is the longer.
 
-    The bound is two-sided: a one-sided one, on the winner's length minus the loser's alone, would leave in the pairs
-    whose winner is much the shorter, and so turn a bias towards long answers into one towards short answers.
+    The bound is two-sided. A bound on the winner's length minus the loser's alone would leave in the pairs whose winner
+    is much the shorter, and so turn a bias towards long answers into a bias towards short answers.
     """
     gaps = [_length_gap(group, length) for group in groups]
     keep = [gap is None or abs(gap) <= limit for gap in gaps]
@@ -181,10 +180,10 @@ def limit_per_prompt(groups: Sequence[Group], limit: int, seed: int) -> Kept:
     places: dict[str, list[int]] = defaultdict(list)
     for place, group in enumerate(groups):
         places[prompt_key(group)].append(place)
-    chosen: set[int] = set()
-    for found in places.values():
-        chosen |= set(found if len(found) <= limit else by_lot(groups, found, seed, "prompt")[:limit])
-    keep = [place in chosen for place in range(len(groups))]
+    drawn: set[int] = set()
+    for same in places.values():
+        drawn |= set(same if len(same) <= limit else by_lot(groups, same, seed, "prompt")[:limit])
+    keep = [place in drawn for place in range(len(groups))]
     return _sifted(groups, keep, f"more than {limit} of the same prompt (data.max_pairs_per_prompt)")
 
 
@@ -213,7 +212,7 @@ def apply(
 ) -> tuple[list[Group], list[str]]:
     """(the groups that stay, the lines to print). `length_match` comes last, so that its balance holds in what is left.
 
-    Raises ConfigError where a setting finds nothing that it could look at, DataError where nothing is left.
+    Raises ConfigError where a setting applies to none of the data, DataError where nothing is left.
     """
     left, lines = list(groups), _untouched(groups, settings)
     sizes: dict[int, int] = {}  # by identity of the texts, all of which live as long as `groups`
@@ -230,13 +229,13 @@ def apply(
     if settings.contradictions == "drop":
         steps.append(drop_contradictions)
     if (gap := settings.max_length_gap) is not None:
-        steps.append(lambda found: limit_length_gap(found, gap, measured))
+        steps.append(lambda groups: limit_length_gap(groups, gap, measured))
     if low is not None or high is not None:
-        steps.append(lambda found: limit_score_gap(found, low, high))
+        steps.append(lambda groups: limit_score_gap(groups, low, high))
     if (most := settings.max_pairs_per_prompt) is not None:
-        steps.append(lambda found: limit_per_prompt(found, most, seed))
+        steps.append(lambda groups: limit_per_prompt(groups, most, seed))
     if settings.length_match:
-        steps.append(lambda found: match_lengths(found, measured, seed))
+        steps.append(lambda groups: match_lengths(groups, measured, seed))
     for step in steps:
         left, dropped = step(left)
         lines += [dropped.line()] * bool(dropped.count)
@@ -246,7 +245,7 @@ def apply(
 
 
 def _untouched(groups: Sequence[Group], settings: SelectSettings) -> list[str]:
-    """Lines about groups that a filter in force cannot look at. Raises ConfigError where those are all."""
+    """Lines about groups that a filter in force does not apply to. Raises ConfigError where it applies to none."""
     names = settings.about_pairs
     if not names or not groups:
         return []
@@ -278,13 +277,12 @@ def mix(sources: Mapping[str, Sequence[Group]], weights: Mapping[str, float], se
 
     2 is every group twice, 0.5 a half that is drawn by seed and content and is the same in every epoch, 1.5 every
     group once and that half again; 0 leaves the source out, and a source without a weight counts once. Of n groups
-    round(weight x n) are in the result, and one at least of a weight above 0.
+    round(weight x n) are in the result, at least one for a weight above 0.
     Raises ConfigError for a weight that is negative, not finite, or of an unknown source, or where none is above 0.
     """
     for name, weight in weights.items():
         if name not in sources:
-            near = difflib.get_close_matches(name, sources, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else f", only {', '.join(sources)}"
+            hint = did_you_mean(name, sources) or f", only {', '.join(sources)}"
             raise ConfigError(f"a weight is given for '{name}', and there is no such source{hint}")
         if not 0 <= weight < math.inf:
             raise ConfigError(f"the weight of '{name}' is {weight}: it must be finite, and 0 or more")
@@ -304,7 +302,7 @@ def mix(sources: Mapping[str, Sequence[Group]], weights: Mapping[str, float], se
 def split_by_prompt(groups: Sequence[Group], fraction: float, seed: int) -> tuple[list[Group], list[Group]]:
     """(train, held out): about `fraction` of the prompts are held out, each with all its groups.
 
-    A prompt's side depends on the seed and on the prompt alone, so new rows move none of the others.
+    A prompt's side depends on the seed and on the prompt alone, so that new rows move no others.
     Raises ConfigError for a fraction outside (0, 1), DataError where one side would be empty.
     """
     if not 0 < fraction < 1:

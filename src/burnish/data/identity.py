@@ -1,4 +1,4 @@
-"""When two groups ask the same, or say the same, and lots that are drawn from what is said. No torch.
+"""When two groups have the same prompt or the same content, and draws that depend on content alone. No torch.
 
 Texts are compared as a reader sees them: NFKC, lower case, runs of white space as one blank.
 """
@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeGuard
 
-from burnish.group import EncodedGroup, Group, Labels, Message, Preferences, Scores
+from burnish.group import EncodedGroup, Group, Labels, Message, Preferences, Scores, Turns
 
 
 def plain(text: str) -> str:
@@ -20,14 +20,14 @@ def plain(text: str) -> str:
 
 
 def prompt_key(group: Group) -> str:
-    """What groups with the same prompt share: its messages with roles and tool calls, normalised by `plain`.
+    """The key of a prompt: its messages with roles and tool calls, normalised by `plain`.
 
     A prompt of plain text and the same text as the user's only message are the same prompt.
     """
-    return _said(group.prompt, "user", plain)
+    return _normalised(group.prompt, "user", plain)
 
 
-def _said(turns: str | tuple[Message, ...], role: str, form: Callable[[str], str]) -> str:
+def _normalised(turns: Turns, role: str, form: Callable[[str], str]) -> str:
     messages = (Message(role, turns),) if isinstance(turns, str) else turns
     lines = []
     for message in messages:
@@ -37,15 +37,15 @@ def _said(turns: str | tuple[Message, ...], role: str, form: Callable[[str], str
 
 
 def answers_of(group: Group) -> list[str]:
-    """The answers normalised; as they are where two that differ would become the same (`yes` against `YES`)."""
-    keys = [_said(c.messages, "assistant", plain) for c in group.completions]
+    """The answers normalised; unchanged where two different answers would become the same (`yes` and `YES`)."""
+    keys = [_normalised(c.messages, "assistant", plain) for c in group.completions]
     if len(set(keys)) == len(keys):
         return keys
-    return [_said(c.messages, "assistant", repr) for c in group.completions]
+    return [_normalised(c.messages, "assistant", repr) for c in group.completions]
 
 
-def asked(group: Group) -> str:
-    """All that the answers answer: the prompt as `prompt_key` has it, and the tools on offer."""
+def question_key(group: Group) -> str:
+    """The key of prompt and tools: `prompt_key` with the tools on offer."""
     tools = json.dumps([dict(t) for t in group.tools], sort_keys=True, default=str) if group.tools else ""
     return f"{prompt_key(group)}\n{tools}"
 
@@ -59,44 +59,44 @@ def identity(group: Group) -> bytes:
         judged = sorted(zip(answers, feedback.values, strict=True))
     elif isinstance(feedback, Preferences):
         judged += sorted((answers[w], answers[l], weight) for w, l, weight in feedback.triples)
-    return digest(type(feedback).__name__, asked(group), repr(judged))
+    return digest(type(feedback).__name__, question_key(group), repr(judged))
 
 
 def digest(*parts: str) -> bytes:
-    """Sixteen bytes of the parts' hash; where one part ends and the next begins makes a difference."""
-    found = hashlib.blake2b(digest_size=16)
+    """Sixteen bytes of a hash of the parts; where a part ends and the next begins makes a difference."""
+    hashed = hashlib.blake2b(digest_size=16)
     for part in parts:
         coded = part.encode("utf-8", "surrogatepass")
-        found.update(len(coded).to_bytes(8, "big") + coded)
-    return found.digest()
+        hashed.update(len(coded).to_bytes(8, "big") + coded)
+    return hashed.digest()
 
 
 def draw(seed: int, *parts: str) -> float:
-    """A number in [0, 1): the same for the same seed and parts, on every machine, and else as good as random."""
+    """A random number in [0, 1) that is a function of seed and parts, on every machine."""
     return int.from_bytes(digest(str(seed), *parts)[:6], "big") / 2**48
 
 
 def by_lot(groups: Sequence[Group], places: Iterable[int], seed: int, purpose: str) -> list[int]:
-    """The places in an order drawn from the seed and from what stands there."""
+    """The places in an order drawn by the seed and by the content of the groups there."""
     return sorted(places, key=lambda i: (draw(seed, purpose, identity(groups[i]).hex()), i))
 
 
 def directions(group: Group) -> set[tuple[int, int]]:
-    """(winner, loser) where all that the feedback compares are two answers; both ways round where it says both."""
+    """(winner, loser) where the feedback compares just two answers; both ways round where it holds both."""
     feedback = group.feedback
-    found: set[tuple[int, int]] = set()
+    ways: set[tuple[int, int]] = set()
     if isinstance(feedback, Preferences):
-        found = {(w, l) for w, l, _ in feedback.triples}
+        ways = {(w, l) for w, l, _ in feedback.triples}
     elif isinstance(feedback, (Scores, Labels)) and len(group.completions) == 2:
         left, right = feedback.values
-        found = {(0, 1)} if left > right else {(1, 0)} if right > left else set()
-    return found if len({frozenset(pair) for pair in found}) == 1 else set()
+        ways = {(0, 1)} if left > right else {(1, 0)} if right > left else set()
+    return ways if len({frozenset(pair) for pair in ways}) == 1 else set()
 
 
 def pair_of(group: Group) -> tuple[int, int] | None:
-    """(winner, loser) where the feedback says exactly that one answer is better than one other; else None."""
-    found = directions(group)
-    return next(iter(found)) if len(found) == 1 else None
+    """(winner, loser) where the feedback is exactly that an answer is better than another; else None."""
+    ways = directions(group)
+    return next(iter(ways)) if len(ways) == 1 else None
 
 
 def score_gap(group: Group) -> float | None:
@@ -111,7 +111,7 @@ def score_gap(group: Group) -> float | None:
         return group.feedback.values[pair[0]] - group.feedback.values[pair[1]]
     given = [group.meta.get("score_chosen"), group.meta.get("score_rejected")]
     made = group.meta.get("scores")
-    if "pair_rule" in group.meta and isinstance(made, (list, tuple)):  # elsewhere nothing says whose score comes first
+    if "pair_rule" in group.meta and isinstance(made, (list, tuple)):  # elsewhere it is unknown whose score comes first
         given = list(made)
     numbers = [float(x) for x in given if _is_score(x)]
     return numbers[0] - numbers[1] if len(given) == len(numbers) == 2 else None

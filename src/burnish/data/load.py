@@ -1,6 +1,6 @@
 """The groups of a run before any tokenizer sees them: read, paired, filtered, mixed, and divided into train and eval.
 
-Everything that is left out is counted and said.
+Everything that is left out is counted and reported.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from burnish.config import DataConfig, PairsConfig, Run
 from burnish.data import filters
 from burnish.data.pairing import Length, PairRule, make_pairs, preferred
-from burnish.data.readers import SHOWN_FAULTS, ReadResult, read
+from burnish.data.readers import FAULTS_LISTED, ReadResult, read
 from burnish.errors import ConfigError, DataError
 from burnish.findings import FindingCounts, counted, places, printable
 from burnish.group import Group, Labels, Preferences, Scores
@@ -18,7 +18,7 @@ from burnish.group import Group, Labels, Preferences, Scores
 
 @dataclass(frozen=True)
 class Gathered:
-    """The groups of both sides, and what the user is told about them."""
+    """The groups to train on and those held out, and the lines for the user about them."""
 
     train: list[Group]
     evaluation: list[Group]
@@ -26,7 +26,7 @@ class Gathered:
 
 
 def gather(run: Run, view: str, length: Length) -> Gathered:
-    """Read what `run.data` names. `view` is the objective's: scores become pairs only for one that looks at pairs.
+    """Read what `run.data` names. `view` is the objective's: scores become pairs only where it uses pairs.
 
     `length` measures an answer for the filters, in tokens. Raises DataError or ConfigError with a sentence.
     """
@@ -38,7 +38,7 @@ def gather(run: Run, view: str, length: Length) -> Gathered:
     for name in dict.fromkeys(names):
         groups = _paired(_read(name, data, data.split, "train", lines), view, rule, settings, length, lines)
         sources[name] = groups
-    # over all sources together: what stands in two files is a duplicate too
+    # over all sources together: a group in two files is a duplicate, too
     train = _filtered([g for groups in sources.values() for g in groups], settings, length, run.seed, lines)
     kept = {id(group) for group in train}
     sources = {name: [g for g in groups if id(g) in kept] for name, groups in sources.items()}
@@ -56,8 +56,8 @@ def gather(run: Run, view: str, length: Length) -> Gathered:
         )
     if data.weights is not None:
         train = filters.mix(sources, dict(zip(names, data.weights, strict=True)), run.seed)
-        said = ", ".join(f"{name} x {weight:g}" for name, weight in zip(names, data.weights, strict=True))
-        lines.append(f"mixed: {said}: {counted(len(train), 'group')} in an epoch")
+        weights = ", ".join(f"{name} x {weight:g}" for name, weight in zip(names, data.weights, strict=True))
+        lines.append(f"mixed: {weights}: {counted(len(train), 'group')} in an epoch")
     return Gathered(train, evaluation, lines)
 
 
@@ -73,12 +73,12 @@ def rule_of(table: PairsConfig) -> PairRule:
 
 
 def _read(name: str, data: DataConfig, split: str, side: str, lines: list[str]) -> list[Group]:
-    found = read(name, format=data.format, split=split, limit=data.limit, keep_faults=data.bad_rows == "skip")
-    lines.append(f"{side}: {name}: {len(found.groups)} groups read as {found.format} {found.note}")
-    lines += [f"  {line}" for line in left_out(found)]
-    if not found.groups:
+    result = read(name, format=data.format, split=split, limit=data.limit, keep_faults=data.bad_rows == "skip")
+    lines.append(f"{side}: {name}: {len(result.groups)} groups read as {result.format} {result.note}")
+    lines += [f"  {line}" for line in left_out(result)]
+    if not result.groups:
         raise DataError(f"data.{side}: nothing is left of {name}:\n" + "\n".join(lines))
-    return found.groups
+    return result.groups
 
 
 def _paired(
@@ -112,21 +112,21 @@ def _preferred(group: Group, rule: PairRule, length: Length) -> Group:
 def _filtered(
     groups: list[Group], settings: filters.SelectSettings, length: Length, seed: int, lines: list[str]
 ) -> list[Group]:
-    kept, said = filters.apply(groups, settings, length, seed)
-    lines += [f"  {line}" for line in said if line]
+    kept, dropped = filters.apply(groups, settings, length, seed)
+    lines += [f"  {line}" for line in dropped if line]
     return kept
 
 
-def left_out(found: ReadResult) -> list[str]:
-    """What a source held and the run does not: rows of no use by reason, rows that cannot be read."""
+def left_out(result: ReadResult) -> list[str]:
+    """Lines about the rows of a source that are no groups: rows of no use by reason, rows that cannot be read."""
     tally = FindingCounts()
-    for skip in found.skipped:
+    for skip in result.skipped:
         tally.add(skip.reason, skip.where)
     lines = [
         f"{counted(count, 'row')} left out: {reason} ({places(tally.rows[reason], count)})"
         for reason, count in sorted(tally.counts.items(), key=lambda item: -item[1])
     ]
-    if found.faults:
-        lines.append(f"{counted(len(found.faults), 'row')} left out that cannot be read, as data.bad_rows says:")
-        lines += [f"  {printable(fault.said)}" for fault in found.faults[:SHOWN_FAULTS]]
+    if result.faults:
+        lines.append(f"{counted(len(result.faults), 'row')} left out that cannot be read, as data.bad_rows says:")
+        lines += [f"  {printable(fault.message)}" for fault in result.faults[:FAULTS_LISTED]]
     return lines

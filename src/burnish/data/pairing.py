@@ -1,23 +1,20 @@
 """Scored, labelled and ranked groups -> pairs, by a named rule. A tie never becomes a pair. No torch.
 
-Each pair is a group of two answers, the better one first, that remembers where it comes from: `meta.pair_rule`,
-`meta.from` (the id of the group), and, where scores are known, `meta.scores` ([winner's, loser's]) and
-`meta.score_gap`.
+Each pair is a group of two answers, the better one first. Its meta holds where it comes from: `pair_rule`, `from` (the
+id of the group), and, where scores are known, `scores` ([winner's, loser's]) and `score_gap`.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from burnish.errors import ConfigError, DataError
-from burnish.group import Group, Labels, Message, Preferences, Scores
+from burnish.errors import ConfigError, DataError, did_you_mean
+from burnish.group import Group, Labels, Preferences, Scores, Turns, whole_text
 
-Turns = str | tuple[Message, ...]
 Length = Callable[[Turns], int]  # length of an answer's text, in characters or in a tokenizer's tokens
 
 RULES = {  # name -> (what it does, the settings that it reads besides max_pairs)
@@ -53,12 +50,13 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PairRule:
-    """A rule by its name, and its settings; None is the rule's own default. Raises ConfigError for what it ignores.
+    """A rule by its name, and its settings, of which None is the default.
 
     `min_gap` and `max_gap` are in units of the scores, both bounds included; `max_length_ratio` is the longer length
     over the shorter; a score of `pass_mark` or more counts as correct; `strong` and `weak` are names of models.
     `max_pairs` bounds the pairs of one group: those nearest in length stay under the rules that match lengths,
-    elsewhere the heaviest and among equals those with the largest gap of scores.
+    elsewhere the heaviest and among equals those with the largest gap of scores. Raises ConfigError for settings that
+    the rule ignores.
     """
 
     name: str = "best_vs_worst"
@@ -72,9 +70,8 @@ class PairRule:
 
     def __post_init__(self) -> None:
         if self.name not in RULES:
-            near = difflib.get_close_matches(self.name, RULES, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ConfigError(f"there is no pair rule '{self.name}', only {', '.join(RULES)}{hint}")
+            rules = f"{', '.join(RULES)}{did_you_mean(self.name, RULES)}"
+            raise ConfigError(f"there is no pair rule '{self.name}', only {rules}")
         used = RULES[self.name][1]
         for key in ("min_gap", "max_gap", "max_length_ratio", "pass_mark", "strong", "weak"):
             value = getattr(self, key)
@@ -120,8 +117,8 @@ class PairRule:
             values.append(f"strong: {', '.join(self.strong)}; weak: {', '.join(self.weak)}")
         if self.max_pairs is not None:
             values.append(f"at most {self.max_pairs} a group")
-        shown = f" ({', '.join(values)})" if values else ""
-        return f"{self.name}: {RULES[self.name][0]}{shown}; ties give no pair"
+        in_force = f" ({', '.join(values)})" if values else ""
+        return f"{self.name}: {RULES[self.name][0]}{in_force}; ties give no pair"
 
     @property
     def ratio(self) -> float:
@@ -137,7 +134,7 @@ def _readers_of(key: str) -> str:
 
 def characters(answer: Turns) -> int:
     """Length of an answer in characters, its turns joined by newlines; what lies outside the text is not counted."""
-    return len(answer) if isinstance(answer, str) else len("\n".join(m.content for m in answer))
+    return len(whole_text(answer))
 
 
 def at_least(value: float, limit: float) -> bool:
@@ -148,10 +145,10 @@ def at_least(value: float, limit: float) -> bool:
 def pairs_of(group: Group, rule: PairRule, lengths: Sequence[int] | None = None) -> tuple[Pair, ...]:
     """The pairs that a rule makes of one group: a pure function of its arguments.
 
-    Scores follow the rule. Of labels every yes beats every no, and of preferences each is a pair with its own weight,
-    whatever the rule, but that rules of length match among them; the same preference twice is one with the sum of the
-    weights, and one that stands as heavily the other way round is a tie. Two answers that say the same are a tie too.
-    `strong_vs_weak` looks at the models alone. `lengths` (one a completion) default to characters.
+    Scores follow the rule. Of labels every yes beats every no. Of preferences each is a pair with its weight, whatever
+    the rule (but rules of length match among them): equal preferences are a single pair with the sum of their weights,
+    and opposite ones of equal weight a tie. Two equal answers are a tie, too. `strong_vs_weak` looks at the models
+    alone. `lengths` (one a completion) default to characters.
     Raises DataError where the number of lengths differs from that of the completions.
     """
     if lengths is not None and len(lengths) != len(group.completions):
@@ -248,15 +245,15 @@ def preferred(group: Group, rule: PairRule, lengths: Sequence[int] | None = None
     """The group with the rule's preferences in place of its scores or labels; its answers stay together."""
     if len(group.completions) < 2 or (isinstance(group.feedback, Preferences) and rule.name != "strong_vs_weak"):
         return group
-    found = pairs_of(group, rule, lengths)
-    gaps = tuple(gap for gap in (gap_of(group, pair) for pair in found) if gap is not None)
-    return replace(group, feedback=Preferences(tuple((p.winner, p.loser, p.weight) for p in found), gaps))
+    pairs = pairs_of(group, rule, lengths)
+    gaps = tuple(gap for gap in (gap_of(group, pair) for pair in pairs) if gap is not None)
+    return replace(group, feedback=Preferences(tuple((p.winner, p.loser, p.weight) for p in pairs), gaps))
 
 
 def make_pairs(groups: Iterable[Group], rule: PairRule, length: Length = characters) -> Iterator[Group]:
     """The pairs of each group, one after the other, as groups of two completions with the better one first.
 
-    A group that is one preference between two answers already, and that the rule leaves so, is handed on unchanged.
+    A group that is already a single preference between two answers, and that the rule keeps, is passed on unchanged.
     """
     for group in groups:
         lengths = [length(c.messages) for c in group.completions] if rule.needs_lengths else None
@@ -269,17 +266,17 @@ def make_pairs(groups: Iterable[Group], rule: PairRule, length: Length = charact
 
 
 def _made(group: Group, pair: Pair, rule: PairRule) -> Group:
-    own: dict[str, Any] = {"pair_rule": rule.name, "from": group.id}
+    origin: dict[str, Any] = {"pair_rule": rule.name, "from": group.id}
     gap = gap_of(group, pair)
     if gap is not None and isinstance(group.feedback, Scores):
-        own["score_gap"] = gap
-        own["scores"] = [group.feedback.values[pair.winner], group.feedback.values[pair.loser]]
-    # nothing that the data said of itself is written over: it moves beside the new value
-    before = {f"original_{name}": group.meta[name] for name in own if name in group.meta}
+        origin["score_gap"] = gap
+        origin["scores"] = [group.feedback.values[pair.winner], group.feedback.values[pair.loser]]
+    # what the data has under these names is kept, under another name
+    before = {f"original_{name}": group.meta[name] for name in origin if name in group.meta}
     return replace(
         group,
         completions=(group.completions[pair.winner], group.completions[pair.loser]),
         feedback=Preferences(((0, 1, pair.weight),), () if gap is None else (gap,)),
         id=f"{group.id}#{pair.winner}-{pair.loser}",
-        meta={**group.meta, **before, **own},
+        meta={**group.meta, **before, **origin},
     )

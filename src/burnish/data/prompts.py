@@ -1,4 +1,4 @@
-"""The prompts that a run answers itself: read, rendered and counted before any weight loads. No torch."""
+"""The prompts that the policy answers: read, rendered and counted before any weight loads. No torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from burnish.data.render import Renderer
 from burnish.data.views import winner_view
 from burnish.errors import DataError
 from burnish.findings import counted
-from burnish.group import EncodedGroup, Group, Unjudged, answer_text
+from burnish.group import EncodedGroup, Group, Unjudged, last_text
 
 NO_GROUP = Group("", ())
 
@@ -25,39 +25,38 @@ class Prompt:
     Example: `Prompt("9f2c71", (1, 345, 9), Group("What is 7+5?", (), meta={"answer": "12"}))`
     """
 
-    key: str  # of its content: its draws are seeded by it, and its success is remembered under it
+    key: str  # of its content: seeds its draws, and names it where its success is remembered
     ids: tuple[int, ...]  # tokens up to where the answer begins
     group: Group = NO_GROUP  # the row it came from; `meta` is what a verifier checks against
 
 
 def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
-    """(each different prompt once, what the user is told). An answer that the data prefers becomes `meta.reference`.
+    """(each different prompt once, lines for the user). An answer that the data prefers becomes `meta.reference`.
 
     Raises DataError where no prompt is left.
     """
     names = run.source.prompts or run.data.train
-    asked: dict[str, Prompt] = {}
+    prompts: dict[str, Prompt] = {}
     lines: list[str] = []
     total = 0
     for name in [names] if isinstance(names, str) else names:
-        found = _read(run, name)
-        total += len(found.groups)
-        bare = [replace(_with_reference(group), completions=(), feedback=Unjudged("to be answered"))
-                for group in found.groups]  # fmt: skip
+        groups = _read(run, name).groups
+        total += len(groups)
+        bare = [replace(_with_reference(g), completions=(), feedback=Unjudged("to be answered")) for g in groups]
         for group, encoded in zip(bare, renderer.encode_many(bare), strict=True):
             key = prompt_key(group)
-            if encoded.prompt_ids and key not in asked:
-                asked[key] = Prompt(key, encoded.prompt_ids, group)
+            if encoded.prompt_ids and key not in prompts:
+                prompts[key] = Prompt(key, encoded.prompt_ids, group)
     longest = run.data.max_length
-    fitting = [one for one in asked.values() if longest is None or len(one.ids) + run.source.max_new_tokens <= longest]
-    if len(fitting) < len(asked):
+    fitting = [p for p in prompts.values() if longest is None or len(p.ids) + run.source.max_new_tokens <= longest]
+    if len(fitting) < len(prompts):
         lines.append(
-            f"  {counted(len(asked) - len(fitting), 'prompt')} left out: with source.max_new_tokens = "
+            f"  {counted(len(prompts) - len(fitting), 'prompt')} left out: with source.max_new_tokens = "
             f"{run.source.max_new_tokens} they would pass data.max_length = {longest}"
         )
     if not fitting:
         raise DataError(f"source.prompts: no prompt is left of {total} rows\n" + "\n".join(lines))
-    sizes = [len(one.ids) for one in fitting]
+    sizes = [len(prompt.ids) for prompt in fitting]
     lines.insert(
         0,
         f"prompts: {counted(len(fitting), 'different prompt')} of {counted(total, 'row')}, "
@@ -67,8 +66,8 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
 
 
 def _read(run: Run, name: str) -> ReadResult:
-    """The rows of a source. Rows that no format claims are prompts all the same if they have one: what else they hold,
-    an `answer` for one, is for the judge."""
+    """The rows of a source. Rows of no known format are prompts if they have a prompt: their other columns, such as
+    `answer`, are for the judge."""
     format = run.source.format if run.source.prompts else run.data.format
     options: dict[str, Any] = {
         "split": run.data.split,
@@ -88,17 +87,19 @@ def _read(run: Run, name: str) -> ReadResult:
 
 
 def _with_reference(group: Group) -> Group:
-    """The best of the row's own answers, where it has any, as something to compare with."""
+    """The group with the best of its answers, where it has answers, as `meta.reference`."""
     if not group.completions or "reference" in group.meta:
         return group
     encoded = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
     best = winner_view(encoded)
-    return replace(group, meta={**group.meta, "reference": answer_text(group.completions[best[0]])}) if best else group
+    if not best:
+        return group
+    return replace(group, meta={**group.meta, "reference": last_text(group.completions[best[0]].messages)})
 
 
-def longest_group(run: Run, asked: Sequence[Prompt]) -> EncodedGroup:
-    """The largest group that answering could give: what memory is planned for, and positions are checked with."""
-    most = max(asked, key=lambda one: len(one.ids))
+def longest_group(run: Run, prompts: Sequence[Prompt]) -> EncodedGroup:
+    """The largest group that the policy could answer with: memory is planned for it, and positions are checked."""
+    longest = max(prompts, key=lambda prompt: len(prompt.ids))
     answer = (0,) * run.source.max_new_tokens
-    name = most.group.where or most.group.id or "the longest prompt"
-    return EncodedGroup(name, most.ids, (answer,) * run.source.k, (False,) * run.source.k, Unjudged(), where=name)
+    name = longest.group.where or longest.group.id or "the longest prompt"
+    return EncodedGroup(name, longest.ids, (answer,) * run.source.k, (False,) * run.source.k, Unjudged(), where=name)

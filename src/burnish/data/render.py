@@ -1,6 +1,6 @@
-"""Text -> token ids: the chat template, and the boundary between what is given and what is learnt.
+"""Text -> token ids: the chat template, and the boundary between prompt and completion.
 
-The boundary is made, not searched for: the prompt is rendered as generation would see it and tokenised; the completion
+The boundary is made, not searched for. The prompt is rendered as generation would see it and tokenised. The completion
 is tokenised alone, as generation would have produced it, and ends with the end-of-turn token exactly once.
 """
 
@@ -15,16 +15,16 @@ from burnish.data.control_tokens import Guard
 from burnish.data.tokenizers import BUILT_IN
 from burnish.data.truncate import EncodeReport, Overlong, fit
 from burnish.errors import ConfigError, DataError
-from burnish.group import Completion, EncodedGroup, Group, Message
+from burnish.group import Completion, EncodedGroup, Group, Message, Turns, whole_text
 
 SENTINEL = "burnishsentinel"
 
 
 class Renderer:
-    """Renders groups with one tokenizer and one template.
+    """Renders groups with a tokenizer and a template.
 
-    `template`: "auto" (the tokenizer's own, else plain text), "plain", a built-in name, or a .jinja file.
-    `control`: "text" encodes control tokens in the data's own text as text, "keep" lets them act. Raises ConfigError
+    `template`: "auto" (the tokenizer's template, else plain text), "plain", a built-in name, or a .jinja file.
+    `control`: "text" encodes control tokens in the texts of the data as text, "keep" lets them act. Raises ConfigError
     for a template that does not exist or does not render.
     """
 
@@ -42,7 +42,7 @@ class Renderer:
         self.anchor = self._anchor()
 
     def _find(self, template: str) -> tuple[bool, str | None]:
-        """(is there a template, its text); None is the tokenizer's own, which may be several under names."""
+        """(whether there is a template, its text); None is the tokenizer's template, or its several named ones."""
         if template == "plain":
             return False, None
         if template == "auto":
@@ -58,7 +58,7 @@ class Renderer:
             raise ConfigError(f"data.template = '{template}' cannot be read as UTF-8 text: {error}") from error
 
     def _probe(self) -> tuple[int, str, str]:
-        """(end-of-turn token, `before_answer`, `opened`), found by rendering an answer that is known.
+        """(end-of-turn token, `before_answer`, `opened`), read off the rendering of a known answer.
 
         `before_answer` is what the template puts between generation header and answer (a space, an empty thinking
         block): the model would have to write it, so it belongs to the completion. `opened` is the reverse: what the
@@ -69,8 +69,8 @@ class Renderer:
         question = [Message("user", "question")]
         head = self._render(question, header=True)
         whole = self._render([*question, Message("assistant", SENTINEL)], header=False)
-        before, found, after = whole.partition(SENTINEL)
-        if not found:
+        before, sentinel, after = whole.partition(SENTINEL)
+        if not sentinel:
             raise ConfigError(f"data.template = '{self.name}' does not render the assistant's answer")
         special = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
         special |= set(self.tokenizer.all_special_tokens)
@@ -101,12 +101,12 @@ class Renderer:
             text: str = self.tokenizer.apply_chat_template(
                 turns, chat_template=self.template, tools=tools or None, add_generation_prompt=header, tokenize=False
             )
-        except Exception as error:  # jinja raises its own kinds, and templates raise theirs on roles they refuse
+        except Exception as error:  # jinja has several kinds, and templates raise others on roles they refuse
             raise ConfigError(f"data.template = '{self.name}' cannot render this conversation: {error}") from error
         return text
 
     def describe(self) -> str:
-        """One line: which template, which end-of-turn token, how it begins."""
+        """A line: which template, which end-of-turn token, how prompts begin."""
         kind = "the tokenizer's chat template" if self.templated else "plain text"
         kind = kind if self.name in ("auto", "plain") else f"template {self.name}"
         bos = self.tokenizer.bos_token_id
@@ -119,7 +119,7 @@ class Renderer:
         return f"rendering: {kind}; answers end with {end!r}; {begins}{lead}"
 
     def prompt_text(self, group: Group) -> str:
-        """What generation would be given. Raises DataError naming the row where it cannot be rendered."""
+        """The text that generation would begin with. Raises DataError naming the row where it cannot be rendered."""
         if not self.templated:
             if not isinstance(group.prompt, str):
                 raise DataError(
@@ -134,7 +134,7 @@ class Renderer:
             raise DataError(f"{group.where}: {error}") from error
 
     def completion_text(self, group: Group, completion: Completion) -> str:
-        """What generation would have produced, without the end-of-turn token."""
+        """The text that generation would have produced, without the end-of-turn token."""
         answer = _single_answer(completion)
         if answer is not None:
             return self._answer(answer)
@@ -151,14 +151,14 @@ class Renderer:
         return whole[len(head) :]
 
     def _answer(self, text: str) -> str:
-        """One answer's text behind the generation header: nothing missing, nothing written twice."""
+        """The text of an answer behind the generation header: nothing missing, nothing written twice."""
         bare = text.lstrip()
         if self.opened and bare.startswith(self.opened.strip()):
             rest = bare[len(self.opened.strip()) :]
             tail = self.opened[len(self.opened.rstrip()) :]
             return rest.removeprefix(tail)
         lead = self.before_answer
-        mark = re.search(r"<[^>]*>|\S+", lead)  # a visible lead (a thinking block) is known by its first tag
+        mark = re.search(r"<[^>]*>|\S+", lead)  # a visible lead (a thinking block) is recognised by its first tag
         written = bare.startswith(mark.group()) if mark else text.startswith(lead)
         return text if written else lead + text
 
@@ -173,33 +173,33 @@ class Renderer:
         apart = self._prompt_ids(texts[:1])[0] + self._answer_ids(texts[1:])[0]
         return self._prompt_ids(["".join(texts)])[0] != apart
 
-    def answer_length(self, turns: str | tuple[Message, ...]) -> int:
-        """Tokens in the text of an answer, for filters; what a template writes around it is not counted."""
-        return len(self._ids([turns if isinstance(turns, str) else "\n".join(m.content for m in turns)])[0])
+    def answer_length(self, turns: Turns) -> int:
+        """Number of tokens in the text of an answer, for filters; what a template writes around it is not counted."""
+        return len(self._ids([whole_text(turns)])[0])
 
     def encode(self, group: Group) -> EncodedGroup:
-        """One group in token space; see `encode_all` for many."""
+        """A group in token space; see `encode_all` for many."""
         return self.encode_many([group])[0]
 
     def encode_many(self, groups: Sequence[Group], report: EncodeReport | None = None) -> list[EncodedGroup]:
         """Prompts and completions of many groups, tokenised in two calls; `report` counts answers that were cut.
 
-        Raises DataError that names the row where one cannot be rendered or encoded.
+        Raises DataError that names the row where a group cannot be rendered or encoded.
         """
         report = report if report is not None else EncodeReport()
-        own = EncodeReport()  # counted apart: a batch that fails is tried again by whoever can do without a row
+        counts = EncodeReport()  # apart from `report`: a batch that fails may be tried again without a row
         try:
-            found = self._encode_many(groups, own)
+            encoded = self._encode_many(groups, counts)
         except DataError as error:
             if len(groups) > 1:  # which row was it?
                 for group in groups:
                     self.encode_many([group])
             where = groups[0].where
             raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
-        report.cut_at_end += own.cut_at_end
-        report.unopened += own.unopened
-        report.control += own.control
-        return found
+        report.cut_at_end += counts.cut_at_end
+        report.unopened += counts.unopened
+        report.control += counts.control
+        return encoded
 
     def _encode_many(self, groups: Sequence[Group], report: EncodeReport) -> list[EncodedGroup]:
         if self.guard is not None:
@@ -224,7 +224,7 @@ class Renderer:
         return encoded
 
     def _prompt_ids(self, prompts: Sequence[str]) -> list[tuple[int, ...]]:
-        """With the tokenizer's own BOS in front, unless the text already wrote it: exactly one, never two.
+        """With the tokenizer's BOS in front, exactly once, whether or not the text has it already.
 
         What some tokenizers append to every text (an EOS) is left out: generation begins before it.
         """
@@ -235,31 +235,31 @@ class Renderer:
         if not self.anchor:
             return self._ids(texts)
         lead = self._ids([self.anchor])[0]
-        found = self._ids([self.anchor + text for text in texts])
-        # Where the anchor merged with the text there is no boundary to take it off at: the text alone serves.
+        anchored = self._ids([self.anchor + text for text in texts])
+        # Where the anchor merged with the text it cannot be taken off: the text is then tokenised without it.
         return [
             ids[len(lead) :] if ids[: len(lead)] == lead else self._ids([text])[0]
-            for ids, text in zip(found, texts, strict=True)
+            for ids, text in zip(anchored, texts, strict=True)
         ]
 
     def _ids(self, texts: Sequence[str], *, special: bool = False) -> list[tuple[int, ...]]:
         if not texts:
             return []
-        found = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)
-        made = [tuple(ids) for ids in found["input_ids"]]
+        output = self.tokenizer(list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False)
+        encoded = [tuple(ids) for ids in output["input_ids"]]
         if self.guard is not None and not special:
             for i, text in enumerate(texts):
                 if self.guard.is_masked(text):
-                    made[i] = self.guard.encode(text)
+                    encoded[i] = self.guard.encode(text)
                 else:
-                    self.guard.refuse_new(text, made[i])
-        return made
+                    self.guard.refuse_new(text, encoded[i])
+        return encoded
 
     def _ended(self, ids: tuple[int, ...], single: bool, report: EncodeReport) -> tuple[int, ...]:
         """The answer's ids with the end-of-turn token once, at its end.
 
-        One answer stops at the first end-of-turn or EOS in its text, as generation would; visible text behind it is
-        counted as cut. Several turns keep the ends between them, and lose only what trails the last.
+        An answer of one turn stops at the first end-of-turn or EOS in its text, as generation would; visible text
+        behind it is counted as cut. Several turns keep the ends between them and lose only what trails the last.
         """
         if self.terminal.isdisjoint(ids):
             return (*ids, self.end_id)
@@ -280,7 +280,7 @@ class Renderer:
 
 
 def _single_answer(completion: Completion) -> str | None:
-    """The text of an answer that is one plain turn, else None."""
+    """The text of an answer of one plain turn, else None."""
     if isinstance(completion.messages, str):
         return completion.messages
     alone = len(completion.messages) == 1 and not completion.messages[0].extra
@@ -291,7 +291,7 @@ def encode_all(
     renderer: Renderer, groups: Sequence[Group], *, max_length: int | None, overlong: Overlong,
     look: Callable[[Sequence[Group], Sequence[EncodedGroup]], None] | None = None,
 ) -> tuple[list[EncodedGroup], EncodeReport]:  # fmt: skip
-    """Encode and apply the length policy, counting whatever it drops or cuts; `look` sees all before that."""
+    """Encode, then apply the length policy and count what it drops or cuts; `look` is given all groups before that."""
     report = EncodeReport(max_length)
     kept = []
     encoded = renderer.encode_many(groups, report)

@@ -1,4 +1,4 @@
-"""One group token by token: what is prompt, what is trained, where a turn ends. No torch."""
+"""A group token by token: what is prompt, what is trained, where a turn ends. No torch."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def find(path: str, row: int, format: str = "auto", split: str = "train") -> Gro
         if where.rpartition(":")[2] != str(row):
             continue
         if isinstance(item, Fault):
-            raise DataError(item.said)
+            raise DataError(item.message)
         if isinstance(item, Skipped):
             raise DataError(f"{where}: this row is left out: {item.reason}")
         return item
     raise DataError(f"{path} has no row {row}; the last one is {last or 'missing too'}")
 
 
-def shown(group: Group, renderer: Renderer, ids: bool = False) -> list[Text]:
+def token_lines(group: Group, renderer: Renderer, ids: bool = False) -> list[Text]:
     """Lines for a terminal: each token in turn, the boundary between them marked by an underline."""
     encoded = renderer.encode(group)
     lines = [Text(f"{group.where or group.id}: {len(group.completions)} answers; {renderer.describe()}")]
     lines += [Text(f"prompt: {len(encoded.prompt_ids)} tokens, given, not trained", style="bold")]
     lines.append(_tokens(encoded.prompt_ids, "prompt", renderer, ids))
     for k, tokens in enumerate(encoded.completion_ids):
-        kind, said = _role(encoded, k)
+        kind, verdict = _role(encoded, k)
         model = f" by {group.completions[k].model}" if group.completions[k].model else ""
-        lines.append(Text(f"answer {k}{model}: {said}; {len(tokens)} tokens, all trained", style="bold"))
+        lines.append(Text(f"answer {k}{model}: {verdict}; {len(tokens)} tokens, all trained", style="bold"))
         lines.append(_tokens(tokens, kind, renderer, ids))
     if group.completions and renderer.moves_boundary(group):
         lines.append(Text("tokenised in one piece, prompt and first answer would have other tokens at the boundary"))
@@ -72,7 +72,7 @@ def _role(group: EncodedGroup, k: int) -> tuple[str, str]:
 def _tokens(ids: tuple[int, ...], kind: str, renderer: Renderer, with_ids: bool) -> Text:
     """The tokens, alternately underlined so that their bounds are seen; ends of turns stand out.
 
-    Tokens that hold part of a character are joined until they make one: a byte alone has no picture.
+    Tokens that hold part of a character are joined until they make a character: a byte alone cannot be drawn.
     """
     text = Text()
     pending: list[int] = []

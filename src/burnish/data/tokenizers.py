@@ -1,4 +1,4 @@
-"""Tokenizers: transformers' own for training, and the same ids without transformers (and torch) for reading data."""
+"""Tokenizers: those of transformers for training, and the same ids without transformers or torch for reading."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REBUILT = (
     "Llama",
     "CodeLlama",
     "Gemma",
-)  # classes whose pre-tokenizer transformers builds anew, whatever the file says
+)  # classes whose pre-tokenizer transformers builds itself, whatever the file holds
 BUILT_IN = {
     "hh": (
         "{% for m in messages %}{{ '\n\n' + {'user': 'Human', 'assistant': 'Assistant'}.get(m.role, m.role) + ': '"
@@ -72,15 +72,15 @@ def load_light(path: str) -> Any:
         raise ModelError(f"model.path: the tokenizer in {path} cannot be read: {str(error).splitlines()[0]}") from error
     keys = ("bos_token", "eos_token", "unk_token", "pad_token")
     names = {key: _content(named[key]) for key in keys if named.get(key)}
-    found = LightTokenizer(backend, names, template, bool(config.get("add_bos_token")))
-    if found.eos_token_id is None:
+    tokenizer = LightTokenizer(backend, names, template, bool(config.get("add_bos_token")))
+    if tokenizer.eos_token_id is None:
         raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
-    return found
+    return tokenizer
 
 
 def _json(file: Path) -> dict[str, Any]:
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found if isinstance(found, dict) else {}
+    value = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _content(token: Any) -> str:
@@ -88,14 +88,14 @@ def _content(token: Any) -> str:
 
 
 def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """The chat template, wherever a model folder may keep it; of several under names, the default."""
+    """The chat template, wherever a model folder may keep it; of several named ones, the default."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    found = config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
-    if isinstance(found, list):
-        found = {entry["name"]: entry["template"] for entry in found}.get("default")
-    return found
+    template = config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template
 
 
 @dataclass
@@ -142,8 +142,8 @@ class LightTokenizer:
         return list(dict.fromkeys([*self.names.values(), *added]))
 
     def convert_tokens_to_ids(self, token: str | None) -> int | None:
-        found: int | None = None if token is None else self.backend.token_to_id(token)
-        return found
+        token_id: int | None = None if token is None else self.backend.token_to_id(token)
+        return token_id
 
     def convert_ids_to_tokens(self, ids: int) -> str:
         return str(self.backend.id_to_token(ids))
@@ -156,16 +156,16 @@ class LightTokenizer:
     ) -> dict[str, list[list[int]]]:
         """Ids of each text; with `split_special_tokens` a control token in the text is encoded as text."""
         self.backend.encode_special_tokens = split_special_tokens
-        found = [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)]
+        encoded = [e.ids for e in self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)]
         if add_special_tokens and self.adds_bos and self.bos_token_id is not None:
-            found = [ids if ids[:1] == [self.bos_token_id] else [self.bos_token_id, *ids] for ids in found]
-        return {"input_ids": found}
+            encoded = [ids if ids[:1] == [self.bos_token_id] else [self.bos_token_id, *ids] for ids in encoded]
+        return {"input_ids": encoded}
 
     def apply_chat_template(
         self, conversation: Sequence[Mapping[str, Any]], chat_template: str | None = None, tools: Any = None,
         add_generation_prompt: bool = False, tokenize: bool = False,
     ) -> str:  # fmt: skip
-        """The conversation as text, by the given template or the tokenizer's own."""
+        """The conversation as text, by the given template or the tokenizer's."""
         text = chat_template or self.chat_template
         if text is None or tokenize:
             raise ValueError("no chat template")

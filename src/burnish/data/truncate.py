@@ -1,4 +1,4 @@
-"""What happens to groups that are too long, and the count of whatever was left out or cut on the way to token ids."""
+"""The length policy: groups that are too long are dropped or cut, and whatever was left out or cut is counted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fit(
 ) -> EncodedGroup | None:
     """The group within `max_length` tokens by the policy, or None where it is dropped.
 
-    A prompt cut at its left keeps the `prefix` (the BOS) that it begins with: models lean on that first token.
+    A prompt cut at its left keeps the `prefix` (the BOS) that it begins with: models rely on that first token.
     """
     longest = max((len(c) for c in group.completion_ids), default=0)
     excess = 0 if max_length is None else len(group.prompt_ids) + longest - max_length

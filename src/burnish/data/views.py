@@ -1,4 +1,4 @@
-"""The feedback as an objective wants to see it: pairs of completion indices, or single completions. No torch."""
+"""The feedback of a group in the shape an objective needs: pairs, lists or single completions, by index. No torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pair_view(group: EncodedGroup, rule: str = "best_vs_worst") -> tuple[Triple,
 
 
 def margins(group: EncodedGroup) -> tuple[float, ...]:
-    """By how much the winner of each pair is better, in units of the data's scores; () where that is not known."""
+    """By how much the winner of each pair is better, in units of the data's scores; () where that is unknown."""
     if isinstance(group.feedback, Preferences):
         return group.feedback.margins
     if not isinstance(group.feedback, Scores):
@@ -52,7 +52,7 @@ def single_view(group: EncodedGroup) -> tuple[tuple[int, bool], ...]:
 def list_view(group: EncodedGroup) -> tuple[tuple[int, float], ...]:
     """(completion, score) from best to worst; () where fewer than two answers were scored, or all alike.
 
-    Of preferences, the score is the number of wins: a ranking where they come from one.
+    Of preferences, the score is the weight of the wins: a ranking, where the preferences come from a ranking.
     """
     feedback = group.feedback
     if isinstance(feedback, Scores):
@@ -87,20 +87,20 @@ def winner_view(group: EncodedGroup) -> tuple[int, ...]:
 
 
 def keep_used(group: Group, wanted: Sequence[str]) -> Group:
-    """The group without completions that none of these views looks at; what is left keeps its order and feedback."""
+    """The group without the completions that none of these views uses; the others keep their order and feedback."""
     if "lists" in wanted or "labels" in wanted:
         return group
-    found = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
-    pairs = pair_view(found) if "pairs" in wanted else ()
+    bare = EncodedGroup("", (), ((),) * len(group.completions), (), group.feedback)
+    pairs = pair_view(bare) if "pairs" in wanted else ()
     used = {k for w, l, _ in pairs for k in (w, l)}
     if "winners" in wanted:
-        used |= set(winner_view(found))
+        used |= set(winner_view(bare))
     if not used or len(used) == len(group.completions):
         return group
     place = {k: new for new, k in enumerate(sorted(used))}
     feedback: Feedback = Unjudged("the winners of a judged group")
     if "pairs" in wanted:
-        feedback = Preferences(tuple((place[w], place[l], weight) for w, l, weight in pairs), margins(found))
+        feedback = Preferences(tuple((place[w], place[l], weight) for w, l, weight in pairs), margins(bare))
     return replace(group, completions=tuple(group.completions[k] for k in place), feedback=feedback)
 
 
@@ -108,7 +108,7 @@ def usable(group: EncodedGroup, wanted: Sequence[str]) -> bool:
     """Whether the group gives objectives of each of these views something to learn from."""
     views: dict[str, Callable[[EncodedGroup], Sequence[object]]] = {
         "pairs": pair_view, "lists": list_view, "labels": label_view, "winners": winner_view,
-        "rollouts": lambda one: () if one.rollout is None or isinstance(one.feedback, Unjudged) else (one.rollout,),
+        "rollouts": lambda g: () if g.rollout is None or isinstance(g.feedback, Unjudged) else (g.rollout,),
     }  # fmt: skip
     return all(views[view](group) for view in wanted)
 

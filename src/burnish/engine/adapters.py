@@ -1,7 +1,7 @@
 """A LoRA's first weights, and its forward in fewer passes over its output.
 
 peft computes `W x + (B A x) * s` with two extra tensors of the output's size. The scale can be taken on `A x`, which
-has only `rank` columns, and the sum inside the product with B: the same number, one pass.
+has only `rank` columns, and the sum inside the product with B: the same numbers in a single pass.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from burnish.engine.sharding import assign
 
 
 def fuse(module: torch.nn.Module) -> int:
-    """Give every plain LoRA layer (one adapter, no variant such as DoRA) the fused forward; returns how many."""
+    """Give every plain LoRA layer (one adapter, no variant such as DoRA) the fused forward; returns their number."""
     from peft.tuners.lora.layer import Linear
 
     layers = [part for part in module.modules() if type(part) is Linear and not part.lora_variant]
@@ -29,7 +29,7 @@ def fuse(module: torch.nn.Module) -> int:
 @torch.no_grad()
 def initialise(module: torch.nn.Module, seed: int) -> None:
     """A uniform in +-1/sqrt(inputs), B zero (2106.09685, section 4.1, with peft's distribution); each matrix drawn by
-    the seed and its own name, so that any division over processes starts from the same numbers."""
+    the seed and its name, so that any division over processes starts from the same numbers."""
     for name, parameter in module.named_parameters():
         parts = name.split(".")
         if "lora_B" in parts:

@@ -1,13 +1,13 @@
-"""One layout, several kernels: who attends to whom when K branches share one prompt in a flat row.
+"""Attention where K branches share a prompt in a flat row: who attends to whom, and the kernels that compute it.
 
-A token sees its own past: prompt tokens see the prompt so far, branch tokens see the whole prompt and their own branch
-so far; nothing sees another branch or another group. The rule is cut into *tiles* (some query rows against some key
+A token sees its past: prompt tokens see the prompt so far, branch tokens see the whole prompt and their branch so far.
+Nothing sees another branch or another group. The rule is cut into *tiles* (some query rows against some key
 rows under one mask), and a kernel runs the tiles:
 
 * plain    matrix products with a hand-written backward; the fastest on CPU at short lengths, and the only one that
            knows logit soft-capping (Gemma 2) and attention sinks (gpt-oss)
 * sdpa     torch's fused attention per tile; for long tiles, whose score matrix should not be stored
-* varlen   CUDA's variable-length flash attention, one call, with each branch's keys gathered as [prompt; own]
+* varlen   CUDA's variable-length flash attention, one call, with each branch's keys gathered as [prompt; branch]
 
 The layout reaches the kernel as a keyword argument of the model call, so that gradient checkpointing's recomputation
 sees the layout it was called with.
@@ -25,17 +25,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from burnish.errors import ModelError
-from burnish.tensors import GroupSpans, PackedBatch, Span
+from burnish.tensors import GroupSpans, PackedBatch, Span, wide, wide_type
 
 NAME = "burnish_shared_prefix"  # holds none of the substrings transformers dispatches on
 KEYWORD = "shared_layout"
-WHOLE_GROUP_ROWS = 512  # groups up to this many rows run as one masked tile: one call beats skipping masked products
+WHOLE_GROUP_ROWS = 512  # groups up to this many rows run as a single masked tile: one call costs less than many
 PLAIN_TILE_SCORES = 1 << 20  # per head; larger tiles use sdpa and keep no score matrix
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Query rows `rows` against key rows `keys` (concatenated in order), which stand at `positions`."""
+    """The query rows `rows` against the key rows of `keys`, concatenated in order."""
 
     rows: Span
     keys: tuple[Span, ...]
@@ -69,7 +69,7 @@ class Layout:
         return Layout(batch.spans, batch.position_ids[0], segments)
 
     def see(self, key: Tensor, value: Tensor) -> None:
-        """Called with a layer's keys and values [key heads, T, width]; a sampler's layout keeps them."""
+        """Take a layer's keys and values [key heads, T, width]: nothing in training, and kept by a sampler's layout."""
 
     def tiles(self) -> Iterator[Tile]:
         for group in self.spans:
@@ -99,8 +99,9 @@ class Layout:
 
 
 @runtime_checkable
-class Newest(Protocol):
-    """A decoding step in place of a layout: rows are the newest tokens of many answers, whose past is kept elsewhere.
+class DecodeStep(Protocol):
+    """What takes a layout's place while answers are sampled: each row is the newest token of an answer, whose past the
+    sampler keeps.
 
     `attend(q [H, B, D], k [H_kv, B, D], v, scale, window, softcap, sinks)` gives [B, H, D_v].
     """
@@ -126,7 +127,7 @@ def attend(
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
-    shared_layout: Layout | Newest | None = None,
+    shared_layout: Layout | DecodeStep | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """The function registered with transformers: query [1, H, T, D], key and value [1, H_kv, T, D] -> [1, T, H, D_v].
@@ -182,8 +183,7 @@ def _probabilities(
     torch's softmax takes half the time in float32 that it takes in bfloat16, casts included.
     """
     rows, keys = bias.shape
-    scores = torch.bmm(q, k.transpose(1, 2)).view(-1, rows, keys)
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    scores = wide(torch.bmm(q, k.transpose(1, 2)).view(-1, rows, keys))
     slope = None
     if plan.softcap is not None:
         scores = scores.div_(plan.softcap).tanh_()
@@ -209,8 +209,8 @@ class _Plain(torch.autograd.Function):
         for tile in plan.layout.tiles():
             qt, kt, vt = _rows_of(q, (tile.rows,)), _rows_of(k, tile.keys), _rows_of(v, tile.keys)
             stacked = (qt * plan.scale).view(k.shape[0], -1, q.shape[-1])
-            wide, sink, slope = _probabilities(stacked, kt, plan.layout.bias(tile, plan.window), plan, sinks)
-            p = wide.to(v.dtype)
+            probabilities, sink, slope = _probabilities(stacked, kt, plan.layout.bias(tile, plan.window), plan, sinks)
+            p = probabilities.to(v.dtype)
             result = torch.bmm(p.view(k.shape[0], -1, p.shape[-1]), vt)
             out[tile.rows.start : tile.rows.stop] = result.view(heads, tile.rows.length, -1).transpose(0, 1)
             if training:
@@ -224,9 +224,8 @@ class _Plain(torch.autograd.Function):
         q, k, v, sinks, *kept = ctx.saved_tensors
         plan: _PlainPlan = ctx.plan
         d_out = grads[0]
-        wide_type = torch.float64 if q.dtype == torch.float64 else torch.float32
         d_q, d_k, d_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        d_sinks = None if sinks is None else torch.zeros(sinks.shape, dtype=wide_type, device=q.device)
+        d_sinks = None if sinks is None else torch.zeros(sinks.shape, dtype=wide_type(q.dtype), device=q.device)
         kv_heads = k.shape[0]
         for number, tile in enumerate(plan.layout.tiles()):
             p, sink, slope = kept[3 * number : 3 * number + 3]
@@ -237,7 +236,7 @@ class _Plain(torch.autograd.Function):
             _add_rows(d_v, tile.keys, torch.bmm(stacked.transpose(1, 2), dt))
             d_p = torch.bmm(dt, vt.transpose(1, 2)).view(p.shape)
             if d_sinks is not None:
-                d_sinks -= (sink * (p.to(wide_type) * d_p).sum(-1)).sum(-1)
+                d_sinks -= (sink * (p.to(d_sinks.dtype) * d_p).sum(-1)).sum(-1)
             d_s = torch._softmax_backward_data(d_p, p, -1, p.dtype)  # p (d_p - sum p d_p); a sink's share has no d_p
             if slope is not None:
                 d_s = d_s * slope
@@ -292,18 +291,18 @@ class Gather:
 def gather_keys(layout: Layout) -> Gather:
     """Segments in row order: each prompt sees itself, each branch sees [prompt; itself], causal at the bottom right."""
     keys: list[int] = []
-    queries, seen = [0], [0]
+    queries, key_starts = [0], [0]
     longest = [0, 0]
     for group in layout.spans:
-        for own, before in [(group.prompt, 0), *((branch, group.prompt.length) for branch in group.branches)]:
-            if own.length:
+        for segment, before in [(group.prompt, 0), *((branch, group.prompt.length) for branch in group.branches)]:
+            if segment.length:
                 keys += range(group.prompt.start, group.prompt.start + before)
-                keys += range(own.start, own.stop)
-                queries.append(queries[-1] + own.length)
-                seen.append(len(keys))
-                longest = [max(longest[0], own.length), max(longest[1], before + own.length)]
+                keys += range(segment.start, segment.stop)
+                queries.append(queries[-1] + segment.length)
+                key_starts.append(len(keys))
+                longest = [max(longest[0], segment.length), max(longest[1], before + segment.length)]
     device = layout.positions.device
-    starts = [torch.tensor(x, dtype=torch.int32, device=device) for x in (queries, seen)]
+    starts = [torch.tensor(x, dtype=torch.int32, device=device) for x in (queries, key_starts)]
     return Gather(torch.tensor(keys, device=device), starts[0], starts[1], longest[0], longest[1])
 
 

@@ -1,8 +1,8 @@
-"""May this model share prompts? Asked of the model itself at load, and answered "no" unless everything agrees.
+"""Whether a model may share prompts: tried on the model itself at load, and refused unless everything agrees.
 
-A wrong yes is silent: recurrent layers leak one branch into the next, old classes never call the kernel, a window is
-dropped. So three things are demanded on two tiny packs: the kernel is called in every layer; packed log-probs equal
-those of the stock forward on each sequence alone; and changing one branch leaves its sibling unchanged.
+A wrong yes would be silent: recurrent layers leak a branch into the next, old classes never call the kernel, a window
+is dropped. Three things are demanded on two tiny packs. The kernel is called in every layer. Packed log-probs equal
+those of the stock forward on each sequence alone. Changing a branch leaves its sibling unchanged.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from burnish.engine.engine import Engine
 from burnish.engine.model import Policy
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup, Unjudged
+from burnish.tensors import wide, wide_type
 
 ATTENTION_KINDS = {"full_attention", "sliding_attention"}
 TOLERANCE = 2e-4  # nats per token, float32; a wrong layout is off by tenths
@@ -33,7 +34,7 @@ class Verdict:
 
 
 def decide(policy: Policy, layout: str) -> Verdict:
-    """Choose the layout for a freshly loaded model (float32 or float64, before casting). `layout` is the user's wish.
+    """Choose the layout of a freshly loaded model (float32 or float64, before casting). `layout` is `engine.layout`.
 
     Raises ModelError when the user demands the shared layout of a model that cannot have it, or when not even the
     padded path reproduces the stock forward.
@@ -55,7 +56,7 @@ def decide(policy: Policy, layout: str) -> Verdict:
 
 
 def adopt(policy: Policy, verdict: Verdict) -> None:
-    """Prepare the same model, made anew, for the layout that was decided."""
+    """Give a new instance of the same model the layout that was decided."""
     if verdict.shared:
         attention.register()
         policy.base.set_attn_implementation(attention.NAME)
@@ -65,13 +66,13 @@ def adopt(policy: Policy, verdict: Verdict) -> None:
 
 
 def tolerance(policy: Policy) -> float:
-    """A quantised base computes in bfloat16 from the start, and two kernels then differ by its rounding."""
+    """Nats per token by which two kernels may differ. A quantised base computes in bfloat16, whose rounding shows."""
     half = policy.base.get_input_embeddings().weight.dtype in (torch.bfloat16, torch.float16)
     return 0.1 if half else TOLERANCE
 
 
 def static_screen(policy: Policy) -> str | None:
-    """Why this model cannot share prompts, as far as its configuration tells; None: it may."""
+    """Why this model cannot share prompts, as far as its configuration tells; None where it may."""
     config = policy.base.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or [])
     if kinds - ATTENTION_KINDS:
@@ -86,7 +87,7 @@ def static_screen(policy: Policy) -> str | None:
 
 
 def _try_shared(policy: Policy) -> str | None:
-    """None if the shared layout is proved; else the reason, with the model's own attention put back."""
+    """Try the shared layout: None where it is proved, else the reason, with the stock attention put back."""
     attention.register()
     try:
         policy.base.set_attn_implementation(attention.NAME)
@@ -99,7 +100,7 @@ def _try_shared(policy: Policy) -> str | None:
 
 
 def _try_pruned(policy: Policy) -> bool:
-    """Whether the last layer may drop rows nobody reads: its shape is known, and the same proof holds with it."""
+    """Whether the last layer may drop the rows that predict nothing: its shape is known, and the proof holds again."""
     layer = prune.last_layer(policy.decoder)
     if layer is None:
         return False
@@ -108,7 +109,7 @@ def _try_pruned(policy: Policy) -> bool:
         if _prove(policy, pruned=True) is None:
             return True
     except (ValueError, TypeError, RuntimeError, AttributeError, KeyError):
-        pass  # a layer of another make; its own forward is put back below
+        pass  # a layer of another kind; its forward is put back below
     prune.remove(layer)
     return False
 
@@ -119,9 +120,9 @@ def _prove(policy: Policy, *, pruned: bool = False) -> str | None:
     groups = probes(policy)
     packed, completion_of = numbers(engine, groups)
     layers = int(getattr(config, "num_hidden_layers", 1))
-    seen = engine.last_layout.calls if engine.last_layout else 0
-    if seen < layers:
-        return f"only {seen} of its {layers} layers use the replaceable attention"
+    calls = engine.last_layout.calls if engine.last_layout else 0
+    if calls < layers:
+        return f"only {calls} of its {layers} layers use the replaceable attention"
     window = getattr(config, "sliding_window", None)
     if window and engine.last_layout and engine.last_layout.windows == {None}:
         return f"its sliding window of {window} never reaches the replaceable attention"
@@ -165,32 +166,31 @@ def _with_first_branch_changed(group: EncodedGroup) -> EncodedGroup:
 
 
 def numbers(engine: Engine, groups: list[EncodedGroup]) -> tuple[Tensor, Tensor]:
-    """(log-probs of every completion token, or a reward model's reward of every completion; the completion of each)."""
+    """(log-probs of every completion token, or rewards of every completion; the completion that each belongs to)."""
     with torch.no_grad():
         (batch,) = engine.plan(groups)
-        found = engine.reward(batch)[0] if engine.policy.scalar else engine.score(batch).logps
-    return found, batch.completion_of.to(found.device)
+        values = engine.reward(batch)[0] if engine.policy.scalar else engine.score(batch).logps
+    return values, batch.completion_of.to(values.device)
 
 
 def stock_numbers(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
-    """The same from the model's own forward, each prompt + completion alone."""
+    """`numbers` by the model's stock forward, each prompt + completion alone."""
     if not policy.scalar:
         return stock_logps(policy, groups)
     ids = [(*group.prompt_ids, *completion) for group in groups for completion in group.completion_ids]
     with torch.no_grad():
         rows = [policy.base(input_ids=torch.tensor([row], device=policy.device)).logits[0, 0] for row in ids]
-    return torch.stack(rows).to(torch.float64 if policy.dtype == torch.float64 else torch.float32)
+    return torch.stack(rows).to(wide_type(policy.dtype))
 
 
 def stock_logps(policy: Policy, groups: list[EncodedGroup]) -> Tensor:
-    """The oracle: each prompt + completion alone through the model's own forward, log-softmax of its own logits."""
+    """Log-probs by the model's stock forward and its logits, each prompt + completion alone: the oracle."""
     out = []
     with torch.no_grad():
         for group in groups:
             for completion in group.completion_ids:
                 ids = torch.tensor([[*group.prompt_ids, *completion]], device=policy.device)
-                logits = policy.base(input_ids=ids, use_cache=False).logits[0]
-                logits = logits if logits.dtype == torch.float64 else logits.float()
+                logits = wide(policy.base(input_ids=ids, use_cache=False).logits[0])
                 rows = logits[len(group.prompt_ids) - 1 : -1].log_softmax(-1)
                 out.append(rows.gather(1, torch.tensor(completion, device=policy.device)[:, None])[:, 0])
     return torch.cat(out)

@@ -1,4 +1,4 @@
-"""What gives a number to an answer, still on disk: reward models, ensembles of them, policies with a reference."""
+"""Scorers of answers, still on disk: reward models, ensembles of them, and policies trained against a reference."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ class Candidate:
 
 
 def find(paths: Sequence[str]) -> list[tuple[str, list[Candidate]]]:
-    """(name, its members) of every path: a model, a run's folder, or a run with members. Raises ModelError, and loads
-    no weights."""
-    found, names = [], set[str]()
+    """(name, its members) of every path: a model, a run's folder, or a run with members. No weights are loaded.
+
+    Raises ModelError where a path holds none of these.
+    """
+    ensembles, names = [], set[str]()
     for path in paths:
         folder = Path(path)
         if not folder.is_dir():
@@ -40,8 +42,8 @@ def find(paths: Sequence[str]) -> list[tuple[str, list[Candidate]]]:
         names.add(name)
         members = sorted(folder.glob("member-*"), key=lambda p: int(p.name.rpartition("-")[2]))
         inner = [(f"{name}/{member.name}", member) for member in members] or [(name, folder)]
-        found.append((name, [_candidate(own, where) for own, where in inner]))
-    return found
+        ensembles.append((name, [_candidate(member, place) for member, place in inner]))
+    return ensembles
 
 
 def _candidate(name: str, folder: Path) -> Candidate:
@@ -65,7 +67,6 @@ def _is_reward_model(folder: Path) -> bool:
         return True
     for name, key in (("adapter_config.json", "task_type"), ("config.json", "architectures")):
         if (folder / name).exists():
-            return "SEQ_CLS" in (told := str(json.loads((folder / name).read_text()).get(key))) or (
-                "SequenceClassification" in told
-            )
+            kind = str(json.loads((folder / name).read_text()).get(key))
+            return "SEQ_CLS" in kind or "SequenceClassification" in kind
     return False

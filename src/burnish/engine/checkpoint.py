@@ -1,7 +1,7 @@
 """Saving and finding checkpoints. A folder appears under its final name only when everything in it is on disk.
 
-Tensors lie in torch's distributed checkpoint format, which any number of processes can read; what is not a tensor
-stands in `manifest.json`. Writing happens beside the run, from a copy: the next step does not wait for the disk.
+Tensors are saved in torch's distributed checkpoint format, which any number of processes can read; `manifest.json`
+holds the rest. A thread writes from a copy, so that the next step does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 
 
 def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
-    """Fill a folder beside `target` and rename it into place; an older `target` is replaced only then.
+    """Fill a temporary folder and rename it to `target`; an older `target` is replaced only then.
 
     Raises StoreError (disk full, no permission) with the old folder untouched.
     """
@@ -51,7 +51,7 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
 
 
 class Writer:
-    """Writes `checkpoints/step-N` of a run in the background, one at a time, and drops all but the newest `keep`."""
+    """Writes `checkpoints/step-N` of a run in the background, and drops all but the newest `keep`."""
 
     def __init__(self, run_dir: Path, keep: int, world: World = ALONE) -> None:
         self.run_dir, self.keep, self.world = run_dir, keep, world
@@ -59,13 +59,13 @@ class Writer:
         self._failed: StoreError | None = None
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, wait: bool = False) -> Path:
-        """Copy everything now, write it while the run goes on; `wait`: until it is on disk.
+        """Copy everything now, and write it while the run goes on; with `wait` return when it is on disk.
 
-        Raises StoreError where this one (with `wait`), or the one before, could not be written.
+        Raises StoreError where this checkpoint (with `wait`), or the one before it, could not be written.
         """
         self.join()
         target = self.run_dir / "checkpoints" / f"step-{step}"
-        if (target / MANIFEST).exists():  # a run resumed from here and stopped again has nothing new to say
+        if (target / MANIFEST).exists():  # a run resumed from this step and stopped again has nothing new to save
             return target
         copies = {name: on_host(tensor.detach(), self.world) for name, tensor in tensors.items()}
         self._thread = threading.Thread(target=self._write, args=(target, copies, dict(facts)), name="checkpoint")
@@ -89,11 +89,11 @@ class Writer:
             (folder / MANIFEST).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
         try:
-            if not self.world.leads:  # every process writes its slices; the first one makes it a checkpoint
+            if not self.world.leads:  # every process writes its slices; the first process makes them a checkpoint
                 self._save_tensors(tensors, part_of(target))
                 return
             write_folder(target, fill, "checkpoint")
-            for folder in found(self.run_dir)[: -self.keep]:
+            for folder in folders(self.run_dir)[: -self.keep]:
                 shutil.rmtree(folder, ignore_errors=True)
         except StoreError as error:
             self._failed = error
@@ -102,13 +102,13 @@ class Writer:
 
     def _save_tensors(self, tensors: dict[str, Tensor], folder: Path) -> None:
         alone = self.world.size == 1
-        with warnings.catch_warnings():  # of one process, that it is one
+        with warnings.catch_warnings():  # that a single process saves alone
             warnings.simplefilter("ignore")
             save_dcp(tensors, checkpoint_id=folder, process_group=self.world.disk, no_dist=alone)
 
 
 def part_of(target: Path) -> Path:
-    """The name a folder has until it is whole."""
+    """The name of a folder until it is complete."""
     return target.with_name(target.name + ".part")
 
 
@@ -116,20 +116,20 @@ def on_host(tensor: Tensor, world: World) -> Tensor:
     """A copy on the CPU; of a divided tensor, a copy of this process's slice."""
     if not isinstance(tensor, DTensor):
         return tensor.to("cpu", copy=True)
-    own = tensor.to_local().to("cpu", copy=True)
+    local = tensor.to_local().to("cpu", copy=True)
     return DTensor.from_local(
-        own, world.host, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+        local, world.host, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
     )
 
 
-def found(run_dir: Path) -> list[Path]:
-    """Whole checkpoints of a run, oldest first."""
-    folders = [p for p in (run_dir / "checkpoints").glob("step-*") if (p / MANIFEST).exists() and "." not in p.name]
-    return sorted(folders, key=lambda p: int(p.name.removeprefix("step-")))
+def folders(run_dir: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    complete = [p for p in (run_dir / "checkpoints").glob("step-*") if (p / MANIFEST).exists() and "." not in p.name]
+    return sorted(complete, key=lambda p: int(p.name.removeprefix("step-")))
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """What stands in the manifest. Raises StoreError where it cannot be read."""
+    """The content of the manifest. Raises StoreError where it cannot be read."""
     try:
         facts: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
-"""Several processes, one run: who they are, what they tell each other, which groups each takes, and what happens when
-one of them fails.
+"""The processes of a run: who they are, what they exchange, which groups each takes, and what happens when a process
+fails.
 
-`torchrun` starts the processes; each is a `World`. A run of one process is the world `ALONE`, and everything below is
-then the identity: the loop has one path.
+`torchrun` starts the processes; each is a `World`. A single process is the world `ALONE`, in which every exchange is
+the identity, so that the loop has a single path.
 """
 
 from __future__ import annotations
@@ -27,50 +27,50 @@ from burnish.errors import BurnishError, ConfigError, TrainingError
 
 T = TypeVar("T")
 
-FAILED = "burnish/failed"  # key in the store: one process has failed, and has said so
+FAILED = "burnish/failed"  # key in the store: a process has failed
 AXES = ("replicate", "shard")
 GRACE = 5.0  # seconds that the others then have to leave by themselves
-START = timedelta(minutes=10)  # longest wait of one process for another: they read and compile at different speeds
+START = timedelta(minutes=10)  # longest wait for another process: they read and compile at different speeds
 
 
 @dataclass(frozen=True)
 class World:
-    """One process among `size`. `mesh` is how weights are divided: (replicate, shard), by the names of its axes."""
+    """A process among `size`. `mesh` is how weights are divided: (replicate, shard), by the names of its axes."""
 
     rank: int = 0
     size: int = 1
     mesh: Any = None  # DeviceMesh
     host: Any = None  # the same of their CPUs, for copies of slices
-    words: Any = field(default=None, repr=False)  # process group for small objects
-    disk: Any = field(default=None, repr=False)  # and one for the thread that writes checkpoints
+    objects: Any = field(default=None, repr=False)  # process group for small objects
+    disk: Any = field(default=None, repr=False)  # process group of the threads that write checkpoints
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes the log and speaks."""
+        """Whether this process writes the log and speaks to the user."""
         return self.rank == 0
 
     def gather(self, value: T) -> list[T]:
-        """What every process gave, in the order of their ranks."""
+        """The values of all processes, in the order of their ranks."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self.words)
-        return found
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.objects)
+        return values
 
     def lead(self, work: Callable[[], T]) -> T:
-        """Let the first process do it, and all have the result. What it raises, all raise."""
+        """The result of `work`, which the first process does for all. A BurnishError in it is raised in all."""
         if self.size == 1:
             return work()
-        told: list[Any] = [None, None]
+        outcome: list[Any] = [None, None]  # result, error
         if self.leads:
             try:
-                told[0] = work()
+                outcome[0] = work()
             except BurnishError as error:
-                told[1] = error
-        dist.broadcast_object_list(told, src=0, group=self.words)
-        if told[1] is not None:
-            raise told[1]
-        result: T = told[0]
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, src=0, group=self.objects)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: T = outcome[0]
         return result
 
     def add_up(self, values: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ ALONE = World()
 
 
 def balance(sizes: Sequence[int], parts: int) -> list[list[int]]:
-    """Indices of `sizes` in `parts` lists of nearly equal sums: the longest first, each to whoever has least so far
+    """Indices of `sizes` in `parts` lists of nearly equal sums: the longest first, each to the list with least so far
     (longest processing time, Graham 1969: at most 4/3 of the best). Each list keeps the items' order."""
     loads, shares = [0] * parts, [[] for _ in range(parts)]  # type: tuple[list[int], list[list[int]]]
     for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
@@ -118,8 +118,8 @@ def shape(run: Run, size: int) -> tuple[int, int]:
 def joined(run: Run) -> Iterator[World]:
     """The world that torchrun started this process in; `ALONE` where it did not.
 
-    Around the work of a verb: the process that fails first says why and the others leave without a word, at once or
-    within `GRACE` seconds. Raises ConfigError where `scale` does not fit the number of processes.
+    It goes around the work of a verb. The process that fails first gives the reason, and the others end silently within
+    `GRACE` seconds. Raises ConfigError where `scale` does not fit the number of processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         shape(run, 1)
@@ -140,7 +140,7 @@ def joined(run: Run) -> Iterator[World]:
         if replicate == 1:
             mesh, host = mesh["shard"], host["shard"]
         yield World(rank, size, mesh, host, *groups)
-    except KeyboardInterrupt as stopped:  # all stop together, and one says so
+    except KeyboardInterrupt as stopped:  # all stop together, and the first process reports it
         if rank == 0:
             raise
         raise SystemExit(getattr(stopped, "exit_code", 130)) from None
@@ -162,16 +162,16 @@ def joined(run: Run) -> Iterator[World]:
 
 
 def _lost_the_others(error: Exception) -> bool:
-    """Whether this is what a collective raises when a peer has gone, and no failure of our own."""
-    told = str(error).lower()
+    """Whether this is what a collective raises when another process has gone, and no failure of this process."""
+    message = str(error).lower()
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError)
-        and any(word in told for word in ("connection reset", "connection closed", "broken pipe"))
+        and any(word in message for word in ("connection reset", "connection closed", "broken pipe"))
     )
 
 
 class PeerWatch:
-    """Ends this process when another one has failed: what it waits for will never come, and waiting is silent."""
+    """Ends this process when another process has failed: what it waits for would never come."""
 
     def __init__(self, store: Any) -> None:
         self._store = store
@@ -180,7 +180,7 @@ class PeerWatch:
         self._thread.start()
 
     def first_to_fail(self) -> bool:
-        """Whether nobody has failed before; the first one speaks."""
+        """Whether no process has failed before this one; the first to fail reports its error."""
         self._done.set()
         try:
             return bool(self._store.add(FAILED, 1) == 1)
@@ -205,7 +205,7 @@ class PeerWatch:
 
 
 def advise() -> list[str]:
-    """What to tell the user of a machine with several GPUs who started one process."""
+    """The advice for a user who started a single process on a machine with several GPUs."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count < 2 or "WORLD_SIZE" in os.environ:
         return []

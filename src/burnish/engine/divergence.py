@@ -1,7 +1,7 @@
-"""The KL over the whole vocabulary from a reference to the policy, position by position; no logits are kept.
+"""The KL divergence over the whole vocabulary from a reference to the policy, at every position; no logits are kept.
 
 `KL(q || p) = sum_v q(v) (log q(v) - log p(v))`, q the reference's distribution, p the policy's. Forward keeps nothing
-of either but the hidden states; backward makes a slice's logits of both again and multiplies by `p - q`.
+of either but the hidden states; backward computes a slice's logits of both again and multiplies by `p - q`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from burnish.engine.logprob import HeadTransform, add_product, logits_of, product_of, slices
+from burnish.tensors import wide_type
 
 
 @dataclass(frozen=True)
 class HeadInput:
-    """What an output head turns into a distribution: hidden states, its weights, the family's transform."""
+    """The input of an output head: hidden states, the head's weights, and the family's transform of the logits."""
 
     hidden: Float[Tensor, "tokens width"]
     weight: Float[Tensor, "vocab width"]
@@ -40,43 +41,42 @@ def kl_from_reference(policy: HeadInput, reference: HeadInput) -> Float[Tensor, 
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Of each row, in nats: the target's log-prob under the policy and (where there is one) the reference, the KL
-    between the two and the policy's entropy, both over the whole vocabulary."""
+class RowStatistics:
+    """What the distributions over the vocabulary say of each row, in nats."""
 
-    policy: Float[Tensor, " tokens"]
-    entropy: Float[Tensor, " tokens"]
-    reference: Float[Tensor, " tokens"] | None = None
-    kl: Float[Tensor, " tokens"] | None = None
+    policy: Float[Tensor, " tokens"]  # log-prob of the target under the policy
+    entropy: Float[Tensor, " tokens"]  # of the policy
+    reference: Float[Tensor, " tokens"] | None = None  # log-prob of the target under the reference, where there is one
+    kl: Float[Tensor, " tokens"] | None = None  # KL(policy || reference)
 
 
 @torch.no_grad()
-def look(policy: HeadInput, reference: HeadInput | None, targets: Int[Tensor, " tokens"]) -> Rows:
-    """Everything about a row from one product with each head.
+def look(policy: HeadInput, reference: HeadInput | None, targets: Int[Tensor, " tokens"]) -> RowStatistics:
+    """The statistics of each row, from a single product with each head.
 
     `KL(policy || reference)` summed over an answer that the policy sampled has the KL between the two distributions
     over answers as its mean (chain rule), with far less variance than the sampled tokens' own log-ratios.
     """
-    wide = torch.float64 if policy.hidden.dtype == torch.float64 else torch.float32
+    dtype = wide_type(policy.hidden.dtype)
     count, device = policy.hidden.shape[0], policy.hidden.device
-    columns = [torch.empty(count, dtype=wide, device=device) for _ in range(2 if reference is None else 4)]
+    columns = [torch.empty(count, dtype=dtype, device=device) for _ in range(2 if reference is None else 4)]
     for rows in slices(count, policy.weight.shape[0]):
         p, which = policy.log_probs(rows)[0], targets[rows, None]
         mass = p.exp()
-        own = expected(mass, p)
-        columns[0][rows], columns[1][rows] = p.gather(1, which)[:, 0], -own
+        negative_entropy = expected(mass, p)
+        columns[0][rows], columns[1][rows] = p.gather(1, which)[:, 0], -negative_entropy
         if reference is not None:
             q = reference.log_probs(rows)[0]
-            columns[2][rows], columns[3][rows] = q.gather(1, which)[:, 0], own - expected(mass, q)
-    return Rows(*columns)
+            columns[2][rows], columns[3][rows] = q.gather(1, which)[:, 0], negative_entropy - expected(mass, q)
+    return RowStatistics(*columns)
 
 
 def expected(mass: Tensor, values: Tensor) -> Tensor:
-    """sum_v mass(v) values(v) of each row; what has no mass adds nothing, be its value infinite."""
-    found = torch.bmm(mass[:, None, :], values[:, :, None])[:, 0, 0]
-    if bool(found.isnan().any()):
-        found = torch.where(mass == 0, 0.0, mass * values).sum(-1)
-    return found
+    """sum_v mass(v) values(v) of each row; what has no mass adds nothing, even where its value is infinite."""
+    sums = torch.bmm(mass[:, None, :], values[:, :, None])[:, 0, 0]
+    if bool(sums.isnan().any()):
+        sums = torch.where(mass == 0, 0.0, mass * values).sum(-1)
+    return sums
 
 
 class _Divergence(torch.autograd.Function):
@@ -84,12 +84,11 @@ class _Divergence(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, transform: HeadTransform, reference: HeadInput
     ) -> Tensor:
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
+        out = torch.empty(hidden.shape[0], dtype=wide_type(hidden.dtype), device=hidden.device)
         policy = HeadInput(hidden, weight, bias, transform)
         for rows in slices(hidden.shape[0], weight.shape[0]):
             p, q = policy.log_probs(rows)[0], reference.log_probs(rows)[0]
-            # a token of no weight under the reference adds nothing, whatever the policy says of it
+            # a token that the reference gives no mass adds nothing, whatever the policy gives it
             out[rows] = torch.where(q == -torch.inf, 0.0, q.exp() * (q - p)).sum(-1)
         ctx.save_for_backward(hidden, weight, bias)
         ctx.transform, ctx.reference = transform, reference

@@ -1,7 +1,7 @@
 """PackedBatch x model -> per-token log-probs. One forward a microbatch; only predicting rows reach the head.
 
-`Engine` decides once, at load, whether the model may use the shared layout (`canary.py` proves it on the model
-itself) and then hides the choice: both layouts come in as `PackedBatch` and leave as log-probs in the same order.
+Whether the model may use the shared layout is decided at load (`canary.py` proves it on the model itself). From then on
+the layout is invisible: both layouts come in as `PackedBatch` and leave as log-probs in the same order.
 """
 
 from __future__ import annotations
@@ -21,20 +21,19 @@ from burnish.engine.model import Policy
 from burnish.engine.pack import pack, rows_needed
 from burnish.engine.prune import kept_rows
 from burnish.group import EncodedGroup, Unjudged
-from burnish.tensors import PackedBatch, ScalarScores, TokenScores
+from burnish.tensors import PackedBatch, ScalarScores, TokenScores, wide, wide_type
 
-VERSION = 1  # part of the reference store's key: raise it when a change here can change a log-prob
+VERSION = 1  # part of the reference store's key: raise it when a change of the engine can change a log-prob
 
 
-class Scored(NamedTuple):
-    """What a forward pass gives: for every completion token its log-prob, with gradient; the router loss of a mixture
-    of experts, a sum over groups; where asked for, log sum_v p(v)^2 and the KL from the reference at each token."""
+class ForwardPass(NamedTuple):
+    """What a forward pass over a microbatch gives, by completion token unless a field names another shape."""
 
-    logps: Tensor
-    aux: Tensor | None = None
-    square: Tensor | None = None
-    kl: Tensor | None = None
-    values: Tensor | None = None
+    logps: Tensor  # [tokens], nats, with gradient
+    aux: Tensor | None = None  # the router loss of a mixture of experts: one number, a sum over the groups
+    square: Tensor | None = None  # [tokens], log sum_v p(v)^2, where asked for
+    kl: Tensor | None = None  # [tokens], KL(reference || policy), where asked for
+    values: Tensor | None = None  # [tokens], of a value head
 
 
 @runtime_checkable
@@ -46,35 +45,33 @@ class Critic(Protocol):
 
 @dataclass
 class Engine:
-    """Scores packed batches with one model. `shared` says which layout; `plain_head` avoids the fused head;
-    `pruned` says that the last layer may drop the rows that predict nothing.
-
-    `token_budget` is the largest number of input tokens in a forward pass. `temperature` divides the logits: the
-    policy is then what a sampler at that temperature draws from.
-    """
+    """Scores packed batches with a model."""
 
     policy: Policy
-    token_budget: int
-    shared: bool = True
-    plain_head: bool = False
-    pruned: bool = False
+    token_budget: int  # the largest number of input tokens in a forward pass
+    shared: bool = True  # the layout: shared prompts, or padded rows
+    plain_head: bool = False  # the model's stock head instead of the fused one
+    pruned: bool = False  # the last layer drops the rows that predict nothing
     pad_id: int = 0
-    router_aux_coef: float = 0.0
+    router_aux_coef: float = 0.0  # weight of a mixture of experts' router loss; 0 leaves it out
     world: World = ALONE
-    temperature: float = 1.0
-    critic: Critic | None = None
+    temperature: float = 1.0  # divides the logits: the policy is then what a sampler at that temperature draws from
+    critic: Critic | None = None  # a value head
     last_layout: attention.Layout | None = field(default=None, init=False)  # the canary reads its call count
 
     def plan(self, groups: Sequence[EncodedGroup]) -> list[PackedBatch]:
-        """This process's microbatches of a step's groups, `group_index` counting in all of them; as many as any other
-        process has, with idle ones where it has fewer, since every pass needs the weights of all."""
-        chosen = self.share(groups)
-        own = [
-            replace(batch, group_index=tuple(chosen[i] for i in batch.group_index))
-            for batch in self._pack([groups[i] for i in chosen])
+        """This process's microbatches of a step's groups; `group_index` counts over all groups of the step.
+
+        Every process has the same number of microbatches, the last of them idle where it has fewer groups: each pass
+        needs the weights of all processes.
+        """
+        indices = self.share(groups)
+        batches = [
+            replace(batch, group_index=tuple(indices[i] for i in batch.group_index))
+            for batch in self._pack([groups[i] for i in indices])
         ]
-        most = max(self.world.gather(len(own)))
-        return own + [self._idle(groups[0])] * (most - len(own))
+        most = max(self.world.gather(len(batches)))
+        return batches + [self._idle(groups[0])] * (most - len(batches))
 
     def share(self, groups: Sequence[EncodedGroup]) -> list[int]:
         """Indices of the groups that fall to this process, by their tokens."""
@@ -93,25 +90,25 @@ class Engine:
         (batch,) = self._pack([EncodedGroup("", few, (few * 2,), (True,), Unjudged())])
         return replace(batch, group_index=())
 
-    def score(self, batch: PackedBatch, *, square: bool = False, reference: HeadInput | None = None) -> Scored:
-        """Log-probs of every completion token, in nats, float32; `reference` is what the KL is taken from."""
+    def score(self, batch: PackedBatch, *, square: bool = False, reference: HeadInput | None = None) -> ForwardPass:
+        """Log-probs of every completion token, in nats, float32; the KL is taken from `reference` where it is given."""
         batch = to_device(batch, self.policy.device)
         if self.plain_head:
             return self._plain(batch, square, reference)
-        found: Scored = self.policy.within(self._fused, batch, square, reference)
-        return found
+        scored: ForwardPass = self.policy.within(self._fused, batch, square, reference)
+        return scored
 
-    def _fused(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
+    def _fused(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> ForwardPass:
         head, aux = self.head_input(batch)
         logps = token_logprobs(head.hidden, head.weight, batch.targets, head.bias, head.transform)
         squares = log_square_sums(head.hidden, head.weight, head.bias, head.transform) if square else None
         kl = None if reference is None else kl_from_reference(head, reference)
-        return Scored(logps, aux, squares, kl, None if self.critic is None else self.critic(head.hidden, batch))
+        return ForwardPass(logps, aux, squares, kl, None if self.critic is None else self.critic(head.hidden, batch))
 
     def head_and_values(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
-        """What the head turns into whole distributions, and the critic's values where there is one."""
-        found: tuple[HeadInput, Tensor | None] = self.policy.within(self._head_and_values, batch)
-        return found
+        """(the head's input, the critic's values where there is a critic), by completion token."""
+        both: tuple[HeadInput, Tensor | None] = self.policy.within(self._head_and_values, batch)
+        return both
 
     def _head_and_values(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
         head = self.head_input(batch)[0]
@@ -123,25 +120,25 @@ class Engine:
             return self.score(batch).logps
 
     def reference_head(self, batch: PackedBatch) -> HeadInput:
-        """What the initial policy's head turns into distributions over this batch, without gradient."""
+        """The head's input under the initial policy (adapter switched off), without gradient."""
         with torch.no_grad(), self.policy.as_reference():
-            found: HeadInput = self.policy.within(self.head_input, to_device(batch, self.policy.device))[0]
-        return found
+            head: HeadInput = self.policy.within(self.head_input, to_device(batch, self.policy.device))[0]
+        return head
 
     def reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
-        """The scalar head's number for every completion [completions], float32; and the router loss."""
+        """(rewards [completions], float32; the router loss)."""
         rewards, aux = self.policy.within(self._reward, to_device(batch, self.policy.device))
         return rewards, aux
 
     def _reward(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
         hidden, aux = self._hidden(batch)
         head = self.policy.scalar_head
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        bias = None if head.bias is None else head.bias.to(wide)
-        return torch.nn.functional.linear(hidden.to(wide), head.weight.to(wide), bias)[:, 0], aux
+        dtype = wide_type(hidden.dtype)
+        bias = None if head.bias is None else head.bias.to(dtype)
+        return torch.nn.functional.linear(hidden.to(dtype), head.weight.to(dtype), bias)[:, 0], aux
 
     def head_input(self, batch: PackedBatch) -> tuple[HeadInput, Tensor | None]:
-        """What goes into the output head for every completion token, and the router loss."""
+        """(the output head's input for every completion token, the router loss)."""
         hidden, aux = self._hidden(batch)
         head = self.policy.head
         hidden = hidden.to(head.weight.dtype)  # some families end in a float32 norm
@@ -151,7 +148,7 @@ class Engine:
         return HeadInput(hidden, head.weight, getattr(head, "bias", None), transform), aux
 
     def _hidden(self, batch: PackedBatch) -> tuple[Tensor, Tensor | None]:
-        """Hidden states of the rows that predict [tokens, width], and the router loss."""
+        """(hidden states of the rows that predict [tokens, width], the router loss)."""
         rows, keep = batch.predict_rows, None
         if self.pruned and batch.shared and not self.router_aux_coef:
             keep, rows = kept_rows(batch.predict_rows)
@@ -171,24 +168,23 @@ class Engine:
             options["output_router_logits"] = True
         return module(**options)
 
-    def _plain(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> Scored:
-        """Full logits through the stock forward: slow, and right for a head no transform here describes."""
+    def _plain(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> ForwardPass:
+        """Full logits through the stock forward: slow, and right for heads that no `HeadTransform` describes."""
         logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
-        rows = logits.index_select(0, batch.predict_rows)
-        rows = rows if rows.dtype == torch.float64 else rows.float()
-        logps = rows.log_softmax(-1)
+        logps = wide(logits.index_select(0, batch.predict_rows)).log_softmax(-1)
         squares = (2 * logps.detach()).logsumexp(-1) if square else None
         kl = None
         if reference is not None:
-            theirs = reference.log_probs(slice(None))[0]
-            kl = torch.where(theirs == -torch.inf, 0.0, theirs.exp() * (theirs - logps)).sum(-1)
-        return Scored(logps.gather(1, batch.targets[:, None])[:, 0], None, squares, kl)
+            reference_logps = reference.log_probs(slice(None))[0]
+            pointwise = reference_logps.exp() * (reference_logps - logps)
+            kl = torch.where(reference_logps == -torch.inf, 0.0, pointwise).sum(-1)
+        return ForwardPass(logps.gather(1, batch.targets[:, None])[:, 0], None, squares, kl)
 
     def _router_loss(self, output: Any, batch: PackedBatch) -> Tensor:
         """Load-balancing loss (Switch, 2101.03961 eq. 4-6) per group, summed over groups.
 
-        Taken over one group's tokens so that no packing changes it; a prompt token counts once a branch, as it would
-        if the branches were computed apart.
+        It is taken over the tokens of a group, so that no packing changes it. A prompt token counts once for each
+        branch, as it would if the branches were computed apart.
         """
         config = self.policy.base.config.get_text_config()
         top = int(config.num_experts_per_tok)
@@ -198,10 +194,10 @@ class Engine:
         groups = int(batch.group_of.max()) + 1
         for logits in layers:
             share = logits.float().reshape(-1, logits.shape[-1]).softmax(-1)
-            chosen = torch.zeros_like(share).scatter_(1, share.topk(top, dim=-1).indices, 1.0)
+            routed = torch.zeros_like(share).scatter_(1, share.topk(top, dim=-1).indices, 1.0)
             zero = share.new_zeros(groups, share.shape[-1])
             mass = share.new_zeros(groups).index_add(0, group_of, weight).clamp(min=1)[:, None]
-            frequency = zero.index_add(0, group_of, chosen * weight[:, None]) / mass
+            frequency = zero.index_add(0, group_of, routed * weight[:, None]) / mass
             probability = zero.index_add(0, group_of, share * weight[:, None]) / mass
             total = total + (frequency * probability).sum() * share.shape[-1]
         return self.router_aux_coef * total / max(len(layers), 1)
@@ -237,8 +233,8 @@ def alone(batch: PackedBatch) -> PackedBatch:
     return replace(batch, group_index=tuple(range(len(batch.group_index))))
 
 
-def token_scores(scored: Scored, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
-    """What objectives of log-probs see of a microbatch."""
+def token_scores(scored: ForwardPass, reference: Tensor | None, batch: PackedBatch) -> TokenScores:
+    """A microbatch as objectives of log-probs see it."""
     device = scored.logps.device
     return TokenScores(
         scored.logps,
@@ -253,5 +249,5 @@ def token_scores(scored: Scored, reference: Tensor | None, batch: PackedBatch) -
 
 
 def scalar_scores(rewards: Tensor, batch: PackedBatch) -> ScalarScores:
-    """What objectives of a reward model see of a microbatch."""
+    """A microbatch as objectives of a reward model see it."""
     return ScalarScores(rewards, batch.lengths.to(rewards.device), batch.group_of.to(rewards.device))

@@ -1,7 +1,7 @@
-"""How near the data is to what the model itself would say: mean per-token log-prob of each side, on a sample of pairs.
+"""How near the data is to what the model would write: mean per-token log-prob of each side, on a sample of pairs.
 
-Text far below the model's own level was written by something else; its log-probs fall in training whatever side it is
-on (off-policy data), and small learning rates or fresh answers are what helps.
+Text far below the model's level was written by another model or by people. The log-probs of such off-policy data fall
+in training, whatever side it is on; small learning rates or fresh answers help.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A policy in this world: whole in a single process, or divided over several, from files or from the first process.
+"""Loading a policy: whole in a single process, or divided over several, from files or from the first process.
 
-`Load` is how a model is made, given where its weights are to be: on the device, on the host, or nowhere yet.
+`Load` makes a model, given where its weights are to be: on the device, on the host, or nowhere yet.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from burnish.engine.engine import Engine
 from burnish.engine.model import Place, Policy
 from burnish.errors import ModelError
 
-USUAL_BUDGET = 8192  # where "auto" was asked of a verb that trains nothing
+USUAL_BUDGET = 8192  # tokens, where "auto" was asked of a verb that trains nothing
 Load = Callable[[Place], Policy]
 
 
 def load(
     world: World, make: Load, seed: int, *, straight: bool = True, tell: Callable[[str], None] = lambda line: None
 ) -> Policy:
-    """The policy with its weights; `straight`: they may come from the files as they lie there, row by row. `tell`
-    hears how they were divided.
+    """The policy with its weights. With `straight` they may be read from the files row by row, as they are. `tell` gets
+    the line for the user on how they were divided.
 
     Raises ModelError for what cannot be divided.
     """
@@ -70,7 +70,7 @@ def load(
 
 
 def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
-    """The divided policy as it computes: in bfloat16, another frame around the same slices, since FSDP fixes the type
+    """The divided policy as it computes. In bfloat16 that is a new module around the same slices: FSDP fixes the type
     of the computation when it divides, and the layout was proved in float32. Frozen slices are kept in bfloat16."""
     policy.settle()
     if not policy.sharded or policy.dtype != torch.bfloat16:
@@ -84,8 +84,8 @@ def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
     sharding.move_in(
         frame.module, {name: p if name in trained else p.detach().to(torch.bfloat16) for name, p in slices.items()}
     )
-    for (_, ours), (_, theirs) in zip(policy.base.named_buffers(), frame.base.named_buffers(), strict=True):
-        theirs.copy_(ours)
+    for (_, source), (_, target) in zip(policy.base.named_buffers(), frame.base.named_buffers(), strict=True):
+        target.copy_(source)
     canary.adopt(frame, verdict)
     return replace(frame, sharded=True)
 
@@ -104,16 +104,16 @@ def _adapter(name: str) -> bool:
 
 
 def _in_file(name: str) -> str:
-    """A parameter's name in the model's files: peft puts its own words around and into it."""
+    """A parameter's name in the model's files, without what peft adds to it."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def make_engine(policy: Policy, config: Run, world: World = ALONE) -> tuple[Engine, str]:
-    """An engine in the layout the canary allows (proved before any cast), and the line that says why."""
+    """(an engine in the layout that the canary allows, proved before any cast; the line that tells the user why)."""
     verdict = canary.decide(policy, config.engine.layout)
     policy = for_compute(policy, verdict, world)
     pad = getattr(policy.base.config.get_text_config(), "pad_token_id", None)
-    scorer = Engine(
+    engine = Engine(
         policy,
         config.engine.token_budget if isinstance(config.engine.token_budget, int) else USUAL_BUDGET,
         shared=verdict.shared,
@@ -123,4 +123,4 @@ def make_engine(policy: Policy, config: Run, world: World = ALONE) -> tuple[Engi
         router_aux_coef=config.model.router_aux_coef,
         world=world,
     )
-    return scorer, f"layout: {verdict.line}"
+    return engine, f"layout: {verdict.line}"

@@ -1,8 +1,8 @@
 """Hidden states x head -> per-token log-probs in float32, a slice of rows at a time; logits are not kept.
 
-Forward keeps two numbers a row (its log-sum-exp is recomputed as needed); backward recomputes a slice's logits, turns
-them into `softmax - one_hot` in place, and multiplies. With a frozen head (LoRA) nothing is recomputed: the upstream
-gradient of a row is one number g, so `d logp / d h = W[y] - softmax(h W^T) W` is taken in forward and scaled by g.
+Forward keeps two numbers a row, its log-prob and its log-sum-exp. Backward recomputes a slice's logits, turns them into
+`softmax - one_hot` in place, and multiplies. With a frozen head (LoRA) nothing is recomputed: the upstream gradient of
+a row is a number g, so `d logp / d h = W[y] - softmax(h W^T) W` is taken in forward and scaled by g.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from burnish.tensors import wide_type
 
 SLICE_ELEMENTS = 1 << 23  # logits alive at once: 32 MiB in float32
 LEAST_ROWS = 256  # thinner slices spend their time rewriting the head's gradient
@@ -48,8 +50,7 @@ def log_square_sums(
     transform: HeadTransform | None = None,
 ) -> Float[Tensor, " tokens"]:
     """log sum_v p(v)^2 of each row, without gradient: the log of what a token sampled from p has on average."""
-    wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-    out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
+    out = torch.empty(hidden.shape[0], dtype=wide_type(hidden.dtype), device=hidden.device)
     for rows in slices(hidden.shape[0], weight.shape[0]):
         logits = logits_of(product_of(hidden[rows], weight), bias, transform or HeadTransform())
         out[rows] = (2 * logits).logsumexp(-1) - 2 * logits.logsumexp(-1)
@@ -57,15 +58,15 @@ def log_square_sums(
 
 
 def product_of(hidden: Tensor, weight: Tensor) -> Tensor:
-    """One slice of raw products: float32 on CUDA, in the compute type on CPU (which has no wider output)."""
+    """The raw products of a slice: in float32 on CUDA, in the compute type on CPU (which has no wider output)."""
     if hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16):
         return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
     return torch.mm(hidden, weight.t())
 
 
 def logits_of(product: Tensor, bias: Tensor | None, transform: HeadTransform) -> Tensor:
-    """Transformed logits of one slice in the accumulation type (float32, or float64), in memory of their own."""
-    logits = product.to(torch.float64 if product.dtype == torch.float64 else torch.float32, copy=True)
+    """Transformed logits of a slice, a copy in the type that sums are taken in (float32, or float64)."""
+    logits = product.to(wide_type(product.dtype), copy=True)
     if bias is not None:
         logits += bias
     if transform.scale != 1.0:
@@ -79,7 +80,7 @@ def dlogits(
     logits: Tensor, lse: Tensor, targets: Tensor, transform: HeadTransform, upstream: Tensor, kind: torch.dtype
 ) -> Tensor:
     """upstream x d logp / d raw logits = upstream x (one_hot - softmax) x the transform's slope, in `kind`; `logits` is
-    used up. The target's own entry is taken in float32: 1 - p would cancel in bfloat16."""
+    used up. The target's entry is taken in float32: 1 - p would cancel in bfloat16."""
     slope = None
     if transform.softcap is not None:
         slope = 1 - (logits / transform.softcap).square()
@@ -99,8 +100,7 @@ class _TokenLogProb(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, transform: HeadTransform
     ) -> Tensor:
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        out = torch.empty(hidden.shape[0], dtype=wide, device=hidden.device)
+        out = torch.empty(hidden.shape[0], dtype=wide_type(hidden.dtype), device=hidden.device)
         lse = torch.empty_like(out)
         head_trains = weight.requires_grad or (bias is not None and bias.requires_grad)
         shortcut = hidden.requires_grad and not head_trains
@@ -114,11 +114,11 @@ class _TokenLogProb(torch.autograd.Function):
                 products.append(product)
             logits = logits_of(product, bias, transform)
             column = targets[rows, None]
-            out[rows] = torch.log_softmax(logits, dim=-1).gather(1, column)[:, 0]  # one pass; logsumexp makes four
+            out[rows] = torch.log_softmax(logits, dim=-1).gather(1, column)[:, 0]  # a single pass; logsumexp makes four
             lse[rows] = logits.gather(1, column)[:, 0] - out[rows]
             if jacobian is not None:
-                one = torch.ones_like(lse[rows])
-                grad = dlogits(logits, lse[rows], targets[rows], transform, one, weight.dtype)
+                ones = torch.ones_like(lse[rows])
+                grad = dlogits(logits, lse[rows], targets[rows], transform, ones, weight.dtype)
                 torch.mm(grad, weight, out=jacobian[rows])
         ctx.transform, ctx.shortcut = transform, shortcut
         ctx.save_for_backward(jacobian if shortcut else hidden, weight, bias, targets, lse, *products)

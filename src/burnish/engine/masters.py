@@ -17,18 +17,18 @@ class Masters:
     """The tensors the optimiser steps. For float32 or float64 modules these are the parameters themselves."""
 
     def __init__(
-        self, named: Iterable[tuple[str, nn.Parameter]], dtype: torch.dtype, *, own: bool = False,
+        self, named: Iterable[tuple[str, nn.Parameter]], dtype: torch.dtype, *, sharded: bool = False,
         wide: Iterable[tuple[str, nn.Parameter]] = (),
     ) -> None:  # fmt: skip
-        """`own`: the module keeps float32 weights and casts them itself, as a divided one does. `wide`: parameters that
-        are computed with in float32, whatever the module's type."""
+        """`sharded`: the module keeps float32 weights and casts them itself. `wide`: parameters that compute
+        in float32, whatever the module's type."""
         self.names: list[str] = []
         self.parameters: list[nn.Parameter] = []
         self.working: list[nn.Parameter] = []
         for name, parameter in named:
             self.names.append(name)
             self.working.append(parameter)
-            half = dtype == torch.bfloat16 and not own
+            half = dtype == torch.bfloat16 and not sharded
             self.parameters.append(self._master(parameter) if half else parameter)
         for name, parameter in wide:
             self.names.append(name)

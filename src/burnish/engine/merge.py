@@ -34,9 +34,9 @@ def merge(adapter_dir: str, out_dir: str) -> None:
         model: Any = auto.from_pretrained(folder, dtype=torch.float32, **({"num_labels": 1} if scalar else {}))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} could not be loaded with its base model: {str(error).splitlines()[0]}") from error
-    merged = model.merge_and_unload()  # in float32, then written in the base's own type
+    merged = model.merge_and_unload()  # in float32, then written in the base's type
     about = folder / "reward.json"
-    if about.exists():  # a reward model: how it pads is told beside its adapter
+    if about.exists():  # a reward model: its padding token is in the adapter's folder
         merged.config.get_text_config().pad_token_id = json.loads(about.read_text())["pad_token_id"]
 
     def fill(target: Path) -> None:

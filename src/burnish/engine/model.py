@@ -1,4 +1,4 @@
-"""Loading and saving a policy: any Hugging Face causal LM, its head, its adapters, and where each lies.
+"""Loading and saving a policy: any Hugging Face causal LM, its head, and its adapters.
 
 The kernels of the policy and of its reference are the same module in the same dtype. `dtype = "bfloat16"` keeps
 float32 master weights (see `masters.py`) and computes in bfloat16; buffers such as rotary frequencies stay float32.
@@ -23,38 +23,39 @@ from burnish.config import AdapterConfig, ModelConfig
 from burnish.engine import adapters, norms, sharding
 from burnish.engine.logprob import HeadTransform
 from burnish.errors import ConfigError, ModelError
+from burnish.tensors import wide_type
 
 NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes through which families add noise
-Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes alone
+Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes only
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def scalar_head(base: Any) -> nn.Linear:
-    """The linear layer [1, width] of a sequence classifier; peft's trained copy of it where there is one."""
+    """The linear layer [1, width] of a sequence classifier; under an adapter, the copy that peft trains."""
     head = base.score
     copies = getattr(head, "modules_to_save", None)
-    found: nn.Linear = head if copies is None else copies[head.active_adapter]
-    return found
+    linear: nn.Linear = head if copies is None else copies[head.active_adapter]
+    return linear
 
 
 @dataclass
 class Policy:
     """A causal LM taken apart where the engine needs it: decoder, head, and what the family does to its logits."""
 
-    module: Any  # PreTrainedModel, or a PeftModel around one
+    module: Any  # a PreTrainedModel, or a PeftModel around it
     base: Any  # the PreTrainedModel
     path: str
     dtype: torch.dtype
     stock_attention: str  # the implementation transformers chose at load
-    scalar: bool = False  # a reward model: a scalar head in place of the one over the vocabulary
+    scalar: bool = False  # a reward model: a scalar head in place of the head over the vocabulary
     sharded: bool = False  # its weights are divided over processes, in float32 (float64)
-    anew: Callable[[], Policy] | None = None  # where sharded: the same model without numbers
+    anew: Callable[[], Policy] | None = None  # where sharded: makes the same model without weights
 
     @property
     def decoder(self) -> nn.Module:
         try:
             decoder: nn.Module | None = self.base.get_decoder()
-        except AttributeError:  # some families name a part of a larger model that they are not in
+        except AttributeError:  # some families name a part of a larger model that is not there
             decoder = None
         if decoder is None or decoder is self.base:
             decoder = getattr(self.base, self.base.base_model_prefix, None) or self.base.model
@@ -94,17 +95,17 @@ class Policy:
         return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
     def within(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Do some work with embedding and head in one piece, as they always are in a single process."""
+        """Run `work` while embedding and head are whole, as they always are in a single process."""
         return sharding.run_within(self.base, work, *args) if self.sharded else work(*args)
 
     def settle(self) -> None:
-        """After a pass without gradient whose weights are about to change, or to be read by name."""
+        """Call it after a pass without gradient, before weights change or are read by name."""
         if self.sharded:
             sharding.settle(self.base)
 
     @contextmanager
     def stock(self) -> Iterator[None]:
-        """The model's own attention put back for a while, for comparisons and for sampling."""
+        """The stock attention, put back for a while, for comparisons and for sampling."""
         current = self.base.config._attn_implementation
         self.base.set_attn_implementation(self.stock_attention)
         try:
@@ -117,13 +118,13 @@ class Policy:
         """The initial policy: for an adapter, the same module with the adapter switched off."""
         trained = [parameter for _, parameter in self.trainable()]
         with self.module.disable_adapter() if self.adapted else nullcontext():
-            for parameter in trained:  # peft also freezes it, and FSDP reads on its first pass what is to be trained
+            for parameter in trained:  # peft also freezes it, and FSDP reads on its first pass what is trained
                 parameter.requires_grad_(True)
             yield
 
 
 def head_transform(config: Any) -> HeadTransform:
-    """The logit transforms of the families transformers knows; the canary proves each on the model at hand."""
+    """The logit transform of a family that transformers knows; the canary proves it on the loaded model."""
     scale = 1.0
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         scale *= float(getattr(config, name, None) or 1.0)
@@ -160,7 +161,7 @@ def load_policy(
     tokenizer_size: int | None = None,
     place: Place = "device",
 ) -> Policy:
-    """Load the weights as float32 (float64 on request), add the adapter if one is asked for, cast for computing.
+    """Load the weights as float32 (float64 on request), and add the adapter where it is asked for.
 
     Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
     """
@@ -183,7 +184,7 @@ def refuse_foreign_tokenizer(base: Any, path: str, tokenizer_size: int | None) -
 
 
 def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place: Place = "device") -> Any:
-    """The PreTrainedModel in float32 (float64 on request); `scalar`: with one number in place of the vocabulary.
+    """The PreTrainedModel in float32 (float64 on request); with `scalar` a sequence classifier of one label.
     Raises ModelError where transformers cannot build it."""
     import transformers
 
@@ -198,7 +199,7 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
         )
         options["dtype"] = DTYPES[model.dtype]
     else:
-        options["dtype"] = torch.float64 if model.dtype == "float64" else torch.float32
+        options["dtype"] = wide_type(DTYPES[model.dtype])
     try:
         base: Any = (
             _weightless(kind, model.path, options)
@@ -211,7 +212,7 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
         raise ModelError(f"model.path: {model.path} could not be loaded as a {wanted}: {reason}") from error
     base.config.use_cache = False
     if model.dtype == "float64" and hasattr(base, "set_experts_implementation"):
-        base.set_experts_implementation("eager")  # the grouped product knows no float64
+        base.set_experts_implementation("eager")  # the grouped product has no float64
     if torch.cuda.is_available() and not quantize and place == "device":
         base = base.to(torch.device("cuda"))
     return base
@@ -229,7 +230,8 @@ def _weightless(kind: Any, path: str, options: dict[str, Any]) -> Any:
 
 
 def silence_dropout(module: nn.Module) -> None:
-    """Preference losses compare two passes over the same text, so noise between them is noise in the margin."""
+    """Switch off every dropout and jitter: preference losses compare two passes, and noise between them is noise in the
+    margin."""
     for part in module.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -269,7 +271,7 @@ def add_adapter(base: Any, adapter: AdapterConfig, *, scalar: bool = False) -> A
 
 
 def open_adapter(base: Any, folder: Path) -> Any:
-    """The model with the adapter that lies in `folder`."""
+    """The model with the adapter in `folder`."""
     from peft import PeftModel
 
     with warnings.catch_warnings():  # peft asks transformers by names that are going out of use
@@ -302,8 +304,8 @@ def weights_hash(path: str) -> str:
 
 
 def save_model(policy: Policy, folder: Path, tokenizer: Any, weights: dict[str, Any] | None = None) -> None:
-    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `weights`: of a
-    divided model, gathered."""
+    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `weights` are
+    those of a divided model, gathered."""
     folder.mkdir(parents=True)
     if policy.adapted and Path(policy.path).is_dir():  # so that the adapter finds its base from any folder
         policy.module.active_peft_config.base_model_name_or_path = str(Path(policy.path).resolve())
@@ -312,7 +314,7 @@ def save_model(policy: Policy, folder: Path, tokenizer: Any, weights: dict[str, 
     if file.exists():
         config = json.loads(file.read_text())
         if weights is not None:
-            config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model's own is its masters'
+            config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model would name its masters' type
         config.pop("attn_implementation", None)
         config["use_cache"] = True
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""Groups -> microbatches under a token budget: the prompt once, its K branches behind it, several groups in one row.
+"""Groups -> microbatches under a token budget: the prompt once, its K branches behind it, several groups in a row.
 
 How many tokens share a forward pass is hardware and never changes a result: which groups make an optimiser step is
 decided before packing, and every loss is divided by the step's counts.
@@ -15,15 +15,14 @@ from burnish.tensors import GroupSpans, PackedBatch, Span
 
 
 def rows_needed(group: EncodedGroup, *, shared: bool, whole: bool = False) -> int:
-    """Input rows a group takes. A completion's last token is only ever a target, so it needs none, unless it is
-    wanted `whole`."""
+    """Input rows of a group. A completion's last token is only a target and needs no row, unless `whole`."""
     branches = [max(len(ids) - (not whole), 0) for ids in group.completion_ids]
     prompts = 1 if shared else len(branches)
     return len(group.prompt_ids) * prompts + sum(branches)
 
 
 def divide(sizes: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of `sizes` in bins of at most `budget` (first fit, largest first); an oversized item gets its own bin.
+    """Indices of `sizes` in bins of at most `budget` (first fit, largest first); an oversized item has a bin to itself.
 
     Bins keep the items' original order, so equal input gives equal output whatever the budget splits off.
     """
@@ -48,11 +47,11 @@ def pack(
     """Divide a step's groups into microbatches of at most `token_budget` input tokens.
 
     In the shared layout a microbatch is one flat row; in the padded layout it is `[completions, longest]`, and the
-    budget counts padding. A group larger than the budget stands alone rather than being cut.
+    budget counts padding. A group larger than the budget gets a microbatch to itself; it is never cut.
 
-    With `pooled_over` the batch is a reward model's: completions are inputs to their last token, and `predict_rows` has
-    one row for each completion, that of its last token which is not in `pooled_over` (padding ids, as a model that
-    pads with its end token was trained).
+    With `pooled_over` the batch is a reward model's. The last token of a completion is then an input, too, and
+    `predict_rows` has a single row for each completion: that of its last token that is not in `pooled_over` (padding
+    ids, as a model that pads with its end token was trained).
     """
     if shared:
         bins = divide([rows_needed(g, shared=True, whole=pooled_over is not None) for g in groups], token_budget)
@@ -64,7 +63,7 @@ def pack(
 
 
 def pooled_at(group: EncodedGroup, k: int, skip: frozenset[int]) -> int:
-    """Place, in prompt + completion k, of the last token that is not in `skip`; 0 if there is none."""
+    """Position, in prompt + completion k, of the last token that is not in `skip`; 0 if there is none."""
     ids = (*group.prompt_ids, *group.completion_ids[k])
     return next((i for i in range(len(ids) - 1, -1, -1) if ids[i] not in skip), 0)
 

@@ -1,8 +1,8 @@
 """The last layer's feed-forward part, computed only for rows that predict a completion token.
 
 After the last attention everything is row by row, and more than half of the rows (prompts, but for their last token)
-are read by nobody. Layers of the plain pre-norm shape take the short cut; `canary.py` proves it on the model at hand,
-and any other layer keeps its own forward.
+predict nothing. Layers of the plain pre-norm shape skip those rows, and `canary.py` proves it on the loaded model. Any
+other layer keeps its forward.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def last_layer(decoder: nn.Module) -> nn.Module | None:
 
 
 def install(layer: Any) -> None:
-    """Replace the layer's forward by one that drops rows where the layout names those to keep."""
+    """Replace the layer's forward: where the layout names rows to keep, the others are dropped."""
     whole = layer.forward
 
     def forward(hidden_states: Tensor, **kwargs: Any) -> Tensor:
@@ -46,7 +46,7 @@ def install(layer: Any) -> None:
 
 
 def remove(layer: Any) -> None:
-    """Put the layer's own forward back."""
+    """Put the layer's stock forward back."""
     layer.forward = layer.whole_forward
 
 

@@ -1,8 +1,9 @@
-"""The reference of a run: stored log-probs, or a model that stands in memory and may move.
+"""The reference of a run: stored log-probs, or a model in memory that may move.
 
-Stored: computed where they are missing, before the first update. `initial` is the policy itself before it moves (for an
-adapter: the adapter switched off), so no second model is held. Live: for objectives that need its whole distribution,
-and for references that follow the policy (TR-DPO, 2404.09656; exponential moving average).
+`Stored` log-probs are computed where they are missing, before the first update. The `initial` reference is the policy
+itself before it moves (for an adapter: the adapter switched off), so that no second model is held. A `Live` reference
+is for objectives that need its whole distribution, and for references that follow the policy (TR-DPO, 2404.09656;
+exponential moving average).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from burnish.engine.logprob import token_logprobs
 from burnish.engine.reference_store import ReferenceStore, row_keys
 from burnish.engine.scoring import by_completion
 from burnish.group import EncodedGroup
-from burnish.tensors import PackedBatch
+from burnish.tensors import PackedBatch, wide, wide_type
 
 FLUSH_GROUPS = 512  # an interrupted pass loses at most this much work
 
@@ -33,10 +34,10 @@ def fill(
     engine: Engine,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Compute what the store lacks; returns how many groups that was. `advance(done, total)` reports progress.
+    """Compute what the store lacks; returns the number of those groups. `advance(done, total)` reports progress.
 
-    A chunk is the groups of one training step, and is packed as that step will pack it: the same rows go through the
-    same products, and the margins of an untouched policy are exactly 0, in bfloat16 too.
+    A chunk holds the groups of a training step and is packed as that step will pack it. The same rows then go through
+    the same products, and the margins of an untrained policy are exactly 0, in bfloat16 too.
     """
 
     def logps(batch: PackedBatch) -> list[np.ndarray]:
@@ -80,7 +81,7 @@ class Stored:
         return lookup(self.store, batch, groups), None
 
     def follow(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """A stored reference stays where it is."""
+        """Do nothing: a stored reference does not move."""
 
     def state(self) -> dict[str, Tensor]:
         return {}
@@ -88,15 +89,11 @@ class Stored:
 
 @dataclass
 class Live:
-    """A model in memory, scored beside the policy in every step: a copy of its own, or the adapter switched off.
-
-    `moving` says how it follows the policy; its weights are then kept in float32, whatever it computes in, or small
-    steps would be rounded away.
-    """
+    """A model in memory, scored in every step: a second model, or the policy with its adapter switched off."""
 
     engine: Engine
-    moving: ReferenceConfig
-    weights: dict[str, Tensor]  # float32, by name; empty where it does not move
+    moving: ReferenceConfig  # how it follows the policy
+    weights: dict[str, Tensor]  # by name, in float32 so that small steps are not lost; empty where it does not move
     carried: bool = False  # fresh answers bring their reference log-probs with them
 
     @classmethod
@@ -105,19 +102,20 @@ class Live:
         return cls(engine, moving, {name: wide(p.detach()).clone() for name, p in named})
 
     def scores(self, batch: PackedBatch, groups: Sequence[EncodedGroup]) -> tuple[Tensor, HeadInput | None]:
-        """([tokens] log-probs, what its distributions are made of), without gradient."""
-        known = [groups[i].rollout for i in batch.group_index] if self.carried else []
-        if known and all(one is not None and one.reference for one in known):
-            rows = [value for one in known if one is not None for row in one.reference for value in row]
-            return torch.tensor(rows, dtype=torch.float64).to(wide_type(self.engine.policy.dtype)), None
+        """([tokens] log-probs, the head's input), without gradient."""
+        rollouts = [groups[i].rollout for i in batch.group_index] if self.carried else []
+        rows = [rollout.reference for rollout in rollouts if rollout is not None and rollout.reference]
+        if rollouts and len(rows) == len(rollouts):
+            logps = [logp for group in rows for completion in group for logp in completion]
+            return torch.tensor(logps, dtype=torch.float64).to(wide_type(self.engine.policy.dtype)), None
         return self.computed(batch)
 
     def head(self, batch: PackedBatch) -> HeadInput:
-        """What the reference's head turns into distributions over a batch."""
+        """The input of the reference's head for a batch."""
         return self.engine.reference_head(batch)
 
     def computed(self, batch: PackedBatch) -> tuple[Tensor, HeadInput | None]:
-        """The same by a pass of the model, whatever the groups bring with them."""
+        """`scores` by a pass of the model, whatever the groups bring with them."""
         if self.engine.plain_head:
             return self.engine.score_reference(batch), None
         head = self.head(batch)
@@ -127,14 +125,14 @@ class Live:
 
     @torch.no_grad()
     def follow(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """After optimiser step `step` (from 1): move towards the policy's weights where the configuration says so."""
+        """Move towards the policy's weights after optimiser step `step` (from 1), where `moving` asks for it."""
         if self.moving.update == "never" or step % self.moving.interval:
             return
         self.engine.policy.settle()
         kind: Literal["hard", "soft"] = "hard" if self.moving.update == "hard" else "soft"
         parameters = dict(self.engine.policy.module.named_parameters())
-        for name, own in self.weights.items():
-            moved = tr_dpo_update(own, wide(weights[name]), step, self.moving.share, self.moving.interval, kind)
+        for name, weight in self.weights.items():
+            moved = tr_dpo_update(weight, wide(weights[name]), step, self.moving.share, self.moving.interval, kind)
             self.weights[name] = moved
             parameters[name].copy_(moved)
 
@@ -143,28 +141,19 @@ class Live:
 
     @torch.no_grad()
     def publish(self) -> None:
-        """After `weights` were read from a checkpoint: into the module that computes."""
+        """Copy `weights` into the module that computes, after they were read from a checkpoint."""
         self.engine.policy.settle()
         parameters = dict(self.engine.policy.module.named_parameters())
-        for name, own in self.weights.items():
-            parameters[name].copy_(own)
-
-
-def wide_type(dtype: torch.dtype) -> torch.dtype:
-    """The type of log-probs of a model that computes in this one."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """In float32 at least."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+        for name, weight in self.weights.items():
+            parameters[name].copy_(weight)
 
 
 def tr_dpo_update(
     ref: Tensor, pol: Tensor, step: int, alpha: float = 0.6, tau: int = 512, kind: Literal["soft", "hard"] = "soft"
 ) -> Tensor:
-    """After optimiser step `step` (from 1), where tau divides it: `alpha policy + (1 - alpha) reference`, or the policy
-    itself with `hard`; else the reference as it is. Both in float32 or wider; what comes back is the reference's own.
+    """The reference after optimiser step `step` (from 1): where tau divides the step `alpha policy + (1 - alpha)
+    reference`, or the policy itself with `hard`; else unchanged. `ref` is in float32 or wider, and so is the result
+    (TR-DPO, 2404.09656).
     """
     if step % tau:
         return ref

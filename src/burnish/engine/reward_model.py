@@ -1,8 +1,8 @@
 """Reward models: a scalar head on any backbone, in the format of `AutoModelForSequenceClassification` with one label.
 
-The number is read at an answer's last token, found by its length and never by looking for padding. transformers looks
-for padding when it loads the saved model, so a model saved here always has a padding token that ends no answer, where
-its vocabulary allows one.
+The reward is read at an answer's last token, whose position follows from its length; padding is never looked for. But
+transformers looks for padding in the saved model. A model saved by burnish therefore has a padding token that ends no
+answer, where its vocabulary allows it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from burnish.engine.model import (
 )
 from burnish.errors import ModelError
 
-ABOUT = "reward.json"  # beside the weights: padding token, and mean and spread of the rewards on held-out answers
+ABOUT = "reward.json"  # in the model's folder: padding token, and mean and spread of the rewards on held-out answers
 PAD = "<|pad|>"
 
 
@@ -43,7 +43,7 @@ def load_reward_model(
     seed: int,
     place: Place = "device",
 ) -> tuple[Policy, list[str]]:
-    """A reward model to train, and what to tell the user: a fresh head on a language model, or one that has its head.
+    """(a reward model to train, lines for the user): a fresh head on a language model, or a model that has a head.
 
     `terminal` are the tokens that end an answer. Raises ModelError for an architecture without a scalar head, or a
     classifier of several labels.
@@ -102,17 +102,17 @@ def open_reward_model(model: ModelConfig) -> Policy:
 
 
 def write_about(policy: Policy, folder: Path, rewards: Sequence[Sequence[float]], objective: str) -> None:
-    """Write `reward.json`: how rewards lie on the answers of some groups, so that several models share a scale."""
+    """Write `reward.json`: mean and spread of the rewards of some groups' answers, so that models can share a scale."""
     every = torch.tensor([value for group in rewards for value in group], dtype=torch.float64)
     pad = policy.base.config.get_text_config().pad_token_id
-    said = {
+    about = {
         "pad_token_id": pad,
         "mean": float(every.mean()),
         "sd": float(every.std(correction=0)),
         "answers": len(every),
         "objective": objective,
     }
-    (folder / ABOUT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    (folder / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _is_fresh(model: ModelConfig) -> bool:
@@ -139,8 +139,8 @@ def require_head(base: Any, path: str) -> None:
 
 
 def _choose_pad(base: Any, tokenizer: Any, terminal: set[int], *, may_grow: bool) -> str:
-    """Give model and tokenizer a padding token that ends no answer; returns the line that says which. `may_grow`: the
-    embedding is trained and saved, so it may get a row."""
+    """Give model and tokenizer a padding token that ends no answer; returns the line that names it. With `may_grow` the
+    embedding is trained and saved, so that it may get a row."""
     rows = base.get_input_embeddings().weight.shape[0]
     pad = tokenizer.pad_token_id
     if pad is None or pad in terminal:
@@ -151,7 +151,7 @@ def _choose_pad(base: Any, tokenizer: Any, terminal: set[int], *, may_grow: bool
             tokenizer.pad_token = spare[0]
         elif len(tokenizer) < rows or may_grow:
             tokenizer.add_special_tokens({"pad_token": PAD})
-            if len(tokenizer) > rows:  # one more row, which no text reaches
+            if len(tokenizer) > rows:  # a row more, which no text reaches
                 base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         elif tokenizer.unk_token_id is not None and tokenizer.unk_token_id not in terminal:
             tokenizer.pad_token = tokenizer.unk_token

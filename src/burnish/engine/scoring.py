@@ -13,8 +13,8 @@ from burnish.group import EncodedGroup
 from burnish.tensors import PackedBatch
 
 T = TypeVar("T")
-Rows = list[tuple[float, ...]]  # one number for each completion of each group
-Tick = Callable[[int], None]  # how many groups were scored since it was last called
+Rows = list[tuple[float, ...]]  # a number for each completion of each group
+Tick = Callable[[int], None]  # takes the number of groups scored since the last call
 
 
 def by_completion(
@@ -40,12 +40,12 @@ def by_completion(
 
 
 def rewards(engine: Engine, groups: Sequence[EncodedGroup], tick: Tick = lambda count: None) -> Rows:
-    """The reward model's number for every completion."""
+    """The reward of every completion by a reward model."""
     return _numbers(engine, groups, lambda batch: engine.reward(batch)[0].tolist(), tick)
 
 
 def logps(engine: Engine, groups: Sequence[EncodedGroup], tick: Tick = lambda count: None) -> Rows:
-    """Summed log-prob of every completion, in nats; added up in float64."""
+    """The summed log-prob of every completion, in nats; added up in float64."""
 
     def sums(batch: PackedBatch) -> list[float]:
         token_logps = engine.score(batch).logps.double()

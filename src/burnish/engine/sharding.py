@@ -25,16 +25,16 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from burnish.engine.distributed import World
 from burnish.errors import ModelError
 
-WITHIN = "within_root"  # a method of the root module: what runs in it sees the root's weights whole
+WITHIN = "within_root"  # a method of the root module: what it runs sees the root's weights whole
 
 
 @contextmanager
 def weightless() -> Iterator[None]:
-    """Modules made inside have the shapes of their parameters but no numbers; buffers are real."""
+    """Modules that are made inside have parameters on the meta device, without numbers; buffers are real."""
     register = nn.Module.register_parameter
 
     def without(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:  # one that is tied to another must stay the same object
+        if parameter is not None and not parameter.is_meta:  # tied parameters must stay the same object
             parameter = _on_meta(parameter)
         register(module, name, parameter)
 
@@ -50,7 +50,7 @@ def _on_meta(parameter: nn.Parameter) -> nn.Parameter:
 
 
 def emptied(module: nn.Module) -> dict[str, Tensor]:
-    """Take the numbers out of a module's parameters, tied ones staying tied; returns them by name."""
+    """Take the numbers out of a module's parameters and return them by name; tied parameters stay tied."""
     taken = {name: parameter.detach() for name, parameter in module.named_parameters()}
     twins: dict[int, nn.Parameter] = {}
     for part in module.modules():
@@ -61,15 +61,15 @@ def emptied(module: nn.Module) -> dict[str, Tensor]:
 
 
 def blocks(decoder: nn.Module, count: int) -> list[nn.Module]:
-    """The transformer layers. Raises ModelError where they do not stand in one list."""
+    """The transformer layers. Raises ModelError where they are not in a single list."""
     for part in decoder.modules():
         if isinstance(part, nn.ModuleList) and len(part) == count:
             return list(part)
-    raise ModelError("this model's layers do not stand in one list, so it cannot be divided; use one process")
+    raise ModelError("this model's layers are not in a single list, so it cannot be divided; use one process")
 
 
 def shard(base: Any, decoder: nn.Module, world: World, *, half: bool) -> None:
-    """Divide a weightless model over the world's mesh and give its parameters room. `half`: compute in bfloat16."""
+    """Divide a weightless model over the world's mesh and allocate its parameters. `half`: compute in bfloat16."""
     kinds = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if half else {}
     policy = MixedPrecisionPolicy(**kinds, cast_forward_inputs=False)  # what flows between layers has the right type
     setattr(base, WITHIN, lambda work, *args, **kwargs: work(*args, **kwargs))
@@ -88,31 +88,31 @@ def shard(base: Any, decoder: nn.Module, world: World, *, half: bool) -> None:
 
 
 def whole(value: Tensor) -> Tensor:
-    """A divided tensor put together on every process; any other as it is."""
+    """A divided tensor put together on every process; any other tensor as it is."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 @torch.no_grad()
 def assign(parameter: Tensor, full: Tensor) -> None:
-    """Give a parameter, or this process's slice of it, its numbers; every process has them all."""
+    """Fill a parameter, or this process's slice of it, from `full`, which every process has."""
     if isinstance(parameter, DTensor):
-        own = distribute_tensor(
+        divided = distribute_tensor(
             full.to(parameter.device), parameter.device_mesh, parameter.placements, src_data_rank=None
         )
-        parameter.to_local().copy_(own.to_local())
+        parameter.to_local().copy_(divided.to_local())
     else:
         parameter.copy_(full)
 
 
 @torch.no_grad()
 def hand_out(named: Mapping[str, Tensor], full: Mapping[str, Tensor]) -> None:
-    """Fill divided parameters from the first process's `full`, one at a time; the others' `full` is empty."""
+    """Fill divided parameters, one by one, from the first process's `full`; in the other processes `full` is empty."""
     for name, parameter in named.items():
         assert isinstance(parameter, DTensor)
         source = full[name] if name in full else torch.empty(parameter.shape)
         source = source.to(device=parameter.device, dtype=parameter.dtype)
-        own = distribute_tensor(source, parameter.device_mesh, parameter.placements, src_data_rank=0)
-        parameter.to_local().copy_(own.to_local())
+        divided = distribute_tensor(source, parameter.device_mesh, parameter.placements, src_data_rank=0)
+        parameter.to_local().copy_(divided.to_local())
 
 
 class Files:
@@ -127,7 +127,7 @@ class Files:
             self._where |= dict.fromkeys(opened.keys(), opened)
 
     def hold(self, shapes: Mapping[str, torch.Size]) -> bool:
-        """Whether every tensor lies here under its own name, in its own shape."""
+        """Whether the files hold every tensor under its name and in its shape."""
         return bool(self._where) and all(
             name in self._where and self._where[name].get_slice(name).get_shape() == list(size)
             for name, size in shapes.items()
@@ -136,14 +136,14 @@ class Files:
     @torch.no_grad()
     def fill(self, name: str, parameter: DTensor) -> None:
         """Read this process's rows of a parameter."""
-        own = parameter.to_local()
+        local = parameter.to_local()
         first = _first_row(parameter)
         rows = self._where[name].get_slice(name)
-        own.copy_(rows[first : first + own.shape[0]] if own.shape[0] else own)
+        local.copy_(rows[first : first + local.shape[0]] if local.shape[0] else local)
 
 
 def _first_row(parameter: DTensor) -> int:
-    """Where this process's rows begin: FSDP2 divides dimension 0 as `torch.chunk` does."""
+    """The first row of this process: FSDP2 divides dimension 0 as `torch.chunk` does."""
     mesh = parameter.device_mesh
     axis = mesh.ndim - 1  # shards are the last axis, behind replicas
     size, rank = mesh.size(axis), mesh.get_local_rank(axis)
@@ -161,12 +161,12 @@ def converted(model_type: str) -> bool:
 
 
 def gathered(module: nn.Module, kind: torch.dtype, *, trained_only: bool) -> dict[str, Tensor]:
-    """The whole weights, on the first process alone, on the CPU, in the type they are saved in."""
+    """The whole weights, in the first process only, on the CPU, in the type they are saved in."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
-    found: dict[str, Any] = get_model_state_dict(module, options=options)
+    weights: dict[str, Any] = get_model_state_dict(module, options=options)
     twins = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    twins -= {name for name, _ in module.named_parameters()}  # of a tied pair the file holds one
-    kept = {name: value for name, value in found.items() if name not in twins}
+    twins -= {name for name, _ in module.named_parameters()}  # of two tied names the file holds the first
+    kept = {name: value for name, value in weights.items() if name not in twins}
     return {name: value.to(kind) if value.is_floating_point() else value for name, value in kept.items()}
 
 
@@ -176,14 +176,14 @@ def run_within(base: Any, work: Callable[..., Any], *args: Any, **kwargs: Any) -
 
 
 def settle(base: Any) -> None:
-    """Drop what the last pass without gradient left whole, so that the next one reads the weights as they now are."""
+    """Divide again what the last pass without gradient left whole, so that the next pass reads the current weights."""
     for part in base.modules():
         if isinstance(part, FSDPModule):
             part.reshard()
 
 
 def move_in(module: nn.Module, slices: Mapping[str, Tensor]) -> None:
-    """Let a divided model take over the slices of another one, without copying what keeps its type."""
+    """Let a divided model take over the slices of another model, without copying what keeps its type."""
     wanted = {name: parameter.requires_grad for name, parameter in module.named_parameters()}
     tied = {id(p): name for name, p in module.named_parameters()}
     every = {name: slices[tied[id(p)]] for name, p in module.named_parameters(remove_duplicate=False)}

@@ -1,46 +1,46 @@
-"""The value head of PPO: how much reward is still to come, read off the state in which each token is chosen."""
+"""The value head of PPO: the reward still to come, read off the hidden state in which each token is chosen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from burnish.engine.engine import Engine
-from burnish.tensors import PackedBatch
+from burnish.tensors import PackedBatch, wide_type
 
 
 @dataclass
 class ValueHead:
-    """A linear layer on hidden states: the policy's own, or those of a model beside it (`trunk`) that learns values
-    alone. It starts at 0 everywhere, so that the first advantages are the rewards themselves."""
+    """A linear layer on hidden states: the policy's, or those of a second model (`backbone`) that learns only values.
+
+    It starts at 0 everywhere, so that the first advantages are the rewards themselves.
+    """
 
     linear: nn.Linear
-    trunk: Engine | None = None
+    backbone: Engine | None = None
 
     @classmethod
-    def on(cls, engine: Engine, trunk: Engine | None = None) -> ValueHead:
-        """A fresh head for an engine's policy. Raises nothing: every causal LM has hidden states."""
-        read = trunk or engine
+    def on(cls, engine: Engine, backbone: Engine | None = None) -> ValueHead:
+        """A fresh head for an engine's policy; every causal LM has the hidden states it needs."""
+        read = backbone or engine
         width = read.policy.head.weight.shape[1]
-        wide = torch.float64 if read.policy.dtype == torch.float64 else torch.float32
-        linear = nn.Linear(width, 1, dtype=wide, device=read.policy.device)
+        linear = nn.Linear(width, 1, dtype=wide_type(read.policy.dtype), device=read.policy.device)
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
-        return cls(linear, trunk)
+        return cls(linear, backbone)
 
     def __call__(self, hidden: Tensor, batch: PackedBatch) -> Tensor:
-        """hidden [tokens, width] of the policy, for a shared trunk -> values [tokens], float32 or wider."""
-        if self.trunk is not None:
-            hidden = self.trunk.head_input(batch)[0].hidden
+        """hidden [tokens, width] of the policy, for a shared backbone -> values [tokens], float32 or wider."""
+        if self.backbone is not None:
+            hidden = self.backbone.head_input(batch)[0].hidden
         values: Tensor = self.linear(hidden.to(self.linear.weight.dtype))[:, 0]
         return values
 
     def trainable(self) -> tuple[list[tuple[str, nn.Parameter]], list[tuple[str, nn.Parameter]]]:
-        """(the head's weights, those of its own trunk), by name."""
+        """(the head's weights, those of a second backbone), by name."""
         head = [(f"value_head.{name}", parameter) for name, parameter in self.linear.named_parameters()]
-        if self.trunk is None:
+        if self.backbone is None:
             return head, []
-        named = self.trunk.policy.decoder.named_parameters()
-        return head, [(f"value_trunk.{name}", parameter) for name, parameter in named]
+        named = self.backbone.policy.decoder.named_parameters()
+        return head, [(f"value_backbone.{name}", parameter) for name, parameter in named]

@@ -15,26 +15,26 @@ from burnish.group import EncodedGroup
 
 
 def implicit(
-    one: Candidate, source: ModelConfig, groups: list[EncodedGroup], run: Run, tick: scoring.Tick
+    candidate: Candidate, source: ModelConfig, groups: list[EncodedGroup], run: Run, tick: scoring.Tick
 ) -> list[tuple[float, ...]]:
     """beta x log-ratio to the reference (per token where beta is); without a reference, beta x log-prob."""
-    assert one.run is not None
-    row, beta = implicit_scale(one.run)
-    base = source.model_copy(update={"path": one.run.model.path})
-    if (one.folder / "adapter_config.json").exists():
+    assert candidate.run is not None
+    row, beta = implicit_scale(candidate.run)
+    base = source.model_copy(update={"path": candidate.run.model.path})
+    if (candidate.folder / "adapter_config.json").exists():
         policy = model.load_policy(base)
-        policy = replace(policy, module=model.open_adapter(policy.base, one.folder))
+        policy = replace(policy, module=model.open_adapter(policy.base, candidate.folder))
     else:
         policy = model.load_policy(source)
-    own = scoring.logps(frozen_engine(policy, run), groups, tick)
+    logps = scoring.logps(frozen_engine(policy, run), groups, tick)
     if "reference" in row.needs:
-        path = one.run.reference.path if one.run.reference.kind == "path" else one.run.model.path
+        path = candidate.run.reference.path if candidate.run.reference.kind == "path" else candidate.run.model.path
         engine = frozen_engine(model.load_policy(source.model_copy(update={"path": path})), run)
-        theirs = scoring.logps(engine, groups)
-        own = [tuple(p - q for p, q in zip(a, b, strict=True)) for a, b in zip(own, theirs, strict=True)]
-    per_token = row.beta_unit == "per token" or one.run.objective[0].params.get("normalize") == "avg"
+        reference = scoring.logps(engine, groups)
+        logps = [tuple(p - q for p, q in zip(a, b, strict=True)) for a, b in zip(logps, reference, strict=True)]
+    per_token = row.beta_unit == "per token" or candidate.run.objective[0].params.get("normalize") == "avg"
     sizes = [[len(ids) if per_token else 1 for ids in group.completion_ids] for group in groups]
-    return [tuple(beta * x / n for x, n in zip(a, b, strict=True)) for a, b in zip(own, sizes, strict=True)]
+    return [tuple(beta * x / n for x, n in zip(a, b, strict=True)) for a, b in zip(logps, sizes, strict=True)]
 
 
 def implicit_scale(run: Run) -> tuple[objectives.Objective, float]:
@@ -42,9 +42,9 @@ def implicit_scale(run: Run) -> tuple[objectives.Objective, float]:
     for part in run.objective:
         row = objectives.find(part.name)
         params = row.validate(dict(part.params))
-        found = next((params[name] for name in ("beta", "tau", "beta0", "lam") if name in params), None)
-        if found is not None:
-            return row, float(found)
+        beta = next((params[name] for name in ("beta", "tau", "beta0", "lam") if name in params), None)
+        if beta is not None:
+            return row, float(beta)
     raise ConfigError(f"a policy trained with {run.objective[0].name} has no implicit reward: there is no beta in it")
 
 

@@ -17,9 +17,9 @@ from burnish.engine import reward_model, scoring
 from burnish.engine.candidates import Candidate
 from burnish.errors import DataError
 from burnish.evals.implicit import frozen_engine, implicit, implicit_scale
-from burnish.group import Completion, EncodedGroup, Group, Message, Scores
+from burnish.group import Completion, EncodedGroup, Group, Message, Scores, transcript
 from burnish.reports.rewards.probes import PROBES
-from burnish.reports.rewards.records import ScoredGroup, Scorer, Scoring
+from burnish.reports.rewards.records import ScoredGroup, ScoredGroups, Scorer
 
 Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what reports its progress
 
@@ -27,7 +27,7 @@ Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what rep
 def score(
     groups: Sequence[Group], scorers: Sequence[tuple[str, list[Candidate]]], run: Run, *, tell: Tell, probes: int,
     hows: Sequence[How], coef: float,
-) -> tuple[Scoring, int]:  # fmt: skip
+) -> tuple[ScoredGroups, int]:  # fmt: skip
     """(records of every group that fits all scorers, how many do not fit). `probes`: groups whose answers are edited,
     too. Raises ModelError or DataError with a sentence."""
     renderers = {one.name: _renderer(one, run) for _, members in scorers for one in members}
@@ -54,7 +54,7 @@ def score(
     records = [
         _record(group, i, lengths[i], {one.name: rewards[one.name][i] for one in named}) for i, group in enumerate(kept)
     ]
-    return Scoring(tuple(records), tuple(named), probed), len(groups) - len(kept)
+    return ScoredGroups(tuple(records), tuple(named), probed), len(groups) - len(kept)
 
 
 def _renderer(one: Candidate, run: Run) -> render.Renderer:
@@ -192,17 +192,13 @@ def _record(group: Group, index: int, encoded: EncodedGroup, rewards: Mapping[st
         id=group.id or group.where or str(index),
         source=group.source,
         subset=str(group.meta.get("subset", "")),
-        prompt=_text(group.prompt),
-        answers=tuple(_text(c.messages) for c in group.completions),
+        prompt=transcript(group.prompt, "\n"),
+        answers=tuple(transcript(c.messages, "\n") for c in group.completions),
         lengths=tuple(len(ids) for ids in encoded.completion_ids),
         pairs=pair_view(encoded, "all"),
         gold=gold,
         rewards=rewards,
     )
-
-
-def _text(turns: str | tuple[Message, ...]) -> str:
-    return turns if isinstance(turns, str) else "\n".join(f"{m.role}: {m.content}" for m in turns)
 
 
 def chosen_gold(groups: Iterable[Group]) -> tuple[float, ...] | None:

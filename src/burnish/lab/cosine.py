@@ -35,8 +35,8 @@ class Cosines:
 
     def words(self) -> str:
         names = {"dpo_gold": "DPO and RLOO with gold", "dpo_rm": "DPO and RLOO with the reward model"}
-        told = [f"{text} {self.corrected[name]:.2f} (raw {self.raw[name]:.2f})" for name, text in names.items()]
-        return "cosine of " + ", ".join(told)
+        parts = [f"{text} {self.corrected[name]:.2f} (raw {self.raw[name]:.2f})" for name, text in names.items()]
+        return f"cosine of {', '.join(parts)}"
 
 
 def at_start(folder: Path, pairs: int, seed: int) -> Cosines:

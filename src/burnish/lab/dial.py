@@ -18,8 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from burnish import config
-from burnish.lab import cosine, dial_picture, policy, quickstart, world
-from burnish.lab.curves import WINDOW, Curve, curve_of, smoothed
+from burnish.lab import cosine, dial_picture, quickstart, world
+from burnish.lab.curves import WINDOW, RunCurves, curves_of, smoothed
 from burnish.lab.quickstart import quiet_transformers
 from burnish.loop import train
 
@@ -33,47 +33,45 @@ ARMS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DialSettings:
     """How big the job is; tests run a smaller one. `pairs` is drawn, ties are then left out."""
 
     seeds: int = 3
     steps: int = 200
-    base: quickstart.Settings = field(default_factory=quickstart.Settings)
+    base: quickstart.QuickstartSettings = field(default_factory=quickstart.QuickstartSettings)
     pairs_per_step: int = 48
     prompts_per_step: int = 24
     cosine_pairs: int = 4000
 
 
-def run(out: Path, settings: Settings) -> dict[str, Any]:
+def run(out: Path, settings: DialSettings) -> dict[str, Any]:
     """All seeds; leaves each seed's runs, dial.json and dial.png in `out`, and returns the figures."""
     console = Console(highlight=False, soft_wrap=True)
     began = time.perf_counter()
-    curves: dict[str, list[Curve]] = {arm: [] for arm in ARMS}
+    curves: dict[str, list[RunCurves]] = {arm: [] for arm in ARMS}
     cosines = []
-    with quiet_transformers(), quickstart.one_thread():
+    with quiet_transformers(), quickstart.single_thread():
         for seed in range(settings.seeds):
-            own = replace(settings, base=replace(settings.base, seed=seed))
+            folder, seeded = out / f"seed-{seed}", replace(settings, base=replace(settings.base, seed=seed))
             console.print(f"\nseed {seed}", markup=False)
-            prepare(out / f"seed-{seed}", own, console)
-            cosines.append(cosine.at_start(out / f"seed-{seed}", own.cosine_pairs, seed))
+            prepare(folder, seeded, console)
+            cosines.append(cosine.at_start(folder, settings.cosine_pairs, seed))
             console.print(f"gradients at the start: {cosines[-1].words()}", markup=False)
-            for arm, found in arms(out / f"seed-{seed}", own).items():
-                curves[arm].append(found)
-    figures = summary(curves, [one.figures() for one in cosines])
+            for arm, run_curves in arms(folder, seeded).items():
+                curves[arm].append(run_curves)
+    figures = summary(curves, [cosine_pair.figures() for cosine_pair in cosines])
     figures["seconds"] = round(time.perf_counter() - began, 1)
-    (out / "dial.json").write_text(json.dumps(_known(figures), indent=1) + "\n", encoding="utf-8")
+    (out / "dial.json").write_text(json.dumps(_nan_as_null(figures), indent=1) + "\n", encoding="utf-8")
     dial_picture.draw(out / "dial.png", curves, cosines)
     console.print(in_words(figures, out), markup=False)
     return figures
 
 
-def prepare(folder: Path, settings: Settings, console: Console) -> None:
+def prepare(folder: Path, settings: DialSettings, console: Console) -> None:
     """The policy, its pairs, prompts and the reward model of one seed."""
     folder.mkdir(parents=True, exist_ok=True)
     base = settings.base
-    with quickstart.progress(console, "SFT", base.sft_steps, "steps/s") as tick:
-        reference = policy.train_sft(base.seed, base.sft_steps, tick)
-    policy.save(reference, folder / "sft")
+    reference = quickstart.make_sft(folder, base)
     drawn = replace(base, pairs=max(base.pairs, settings.steps * settings.pairs_per_step * 5 // 4))
     quickstart.write_pairs(reference, folder, drawn, console)
     rows = [json.dumps({"prompt": card.prompt}) for card in world.CARDS]
@@ -86,7 +84,7 @@ def prepare(folder: Path, settings: Settings, console: Console) -> None:
     )  # fmt: skip
 
 
-def arms(folder: Path, settings: Settings) -> dict[str, Curve]:
+def arms(folder: Path, settings: DialSettings) -> dict[str, RunCurves]:
     """The four runs of one seed."""
     fresh = [f"source.prompts={folder / 'prompts.jsonl'}", f"source.max_new_tokens={world.MAX_NEW_TOKENS}",
              "gold.kind=verifier", f"gold.name={GOLD}", "optim.schedule=constant", "optim.warmup=0"]  # fmt: skip
@@ -94,7 +92,7 @@ def arms(folder: Path, settings: Settings) -> dict[str, Curve]:
     dpo = ["objective.beta=0.3", "optim.lr=2e-4", f"optim.groups_per_step={settings.pairs_per_step}"]
     rloo = ["objective.name=rloo", "optim.lr=5e-4", f"optim.groups_per_step={settings.prompts_per_step}",
             "source.refresh_every=1", "source.k=4"]  # fmt: skip
-    chosen = {
+    settings_by_arm = {
         "static": [*dpo, "objective.name=dpo", f"data.train={folder / 'pairs.jsonl'}", "source.k=4",
                    f"data.limit={settings.steps * settings.pairs_per_step}",
                    f"eval.every={max(1, settings.steps // 20)}"],
@@ -103,53 +101,55 @@ def arms(folder: Path, settings: Settings) -> dict[str, Curve]:
         "rloo": [*rloo, "objective.kl_in_reward=0.05", "judge.kind=verifier", f"judge.name={GOLD}"],
         "frozen": [*rloo, "objective.kl_in_reward=0", "judge.kind=reward_model", f"judge.path={folder / 'rm'}"],
     }  # fmt: skip
-    found = {}
-    for arm, own in chosen.items():
-        train.run(config.load(None, [*_common(folder, settings, arm), *fresh, *own, f"optim.steps={settings.steps}"]))
-        found[arm] = curve_of(folder / arm)
-    return found
+    curves = {}
+    for arm, overrides in settings_by_arm.items():
+        common = [*_common(folder, settings, arm), *fresh, f"optim.steps={settings.steps}"]
+        train.run(config.load(None, [*common, *overrides]))
+        curves[arm] = curves_of(folder / arm)
+    return curves
 
 
-def _common(folder: Path, settings: Settings, name: str) -> list[str]:
+def _common(folder: Path, settings: DialSettings, name: str) -> list[str]:
     return [
         f"model.path={folder / 'sft'}", "model.dtype=float32", f"run.dir={folder / name}", "run.overwrite=true",
         "engine.threads=1", f"seed={settings.base.seed}",
     ]  # fmt: skip
 
 
-def summary(curves: dict[str, list[Curve]], cosines: list[dict[str, float]]) -> dict[str, Any]:
+def summary(curves: dict[str, list[RunCurves]], cosines: list[dict[str, float]]) -> dict[str, Any]:
     """Figures by arm and seed, and what of the claims they bear out."""
-    found: dict[str, Any] = {"cosine": cosines}
+    figures: dict[str, Any] = {"cosine": cosines}
     for arm, seeds in curves.items():
-        found[arm] = {name: [one.at_end(name) for one in seeds] for name in ("gold", "reward", "kl", "accuracy")}
+        figures[arm] = {name: [run.at_end(name) for run in seeds] for name in ("gold", "reward", "kl", "accuracy")}
     frozen = curves["frozen"]
-    found["frozen"] |= {
-        "start": [smoothed(one.reward)[0] for one in frozen],
-        "peak": [max(smoothed(one.gold)) for one in frozen],
-        "accuracy_at_first": [sum(one.accuracy[:WINDOW]) / WINDOW for one in frozen],
+    figures["frozen"] |= {
+        "start": [smoothed(run.reward)[0] for run in frozen],
+        "peak": [max(smoothed(run.gold)) for run in frozen],
+        "accuracy_at_first": [sum(run.accuracy[:WINDOW]) / WINDOW for run in frozen],
     }
 
     def mean(values: Sequence[float]) -> float:
         return sum(values) / len(values)
 
-    gold = {arm: mean(found[arm]["gold"]) for arm in ARMS}
-    found["claims"] = {
-        "step-0 gradients agree (cosine > 0.8)": mean([one["dpo_gold"] for one in cosines]) > 0.8,
+    gold = {arm: mean(figures[arm]["gold"]) for arm in ARMS}
+    means = {name: mean(values) for name, values in figures["frozen"].items()}
+    fall = means["accuracy_at_first"] - means["accuracy"]
+    figures["claims"] = {
+        "step-0 gradients agree (cosine > 0.8)": mean([seed["dpo_gold"] for seed in cosines]) > 0.8,
         "RLOO with gold > online DPO > DPO on one data set": gold["rloo"] > gold["online"] > gold["static"],
-        "frozen reward model: its reward rises": mean(found["frozen"]["reward"]) > mean(found["frozen"]["start"]),
-        "frozen reward model: gold ends under its peak": gold["frozen"] < mean(found["frozen"]["peak"]),
-        "frozen reward model: its accuracy falls by more than 0.1":
-            mean(found["frozen"]["accuracy_at_first"]) - mean(found["frozen"]["accuracy"]) > 0.1,
-    }  # fmt: skip
-    return found
+        "frozen reward model: its reward rises": means["reward"] > means["start"],
+        "frozen reward model: gold ends under its peak": gold["frozen"] < means["peak"],
+        "frozen reward model: its accuracy falls by more than 0.1": fall > 0.1,
+    }
+    return figures
 
 
-def _known(value: Any) -> Any:
+def _nan_as_null(value: Any) -> Any:
     """What JSON can hold: null where there is no number."""
     if isinstance(value, dict):
-        return {key: _known(one) for key, one in value.items()}
+        return {key: _nan_as_null(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_known(one) for one in value]
+        return [_nan_as_null(inner) for inner in value]
     return None if isinstance(value, float) and value != value else value
 
 
@@ -160,12 +160,12 @@ def in_words(figures: dict[str, Any], out: Path) -> str:
         "",
         f"  {'at the end (' + str(count) + ' seeds)':<30}{'gold utility':>22}{'KL, nats':>12}{'judge right':>13}",
     ]
-    for arm, name in ARMS.items():
-        own = figures[arm]
-        spread = " ".join(f"{value:.3f}" for value in own["gold"])
-        accuracy = sum(own["accuracy"]) / count
-        shown = f"{accuracy:>13.2f}" if accuracy == accuracy else f"{'-':>13}"
-        lines.append(f"  {name:<30}{spread:>22}{sum(own['kl']) / count:>12.2f}{shown}")
+    for arm, label in ARMS.items():
+        gold = " ".join(f"{value:.3f}" for value in figures[arm]["gold"])
+        kl = sum(figures[arm]["kl"]) / count
+        accuracy = sum(figures[arm]["accuracy"]) / count
+        judge_right = f"{accuracy:.2f}" if accuracy == accuracy else "-"
+        lines.append(f"  {label:<30}{gold:>22}{kl:>12.2f}{judge_right:>13}")
     lines += ["", *(f"  {'yes' if held else 'NO ':<4} {claim}" for claim, held in figures["claims"].items())]
     lines += ["", f"Everything lies in {out} (picture: {out / 'dial.png'}); {figures['seconds']:.0f} s in all."]
     return "\n".join(lines)

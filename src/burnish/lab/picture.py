@@ -20,7 +20,7 @@ CHOSEN, REJECTED = "#2a8c4a", "#c8442f"
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class LogRatioCurve:
     """Log-ratios over steps in nats per answer: the mean of each window, and its 95 % interval over pairs."""
 
     steps: tuple[float, ...]
@@ -28,21 +28,26 @@ class Curve:
     half: tuple[float, ...]
 
     @staticmethod
-    def of(values: Sequence[tuple[int, float]], window: int) -> Curve:
+    def of(values: Sequence[tuple[int, float]], window: int) -> LogRatioCurve:
         """`(step, value)` per pair, put together over `window` steps (1..window, window+1.., ...)."""
         bins: dict[int, list[float]] = {}
         for step, value in values:
             bins.setdefault((step - 1) // window, []).append(value)
-        kept = [(number, found) for number, found in sorted(bins.items()) if len(found) > 1]
-        return Curve(
+        kept = [(number, ratios) for number, ratios in sorted(bins.items()) if len(ratios) > 1]
+        return LogRatioCurve(
             tuple(number * window + (window + 1) / 2 for number, _ in kept),
-            tuple(statistics.fmean(found) for _, found in kept),
-            tuple(1.96 * statistics.stdev(found) / len(found) ** 0.5 for _, found in kept),
+            tuple(statistics.fmean(ratios) for _, ratios in kept),
+            tuple(1.96 * statistics.stdev(ratios) / len(ratios) ** 0.5 for _, ratios in kept),
         )
 
 
 def draw(
-    file: Path, before: Evaluation, after: Evaluation, demonstrator: float, chosen: Curve, rejected: Curve
+    file: Path,
+    before: Evaluation,
+    after: Evaluation,
+    demonstrator: float,
+    chosen: LogRatioCurve,
+    rejected: LogRatioCurve,
 ) -> None:
     """Three panels into a PNG file."""
     style: dict[Any, Any] = {
@@ -70,16 +75,16 @@ def draw(
 
 
 def _utility(axes: Axes, before: Evaluation, after: Evaluation, demonstrator: float) -> None:
-    """One dot per card, the mean beside it; what perfect copying of the demonstrator would earn as a line."""
+    """One dot per card, the mean next to it; what perfect copying of the demonstrator would earn as a line."""
     count = len(before.utility_by_card)
-    for place, (found, colour) in enumerate(((before, BEFORE), (after, AFTER))):
+    for place, (evaluation, colour) in enumerate(((before, BEFORE), (after, AFTER))):
         spread = [place - 0.14 + 0.22 * ((index * 0.618034) % 1 - 0.5) for index in range(count)]
-        axes.scatter(spread, found.utility_by_card, s=11, color=colour, alpha=0.4, linewidths=0)
-        x = place + 0.13
-        axes.errorbar(x, found.utility.mean, found.utility.half, fmt="o", color=colour, ms=6.5, capsize=4, lw=2)
+        axes.scatter(spread, evaluation.utility_by_card, s=11, color=colour, alpha=0.4, linewidths=0)
+        x, utility = place + 0.13, evaluation.utility
+        axes.errorbar(x, utility.mean, utility.half, fmt="o", color=colour, ms=6.5, capsize=4, lw=2)
         axes.annotate(
-            f"{found.utility.mean:.2f}",
-            (x, found.utility.mean),
+            f"{utility.mean:.2f}",
+            (x, utility.mean),
             (9, -4),
             textcoords="offset points",
             color=colour,
@@ -87,33 +92,31 @@ def _utility(axes: Axes, before: Evaluation, after: Evaluation, demonstrator: fl
         )
     axes.axhline(demonstrator, color=QUIET, ls="--", lw=1, zorder=0)
     axes.text(1.49, demonstrator - 0.006, "demonstrator", color="#7d828a", fontsize=8.5, ha="right", va="top")
-    names = [
-        f"{name}\n{found.accuracy.mean:.0%} right" for name, found in (("before (SFT)", before), ("after (DPO)", after))
-    ]
+    names = [f"before (SFT)\n{before.accuracy.mean:.0%} right", f"after (DPO)\n{after.accuracy.mean:.0%} right"]
     axes.set(title="Gold utility", ylabel="mean utility of a card's answers", xlim=(-0.45, 1.5))
     axes.set_xticks([0, 1], names)
 
 
 def _lengths(axes: Axes, before: Evaluation, after: Evaluation) -> None:
     longest = max(*before.lengths, *after.lengths)
-    for shift, (name, found, colour) in zip(
+    for shift, (name, evaluation, colour) in zip(
         (-0.2, 0.2), (("before", before, BEFORE), ("after", after, AFTER)), strict=True
     ):
-        shares = Counter(found.lengths)
+        shares = Counter(evaluation.lengths)
         sizes = range(min(*before.lengths, *after.lengths), longest + 1)
         axes.bar(
             [size + shift for size in sizes],
-            [100 * shares[size] / len(found.lengths) for size in sizes],
+            [100 * shares[size] / len(evaluation.lengths) for size in sizes],
             width=0.4,
             color=colour,
-            label=f"{name}: mean {found.length.mean:.2f}, {found.finished:.1%} finished",
+            label=f"{name}: mean {evaluation.length.mean:.2f}, {evaluation.finished:.1%} finished",
         )
     axes.set(title="Length of answers", xlabel="tokens", ylabel="% of answers")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
     axes.legend(frameon=False, loc="upper right", fontsize=9)
 
 
-def _log_ratios(axes: Axes, chosen: Curve, rejected: Curve) -> None:
+def _log_ratios(axes: Axes, chosen: LogRatioCurve, rejected: LogRatioCurve) -> None:
     for name, curve, colour in (("chosen", chosen, CHOSEN), ("rejected", rejected, REJECTED)):
         low = [m - h for m, h in zip(curve.mean, curve.half, strict=True)]
         high = [m + h for m, h in zip(curve.mean, curve.half, strict=True)]

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
@@ -29,6 +28,7 @@ from burnish.lab import picture, policy, world
 from burnish.lab.measure import Evaluation, evaluate
 from burnish.loop import train
 from burnish.runlog import log
+from burnish.runlog.progress import Progress
 from burnish.runlog.records import CompletionRecord
 
 PAIRS, HELD_OUT = 4000, 500  # drawn; ties are then left out
@@ -36,7 +36,7 @@ DPO_STEPS, GROUPS_PER_STEP, BETA, LR = 200, 64, 0.3, 2e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class QuickstartSettings:
     """How big the job is. The defaults are the quickstart's; tests run a smaller one."""
 
     seed: int = 0
@@ -50,10 +50,10 @@ class Settings:
 
 def main(out: str = "runs/quickstart") -> None:
     """Run everything into the folder `out`; raises BurnishError where it cannot be written."""
-    run(Path(out), Settings())
+    run(Path(out), QuickstartSettings())
 
 
-def run(out: Path, settings: Settings) -> dict[str, Any]:
+def run(out: Path, settings: QuickstartSettings) -> dict[str, Any]:
     """SFT, pairs, DPO, evaluation; leaves sft/, pairs.jsonl, dpo/, quickstart.png and summary.json in `out`.
 
     Returns what summary.json holds. What an earlier quickstart left in `out` is replaced.
@@ -61,10 +61,8 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
     began = time.perf_counter()
     console = Console(highlight=False, soft_wrap=True)
     _make(out)
-    with quiet_transformers(), one_thread():
-        with progress(console, "SFT", settings.sft_steps, "steps/s") as tick:
-            reference = policy.train_sft(settings.seed, settings.sft_steps, tick)
-        policy.save(reference, out / "sft")
+    with quiet_transformers(), single_thread():
+        reference = make_sft(out, settings)
         pairs, held_out = write_pairs(reference, out, settings, console)
         train.run(config.load(None, overrides(out, settings)))
         polished: Any = AutoModelForCausalLM.from_pretrained(out / "dpo" / "model", dtype=torch.float32)
@@ -77,8 +75,8 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
         before,
         after,
         world.demonstrator_utility(),
-        picture.Curve.of(chosen, window),
-        picture.Curve.of(rejected, window),
+        picture.LogRatioCurve.of(chosen, window),
+        picture.LogRatioCurve.of(rejected, window),
     )
     summary = {
         "seed": settings.seed,
@@ -96,7 +94,17 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
     return summary
 
 
-def overrides(out: Path, settings: Settings) -> list[str]:
+def make_sft(out: Path, settings: QuickstartSettings) -> LlamaForCausalLM:
+    """Train the SFT policy, with a display of its progress, and save it as `sft/`."""
+    with Progress() as progress:
+        stage = progress.stage("SFT", "steps")
+        tick = lambda done, loss: stage(done, settings.sft_steps, f"loss {loss:.3f}")  # noqa: E731
+        trained = policy.train_sft(settings.seed, settings.sft_steps, tick)
+    policy.save(trained, out / "sft")
+    return trained
+
+
+def overrides(out: Path, settings: QuickstartSettings) -> list[str]:
     """The DPO run, as a user would say it after `burnish train`."""
     return [
         f"model.path={out / 'sft'}",
@@ -116,8 +124,8 @@ def overrides(out: Path, settings: Settings) -> list[str]:
 
 
 def write_pairs(
-    reference: LlamaForCausalLM, out: Path, settings: Settings, console: Console
-) -> tuple[world.Pairs, world.Pairs]:
+    reference: LlamaForCausalLM, out: Path, settings: QuickstartSettings, console: Console
+) -> tuple[world.JudgedPairs, world.JudgedPairs]:
     """Two answers of the SFT policy per drawn card, judged; training and held-out pairs as burnish JSONL.
 
     Held-out pairs are fresh answers to the same hundred cards: they test preferences, not new sums.
@@ -125,7 +133,7 @@ def write_pairs(
     rng = random.Random(f"pairs {settings.seed}")
     generator = torch.Generator().manual_seed(settings.seed + 1)
     began = time.perf_counter()
-    judged: list[world.Pairs] = []
+    judged: list[world.JudgedPairs] = []
     for name, count in (("pairs", settings.pairs), ("pairs_held_out", settings.held_out)):
         cards = [card for card in rng.choices(world.CARDS, k=count) for _ in range(2)]
         pairs = world.judge(policy.sample(reference, cards, generator), settings.rater, rng)
@@ -206,13 +214,13 @@ def _format(before: Evaluation, after: Evaluation) -> str:
 
 
 def _evaluate(
-    console: Console, name: str, model: LlamaForCausalLM, reference: LlamaForCausalLM, settings: Settings
+    console: Console, name: str, model: LlamaForCausalLM, reference: LlamaForCausalLM, settings: QuickstartSettings
 ) -> Evaluation:
     began = time.perf_counter()
-    found = evaluate(model, reference, seed=settings.seed + 2, answers_per_card=settings.answers_per_card)
-    seconds = time.perf_counter() - began
-    console.print(f"evaluation {name}: {len(found.answers)} answers, {len(found.answers) / seconds:.0f}/s")
-    return found
+    evaluation = evaluate(model, reference, seed=settings.seed + 2, answers_per_card=settings.answers_per_card)
+    count, seconds = len(evaluation.answers), time.perf_counter() - began
+    console.print(f"evaluation {name}: {count} answers, {count / seconds:.0f}/s")
+    return evaluation
 
 
 def _last(values: list[tuple[int, float]]) -> float:
@@ -230,21 +238,7 @@ def _make(out: Path) -> None:
 
 
 @contextmanager
-def progress(console: Console, name: str, total: int, unit: str) -> Iterator[policy.Tick]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    began = time.perf_counter()
-    with Progress(*columns, TimeElapsedColumn(), console=console) as shown:
-        task = shown.add_task(name, total=total, note="")
-
-        def tick(done: int, loss: float) -> None:
-            rate = done / (time.perf_counter() - began)
-            shown.update(task, completed=done, note=f"loss {loss:.3f}, {rate:.0f} {unit}")
-
-        yield tick
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
+def single_thread() -> Iterator[None]:
     """A model this small gains nothing from a second thread; and with one the result is the same on any core count."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -257,12 +251,12 @@ def one_thread() -> Iterator[None]:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No weight-loading bars for a model of 108k parameters."""
-    shown = transformers_logging.is_progress_bar_enabled()
+    enabled = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 

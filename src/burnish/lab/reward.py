@@ -34,17 +34,17 @@ ANSWERS = 16  # fresh ones to a card
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RewardSettings:
     """How big the job is; tests run a smaller one."""
 
     seed: int = 0
     members: int = 3
-    base: quickstart.Settings = field(default_factory=quickstart.Settings)
+    base: quickstart.QuickstartSettings = field(default_factory=quickstart.QuickstartSettings)
     epochs: float = RM_EPOCHS
     answers: int = ANSWERS
 
 
-def run(out: Path, settings: Settings) -> dict[str, Any]:
+def run(out: Path, settings: RewardSettings) -> dict[str, Any]:
     """SFT, pairs, reward models, DPO, fresh answers of the SFT policy with their gold utility, and the report on them.
 
     Leaves sft/, rm/, dpo/, pairs.jsonl, fresh.jsonl and report.{json,png,html} in `out`; returns the report's figures.
@@ -52,20 +52,17 @@ def run(out: Path, settings: Settings) -> dict[str, Any]:
     console = Console(highlight=False, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
     base = settings.base
-    with quickstart.quiet_transformers(), quickstart.one_thread():
-        with quickstart.progress(console, "SFT", base.sft_steps, "steps/s") as tick:
-            reference = policy.train_sft(base.seed, base.sft_steps, tick)
-        policy.save(reference, out / "sft")
+    with quickstart.quiet_transformers(), quickstart.single_thread():
+        reference = quickstart.make_sft(out, base)
         pairs, _ = quickstart.write_pairs(reference, out, base, console)
         chosen = chosen_utilities(pairs.groups)
         ensemble.run(config.load(None, reward_overrides(out, settings)))
         train.run(config.load(None, quickstart.overrides(out, base)))
         write_fresh(reference, out / "fresh.jsonl", settings)
-        found = _report(out, console, chosen)
-    return found
+        return _report(out, console, chosen)
 
 
-def reward_overrides(out: Path, settings: Settings) -> list[str]:
+def reward_overrides(out: Path, settings: RewardSettings) -> list[str]:
     """The reward models' run, as a user would say it after `burnish train`."""
     return [
         f"model.path={out / 'sft'}",
@@ -83,18 +80,18 @@ def reward_overrides(out: Path, settings: Settings) -> list[str]:
     ]
 
 
-def write_fresh(reference: LlamaForCausalLM, file: Path, settings: Settings) -> None:
+def write_fresh(reference: LlamaForCausalLM, file: Path, settings: RewardSettings) -> None:
     """Fresh answers of the SFT policy to every card, scored by their gold utility."""
     cards = [card for card in world.CARDS for _ in range(settings.answers)]
     answers = policy.sample(reference, cards, torch.Generator().manual_seed(settings.seed + 77))
     lines = []
     for start in range(0, len(answers), settings.answers):
-        some = [a for a in answers[start : start + settings.answers] if a.finished and world.writable(a)]
-        if len(some) < 2:
+        kept = [a for a in answers[start : start + settings.answers] if a.finished and world.writable(a)]
+        if len(kept) < 2:
             continue
-        scores = Scores(tuple(answer.utility for answer in some))
-        completions = tuple(Completion(answer.text) for answer in some)
-        group = Group(some[0].card.prompt, completions, scores, id=some[0].card.prompt, source="fresh")
+        scores = Scores(tuple(answer.utility for answer in kept))
+        completions = tuple(Completion(answer.text) for answer in kept)
+        group = Group(kept[0].card.prompt, completions, scores, id=kept[0].card.prompt, source="fresh")
         lines.append(json.dumps(to_json(group), ensure_ascii=False))
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -102,22 +99,22 @@ def write_fresh(reference: LlamaForCausalLM, file: Path, settings: Settings) -> 
 def chosen_utilities(groups: Sequence[Group]) -> list[float]:
     """Gold utility of the preferred answer of every pair."""
     cards = {card.prompt: card for card in world.CARDS}
-    found = []
+    utilities = []
     for group in groups:
         assert isinstance(group.prompt, str) and isinstance(group.feedback, Preferences)
         winner = group.feedback.triples[0][0]
-        found.append(world.Answer(cards[group.prompt], str(group.completions[winner].messages)).utility)
-    return found
+        utilities.append(world.Answer(cards[group.prompt], str(group.completions[winner].messages)).utility)
+    return utilities
 
 
 def _report(out: Path, console: Console, chosen: Sequence[float]) -> dict[str, Any]:
     settings = config.load_partly(None, ["model.dtype=float32"])
-    with Progress(0) as shown:
+    with Progress() as progress:
         scored, _ = rewards.score(
             read(str(out / "fresh.jsonl")).groups,
             candidates.find([str(out / "rm"), str(out / "dpo")]),
             settings,
-            tell=lambda name: shown.stage(f"scoring with {name}"),
+            tell=lambda name: progress.stage(f"scoring with {name}"),
             probes=100,
             hows=("mean", "worst", "uncertainty"),
             coef=0.5,

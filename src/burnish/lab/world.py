@@ -143,7 +143,7 @@ class Rater:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class JudgedPairs:
     """Judged pairs, and how many were drawn but left out: ties (nothing to prefer) and unfinished answers."""
 
     groups: tuple[Group, ...]
@@ -151,7 +151,7 @@ class Pairs:
     unfinished: int
 
 
-def judge(answers: Sequence[Answer], rater: Rater, rng: random.Random) -> Pairs:
+def judge(answers: Sequence[Answer], rater: Rater, rng: random.Random) -> JudgedPairs:
     """Answers two by two (0 with 1, 2 with 3, ...; both on the same card) to groups with one preference each.
 
     A tie (the same text, or a rater who has no leaning at all) is left out: a coin-flip label would be noise that the
@@ -169,7 +169,7 @@ def judge(answers: Sequence[Answer], rater: Rater, rng: random.Random) -> Pairs:
             completions = (Completion(first.text), Completion(second.text))
             preference = Preferences(((winner, 1 - winner, 1.0),))
             groups.append(Group(first.card.prompt, completions, preference, id=f"card-{number}", source="flash cards"))
-    return Pairs(tuple(groups), ties, unfinished)
+    return JudgedPairs(tuple(groups), ties, unfinished)
 
 
 def writable(*answers: Answer) -> bool:

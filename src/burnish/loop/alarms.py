@@ -39,17 +39,17 @@ class Alarms:
         for name in WATCHED:
             if name in figures:
                 self.history.setdefault(name, []).append(float(figures[name]))
-        found = [alarm for alarm in (self._kl(), self._length(), self._distinct(), self._gold()) if alarm is not None]
+        ringing = [alarm for alarm in (self._kl(), self._length(), self._distinct(), self._gold()) if alarm is not None]
         self.rung = {name: quiet + 1 for name, quiet in self.rung.items() if quiet < self.limits.window}
-        new = [alarm for alarm in found if alarm.name not in self.rung]
-        self.rung |= {alarm.name: 0 for alarm in found}
+        new = [alarm for alarm in ringing if alarm.name not in self.rung]
+        self.rung |= {alarm.name: 0 for alarm in ringing}
         return new
 
     def level(self) -> float | None:
         """How good the policy is, over the last window: by gold where there is one, else by its judge."""
         name = "gold" if self.history.get("gold") else "reward"
-        own = self._last(name)
-        return None if own is None else fmean(own)
+        window = self._last(name)
+        return None if window is None else fmean(window)
 
     def state(self) -> dict[str, Any]:
         return {"history": self.history, "rung": self.rung}

@@ -35,7 +35,8 @@ from burnish.loop.sources import Source
 from burnish.loop.watch import BestWeights, RefreshMonitor
 from burnish.objectives.mixture import State
 from burnish.runlog import trackers
-from burnish.runlog.log import RunLog, claim_run_dir, refuse_resume
+from burnish.runlog.folder import claim_run_dir, refuse_resume
+from burnish.runlog.log import RunLog
 from burnish.runlog.progress import Progress
 
 
@@ -62,6 +63,11 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.writer = checkpoint.Writer(Path(self.run.run.dir), self.run.save.keep, self.world)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether every log-ratio to a reference that stands still has been exactly 0 so far."""
+        return not self.moved and isinstance(self.reference, Stored)
 
     @property
     def run(self) -> Run:
@@ -148,7 +154,7 @@ def _engine_and_masters(prepared: Prepared, world: World, progress: Progress) ->
     head, backbone = ([], []) if values is None else values.trainable()
     policy = engine.policy
     masters = Masters(
-        [*policy.trainable(), *backbone], policy.dtype, own=policy.sharded, wide=head
+        [*policy.trainable(), *backbone], policy.dtype, sharded=policy.sharded, wide=head
     )  # before the cast, or they would start rounded to bfloat16
     model.cast_for_compute(policy)
     return engine, masters

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from burnish.config import Run
 from burnish.engine import canary, model, reward_model
-from burnish.engine.engine import Engine, Scored, scalar_scores, token_scores
+from burnish.engine.engine import Engine, ForwardPass, scalar_scores, token_scores
 from burnish.engine.model import Policy
 from burnish.engine.scoring import by_completion, rewards
 from burnish.errors import BurnishError, ConfigError
@@ -92,12 +92,12 @@ def one_microbatch_is_many(engine: Engine, prepared: Prepared, groups: Sequence[
 
 def rewards_are_transformers(engine: Engine, prepared: Prepared, groups: Sequence[EncodedGroup]) -> CheckResult:
     """A reward model's numbers are those of the model's own forward, each answer alone."""
-    ours = torch.tensor([value for row in rewards(engine, groups) for value in row])
+    burnish_values = torch.tensor([value for row in rewards(engine, groups) for value in row])
     with engine.policy.stock():
-        theirs = canary.stock_numbers(engine.policy, list(groups)).cpu()
-    off = float((ours - theirs).abs().max())
+        stock_values = canary.stock_numbers(engine.policy, list(groups)).cpu()
+    off = float((burnish_values - stock_values).abs().max())
     return CheckResult(
-        "rewards = transformers'", off <= NATS, f"rewards of {len(ours)} answers differ by at most {off:.1e}"
+        "rewards = transformers'", off <= NATS, f"rewards of {len(burnish_values)} answers differ by at most {off:.1e}"
     )
 
 
@@ -135,7 +135,7 @@ def at_rest(prepared: Prepared, groups: Sequence[EncodedGroup], like: Tensor) ->
     return StepSums(zeros, zeros, lengths, like.new_zeros(1))
 
 
-def _scored(engine: Engine, prepared: Prepared, batch: PackedBatch) -> Scored:
+def _scored(engine: Engine, prepared: Prepared, batch: PackedBatch) -> ForwardPass:
     """Log-probs with whatever else the objective asks of the head; the KL is taken from the initial policy."""
     head = engine.reference_head(batch) if prepared.mixture.needs("kl") else None
     return engine.score(batch, square=prepared.mixture.needs("square"), reference=head)
@@ -157,12 +157,12 @@ def sampling_is_training(engine: Engine, prepared: Prepared, groups: Sequence[En
             pad_token_id=engine.pad_id,
         )
     tokens = made.sequences[0, len(prompt) :]
-    theirs = torch.stack(made.logits)[:, 0].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+    stock_values = torch.stack(made.logits)[:, 0].float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
     group = replace(groups[0], prompt_ids=prompt, completion_ids=(tuple(tokens.tolist()),), ended=(True,))
     (batch,) = engine.plan([group])
     with torch.no_grad():
-        ours = engine.score(batch).logps
-    nats = float((ours - theirs).abs().max())
+        burnish_values = engine.score(batch).logps
+    nats = float((burnish_values - stock_values).abs().max())
     text = f"log-probs of {len(tokens)} generated tokens differ by at most {nats:.1e} nats"
     return CheckResult("sampling = training", nats <= 10 * NATS, text)
 

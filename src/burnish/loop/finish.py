@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 
 from burnish.engine import checkpoint, model, reward_model, sharding
+from burnish.engine.model_card import model_card
 from burnish.engine.scoring import rewards
 from burnish.loop.build import Trainer
 from burnish.loop.resume import save
-from burnish.reports.run import model_card, write_summary
+from burnish.reports.run import write_summary
 from burnish.runlog.records import EndRecord
 
 REWARD_SAMPLE = 512  # groups whose answers say where a reward model's rewards lie

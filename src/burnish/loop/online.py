@@ -80,7 +80,7 @@ def sample_once(prepared: Prepared, answerer: Answerer, monitor: RefreshMonitor)
     began = time.perf_counter()
     run = prepared.run
     refresh = answerer(prepared.prompts, run.seed, 0)
-    if not (run.run.resume and checkpoint.found(Path(run.run.dir))):  # else they were recorded before
+    if not (run.run.resume and checkpoint.folders(Path(run.run.dir))):  # else they were recorded before
         monitor.record(0, refresh)
     groups = [replace(group, rollout=None) for group in refresh.groups if group is not None]
     if not groups:

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from burnish.engine.engine import scalar_scores, token_scores
-from burnish.engine.reference import wide_type
 from burnish.engine.scoring import by_completion
 from burnish.group import EncodedGroup
 from burnish.loop.build import Trainer
 from burnish.objectives.feedback import StepSums, mismatched
-from burnish.tensors import PackedBatch, ScalarScores, TokenScores
+from burnish.tensors import PackedBatch, ScalarScores, TokenScores, wide_type
 
 
 def batch_scores(

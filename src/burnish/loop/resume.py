@@ -71,7 +71,7 @@ def resume(trainer: Trainer) -> int:
 
     Raises StoreError where the data changed since, or where another version of burnish wrote the checkpoint.
     """
-    folders = trainer.world.lead(lambda: checkpoint.found(Path(trainer.run.run.dir)))
+    folders = trainer.world.lead(lambda: checkpoint.folders(Path(trainer.run.run.dir)))
     if not folders:
         trainer.log.cut_after(0)
         trainer.monitor.cut_after(0)

@@ -10,12 +10,13 @@ from functools import lru_cache
 import numpy as np
 
 from burnish.config import Run
+from burnish.stats import seed_sequence
 
 
 @lru_cache(maxsize=4)
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch's groups: a pure function of (seed, epoch)."""
-    return np.random.default_rng((seed, epoch)).permutation(count)
+    return np.random.default_rng(seed_sequence(seed, epoch)).permutation(count)
 
 
 def step_indices(step: int, count: int, per_step: int, seed: int, end: int | None = None) -> list[int]:

@@ -16,6 +16,7 @@ from burnish.answers.answered import Answered, Refresh
 from burnish.data.prompts import Prompt
 from burnish.group import EncodedGroup, encoded_from_json, encoded_to_json
 from burnish.loop.schedule import step_indices
+from burnish.stats import seed_sequence
 
 REMEMBERED = 20.0  # answers to a prompt after which its older ones count less in the curriculum
 
@@ -124,7 +125,7 @@ class Refreshed:
             usual = self.asked_at(0)  # of every refresh but the last, which may need fewer
             return step_indices(self.refreshes, total, usual, self.seed)[:count]
         weights = np.array([self._weight(prompt.key) for prompt in self.prompts])
-        draw = np.random.default_rng((self.seed, step, 1))
+        draw = np.random.default_rng(seed_sequence(self.seed, step, 1))
         size = min(count, total)
         chosen = draw.choice(total, size, replace=False, p=weights / weights.sum()).tolist()
         return [int(i) for i in (chosen * -(-count // size))[:count]]
@@ -148,7 +149,7 @@ class Refreshed:
         known = [g for g in self.past if g.rollout and step - g.rollout.version <= self.replay]
         if not known or not self.from_past:
             return []
-        draw = np.random.default_rng((self.seed, step, 2))
+        draw = np.random.default_rng(seed_sequence(self.seed, step, 2))
         return [known[i] for i in draw.choice(len(known), min(self.from_past, len(known)), replace=False)]
 
     def state(self) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def staleness(groups: Sequence[EncodedGroup], step: int) -> dict[str, float]:
 
 def one_seed(*numbers: int) -> int:
     """One seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+    return int(seed_sequence(*numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def shares(per_step: int, fresh: float) -> tuple[int, int]:

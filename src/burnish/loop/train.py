@@ -9,7 +9,6 @@ from pathlib import Path
 
 from burnish.config import Run
 from burnish.engine.distributed import ALONE, World
-from burnish.engine.reference import Stored
 from burnish.errors import JudgeError, TrainingError
 from burnish.group import EncodedGroup
 from burnish.loop import resume
@@ -60,7 +59,7 @@ def loop(trainer: Trainer, first: int) -> None:
                 trainer.reference.follow(step + 1, trainer.masters.state())
             record = log_step(trainer, record, groups, sampling, time.perf_counter() - began)
             trainer.moved |= step > first and _left_reference(record)
-            if step - first == 9 and not trainer.moved and isinstance(trainer.reference, Stored):
+            if step - first == 9 and trainer.stands_still:
                 raise TrainingError("after ten steps every log-ratio is still exactly 0: nothing is being trained")
             if after_step(trainer, step + 1):
                 return

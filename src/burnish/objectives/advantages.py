@@ -9,12 +9,15 @@ All in float64: a float32 residue of equal rewards, divided by a tiny spread, wo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Le
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from burnish.objectives.settings import Count, NotNegative, Positive, Share
 
 Rows = Sequence[Tensor]  # one tensor of tokens for each completion
 
@@ -46,17 +49,17 @@ class Advantages:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-def rloo(batch: RolloutBatch, *, kl_in_reward: float = 0.05) -> Advantages:
+def rloo(batch: RolloutBatch, *, kl_in_reward: NotNegative = 0.05) -> Advantages:
     """RLOO: `r_i - mean of the other answers' r`, r less `kl_in_reward` x the summed log-ratio (2402.14740, eq. 8)."""
     return _spread(group_advantages(_with_kl(batch, kl_in_reward), batch.groups, "rloo"), batch)
 
 
-def reinforce(batch: RolloutBatch, *, kl_in_reward: float = 0.05) -> Advantages:
+def reinforce(batch: RolloutBatch, *, kl_in_reward: NotNegative = 0.05) -> Advantages:
     """REINFORCE: r less the mean over all answers of the refresh, the KL in the reward as for RLOO (2402.14740)."""
     return _spread(group_advantages(_with_kl(batch, kl_in_reward), batch.groups, "batch_mean"), batch)
 
 
-def grpo(batch: RolloutBatch, *, std_eps: float = 1e-4) -> Advantages:
+def grpo(batch: RolloutBatch, *, std_eps: Positive = 1e-4) -> Advantages:
     """GRPO: `(r - mean) / (std + std_eps)` over the group's answers (2402.03300)."""
     return _spread(group_advantages(batch.rewards, batch.groups, "grpo", eps=std_eps), batch)
 
@@ -66,7 +69,7 @@ def dr_grpo(batch: RolloutBatch) -> Advantages:
     return _spread(group_advantages(batch.rewards, batch.groups, "dr_grpo"), batch)
 
 
-def dapo(batch: RolloutBatch, *, std_eps: float = 1e-4, overlong_buffer: int | None = None) -> Advantages:
+def dapo(batch: RolloutBatch, *, std_eps: Positive = 1e-4, overlong_buffer: Count | None = None) -> Advantages:
     """DAPO: as GRPO, without the groups whose rewards are all alike, and with a soft penalty on the last
     `overlong_buffer` tokens before the limit where that is set (2503.14476)."""
     rewards = batch.rewards.double()
@@ -76,23 +79,22 @@ def dapo(batch: RolloutBatch, *, std_eps: float = 1e-4, overlong_buffer: int | N
         rewards = rewards + torch.tensor(penalty, dtype=torch.float64)
     kept = torch.ones(len(rewards), dtype=torch.bool)
     for group in batch.groups.unique().tolist():
-        here = batch.groups == group
-        kept[here] = bool(rewards[here].max() > rewards[here].min())
-    spread = _spread(group_advantages(rewards, batch.groups, "grpo", eps=std_eps), batch)
-    return Advantages(spread.by_token, kept=kept)
+        members = batch.groups == group
+        kept[members] = bool(rewards[members].max() > rewards[members].min())
+    return replace(_spread(group_advantages(rewards, batch.groups, "grpo", eps=std_eps), batch), kept=kept)
 
 
 def by_kind(
     batch: RolloutBatch, *, advantage: Literal["rloo", "grpo", "dr_grpo", "batch_mean"] = "grpo",
-    kl_in_reward: float = 0.0,
+    kl_in_reward: NotNegative = 0.0,
 ) -> Advantages:  # fmt: skip
     """Any of the group advantages, with or without the KL in the reward."""
     return _spread(group_advantages(_with_kl(batch, kl_in_reward), batch.groups, advantage), batch)
 
 
 def ppo(
-    batch: RolloutBatch, *, kl_in_reward: float = 0.05, discount: float = 1.0, lam: float = 0.95, whitened: bool = True,
-    kl_target: float | None = None, kl_horizon: float = 10_000.0,
+    batch: RolloutBatch, *, kl_in_reward: NotNegative = 0.05, discount: Annotated[float, Gt(0), Le(1)] = 1.0,
+    lam: Share = 0.95, whitened: bool = True, kl_target: Positive | None = None, kl_horizon: Count = 10_000,
 ) -> Advantages:  # fmt: skip
     """PPO: generalised advantage estimation over tokens, the reward on the last one and `-coefficient x log-ratio` on
     each (1506.02438, eq. 16; 1909.08593). The coefficient is `kl_in_reward`; with `kl_target` (nats an answer) it
@@ -101,16 +103,16 @@ def ppo(
         raise ValueError("generalised advantages need a value head")
     coefficient = float(batch.state.get("kl_in_reward", kl_in_reward))
     reference = batch.policy if batch.reference is None else batch.reference
-    inside = [torch.ones(len(row), dtype=torch.bool) for row in batch.policy]
-    rewards = rewards_with_kl(batch.rewards.double(), batch.policy, reference, inside, coefficient)
-    found, returns = gae(rewards, batch.values, inside, discount, lam)
-    found = whiten(found, inside) if whitened else found
+    mask = [torch.ones(len(row), dtype=torch.bool) for row in batch.policy]
+    rewards = rewards_with_kl(batch.rewards.double(), batch.policy, reference, mask, coefficient)
+    by_token, returns = gae(rewards, batch.values, mask, discount, lam)
+    by_token = whiten(by_token, mask) if whitened else by_token
     state: dict[str, float] = {}
     if kl_target is not None:
-        drift = [float((p.double() - q.double()).sum()) for p, q in zip(batch.policy, reference, strict=True)]
-        mean = sum(drift) / max(1, len(drift))
-        state["kl_in_reward"] = adaptive_coefficient(coefficient, mean, kl_target, len(drift), int(kl_horizon))
-    return Advantages(found, returns, state=state, metrics={"kl_in_reward": coefficient})
+        kl = [float((p.double() - q.double()).sum()) for p, q in zip(batch.policy, reference, strict=True)]
+        mean = sum(kl) / max(1, len(kl))
+        state["kl_in_reward"] = adaptive_coefficient(coefficient, mean, kl_target, len(kl), kl_horizon)
+    return Advantages(by_token, returns, state=state, metrics={"kl_in_reward": coefficient})
 
 
 # advantages that compare the answers of a prompt: one answer alone has an advantage of 0
@@ -128,33 +130,33 @@ def _with_kl(batch: RolloutBatch, coefficient: float) -> Tensor:
 
 def _spread(advantages: Tensor, batch: RolloutBatch) -> Advantages:
     """The advantage of an answer at each of its tokens."""
-    return Advantages([one.expand(len(row)) for one, row in zip(advantages, batch.policy, strict=True)])
+    return Advantages([value.expand(len(row)) for value, row in zip(advantages, batch.policy, strict=True)])
 
 
 def group_advantages(
     rewards: Float[Tensor, " completions"], groups: Int[Tensor, " completions"],
     kind: Literal["rloo", "grpo", "dr_grpo", "batch_mean"], eps: float = 1e-4, ddof: int = 1,
 ) -> Float[Tensor, " completions"]:  # fmt: skip
-    """The advantage of each completion over its group; exactly 0 where all rewards of a group are equal, or it is one.
+    """The advantage of each completion over its group; exactly 0 where its rewards are all equal.
 
     rloo: `r_i - mean of the others` (2402.14740); grpo: `(r_i - mean) / (std + eps)`, the std with `ddof` (2402.03300);
     dr_grpo: `r_i - mean` (2503.20783); batch_mean: the same with the mean of all completions.
     """
     rewards = rewards.double()
-    found = torch.zeros_like(rewards)
-    keys = torch.zeros_like(groups) if kind == "batch_mean" else groups
-    for key in keys.unique().tolist():
-        here = keys == key
-        own = rewards[here]
-        if len(own) < 2 or bool(own.max() == own.min()):
+    advantages = torch.zeros_like(rewards)
+    baseline_of = torch.zeros_like(groups) if kind == "batch_mean" else groups
+    for baseline in baseline_of.unique().tolist():
+        members = baseline_of == baseline
+        r = rewards[members]
+        if len(r) < 2 or bool(r.max() == r.min()):
             continue
-        centred = own - own.mean()
+        centred = r - r.mean()
         if kind == "rloo":
-            centred = centred * (len(own) / (len(own) - 1))
+            centred = centred * (len(r) / (len(r) - 1))
         elif kind == "grpo":
-            centred = centred / (own.std(correction=ddof) + eps)
-        found[here] = centred
-    return found
+            centred = centred / (r.std(correction=ddof) + eps)
+        advantages[members] = centred
+    return advantages
 
 
 def gae(rewards: Rows, values: Rows, mask: Rows, gamma: float, lam: float) -> tuple[list[Tensor], list[Tensor]]:
@@ -164,17 +166,17 @@ def gae(rewards: Rows, values: Rows, mask: Rows, gamma: float, lam: float) -> tu
     Tokens outside the mask (a tool's output) are stepped over: V and A are carried across them, and theirs are 0.
     """
     advantages, returns = [], []
-    for reward, value, inside in zip(rewards, values, mask, strict=True):
-        found, back = torch.zeros_like(value, dtype=torch.float64), torch.zeros_like(value, dtype=torch.float64)
-        ahead_value = ahead = 0.0
-        for t in range(len(value) - 1, -1, -1):
+    for r, v, inside in zip(rewards, values, mask, strict=True):
+        a, a_plus_v = torch.zeros_like(v, dtype=torch.float64), torch.zeros_like(v, dtype=torch.float64)
+        next_v = next_a = 0.0
+        for t in range(len(v) - 1, -1, -1):
             if not inside[t]:
                 continue
-            delta = float(reward[t]) + gamma * ahead_value - float(value[t])
-            ahead, ahead_value = delta + gamma * lam * ahead, float(value[t])
-            found[t], back[t] = ahead, ahead + ahead_value
-        advantages.append(found)
-        returns.append(back)
+            delta = float(r[t]) + gamma * next_v - float(v[t])
+            next_a, next_v = delta + gamma * lam * next_a, float(v[t])
+            a[t], a_plus_v[t] = next_a, next_a + next_v
+        advantages.append(a)
+        returns.append(a_plus_v)
     return advantages, returns
 
 
@@ -185,8 +187,8 @@ def whiten(rows: Rows, mask: Rows, ddof: int = 0, eps: float = 1e-8, shift_mean:
     if len(inside) < 2:
         return [torch.where(keep, row.double(), 0.0) for row, keep in zip(rows, mask, strict=True)]
     mean, scale = inside.mean(), (inside.var(correction=ddof) + eps).sqrt()
-    kept = 0.0 if shift_mean else mean
-    return [torch.where(keep, (row.double() - mean) / scale + kept, 0.0) for row, keep in zip(rows, mask, strict=True)]
+    shift = 0.0 if shift_mean else mean
+    return [torch.where(keep, (row.double() - mean) / scale + shift, 0.0) for row, keep in zip(rows, mask, strict=True)]
 
 
 def rewards_with_kl(
@@ -196,14 +198,14 @@ def rewards_with_kl(
 
     As a reward the sampled log-ratio gives the reverse KL's gradient; as a loss it would give none (1909.08593).
     """
-    found = []
+    rewards = []
     for score, p, q, inside in zip(scores.tolist(), new, ref, mask, strict=True):
         ratio = torch.where(inside, p.detach(), 0.0).double() - torch.where(inside, q.detach(), 0.0).double()
         reward = torch.where(inside, -coef * ratio, 0.0)
         if inside.any():
             reward[int(inside.nonzero()[-1])] += score
-        found.append(reward)
-    return found
+        rewards.append(reward)
+    return rewards
 
 
 def overlong_penalty(length: int, max_len: int, buffer: int) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from burnish.objectives import TABLE, Objective
+from burnish.objectives.settings import Setting
 
 VIEWS = {
     "winners": "answers worth imitating",
@@ -35,7 +36,7 @@ INTRODUCTION = """# Objectives
 
 An objective is one short function of log-probs, shaped like its equation. `objective.name` chooses it; its settings
 stand beside it (`objective.beta`, ...), and a name with nothing else is the paper's algorithm. The functions are in
-`src/burnish/objectives/`, and `burnish objectives NAME` tells one in the terminal.
+`src/burnish/objectives/`, and `burnish objectives NAME` explains one in the terminal.
 
 ## Notation
 
@@ -77,32 +78,33 @@ def overview() -> Iterator[tuple[str, list[Objective]]]:
 
 def defaults(row: Objective) -> str:
     """`beta = 0.1, label_smoothing = 0`, or "no settings"."""
-    return ", ".join(f"{name} = {_shown(default)}" for name, (_, default) in row.parameters().items()) or "no settings"
+    return ", ".join(f"{setting.name} = {_text(setting.default)}" for setting in row.settings.values()) or "no settings"
 
 
 def explained(row: Objective) -> list[tuple[str, str]]:
     """One objective as (heading, text) pairs, in reading order."""
     low, high = row.lr_range
-    told = [
+    rows = [
         ("what", row.summary),
-        ("loss", row.formula),
+        ("loss", row.loss),
         ("gradient", row.gradient),
+        ("notes", row.notes),
         ("learns from", VIEWS[row.view]),
         ("needs", "; ".join(words for need, words in NEEDS.items() if need in row.needs) or "nothing but the policy"),
-        ("settings", "; ".join(_setting(row, name) for name in row.parameters()) or "none"),
+        ("settings", "; ".join(_setting(row, setting) for setting in row.settings.values()) or "none"),
         ("learning rate", f"published for full training: {low:g} to {high:g}; about ten times that for adapters"),
         ("length", "; ".join(f"{what}: {how}" for what, how in zip(EFFECTS, row.length_effects, strict=True))),
         ("from", row.source + (f", https://arxiv.org/abs/{row.paper}" if row.paper[:1].isdigit() else "")),
     ]
-    return told
+    return [(heading, text) for heading, text in rows if text]
 
 
 def snippet(row: Objective) -> str:
     """TOML to paste, with every default in its place."""
     lines = ["[objective]", f'name = "{row.name}"']
-    for name, (_, default) in row.parameters().items():
-        value = f'"{default}"' if isinstance(default, str) else _shown(default)
-        lines.append(f"# {name} is unset" if default is None else f"{name} = {value}")
+    for name, setting in row.settings.items():
+        value = f'"{setting.default}"' if isinstance(setting.default, str) else _text(setting.default)
+        lines.append(f"# {name} is unset" if setting.default is None else f"{name} = {value}")
     return "\n".join(lines)
 
 
@@ -130,16 +132,14 @@ def section(row: Objective) -> str:
     return "\n".join([*lines, ""])
 
 
-def _setting(row: Objective, name: str) -> str:
-    kind, default = row.parameters()[name]
-    choices = get_args(kind) if get_origin(kind) is not None else ()
-    words = [x for x in choices if isinstance(x, str)]
-    unit = row.beta_unit if name in ("beta", "tau", "beta0") else ""
-    more = ", ".join(filter(None, [" | ".join(words), unit]))
-    return f"{name} = {_shown(default)}" + (f" ({more})" if more else "")
+def _setting(row: Objective, setting: Setting) -> str:
+    """`alpha = 0.5 (above 0 and below 1)`: its default, what it may be, and what beta multiplies."""
+    unit = row.beta_unit if setting.name in ("beta", "tau", "beta0") else ""
+    more = ", ".join(filter(None, [" | ".join(setting.choices), unit, setting.rule]))
+    return f"{setting.name} = {_text(setting.default)}" + (f" ({more})" if more else "")
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from torch import Tensor
 from burnish.data.views import label_view, list_view, margins, offsets, pair_view, winner_view
 from burnish.group import EncodedGroup
 from burnish.objectives import Objective
+from burnish.stats import seed_sequence
 from burnish.tensors import (
     Drawn,
     Lists,
@@ -119,7 +119,7 @@ def _drawn(
     found: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
     for number, ((winner, loser, _), (name, k)) in enumerate(zip(triples, names, strict=True)):
         count = min(lengths[winner], lengths[loser])
-        draw = np.random.default_rng((step.seed, step.step, k, *_words(name)))
+        draw = np.random.default_rng(seed_sequence(step.seed, step.step, k, name))
         for side, completion in enumerate((winner, loser)):
             n = lengths[completion]
             kept = range(n) if n == count else np.sort(draw.choice(n, count, replace=False)).tolist()
@@ -234,11 +234,5 @@ def _mean_length(step: Sequence[EncodedGroup]) -> float:
 
 def generator(seed: int, step: int, name: str) -> torch.Generator:
     """Random numbers of (seed, step, name), whatever was drawn before."""
-    words = np.random.SeedSequence((seed, step, *_words(name))).generate_state(2, np.uint32)
+    words = seed_sequence(seed, step, name).generate_state(2, np.uint32)
     return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
-
-
-def _words(name: str) -> tuple[int, ...]:
-    """A name as numbers that seed a generator."""
-    digest = hashlib.sha256(name.encode()).digest()
-    return tuple(int.from_bytes(digest[i : i + 4], "little") for i in (0, 4))

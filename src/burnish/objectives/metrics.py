@@ -1,4 +1,4 @@
-"""Metrics of a microbatch of pairs (objectives.md section 11), each a sum with its own count."""
+"""What objectives share: margins, the smoothed logistic, and metrics, each a sum with its own count."""
 
 from __future__ import annotations
 
@@ -8,39 +8,59 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
-from burnish.tensors import Metric, Pairs, TokenScores
+from burnish.tensors import Losses, Metric, Pairs, TokenScores
+
+
+def margin(values: Float[Tensor, " completions"], pairs: Pairs) -> Float[Tensor, " pairs"]:
+    """Chosen less rejected."""
+    return values[pairs.chosen] - values[pairs.rejected]
+
+
+def smoothed_logistic(z: Float[Tensor, " pairs"], e: float) -> Float[Tensor, " pairs"]:
+    """`-(1-e) log s(z) - e log s(-z)`; at e = 0 the second term is left out, for 0 x -inf is not a number."""
+    loss = -F.logsigmoid(z)
+    return loss if e == 0 else (1 - e) * loss - e * F.logsigmoid(-z)
+
+
+def pair_losses(losses: Tensor, rewards: Tensor, scores: TokenScores, pairs: Pairs) -> Losses:
+    """Losses times their pair's weight, with the metrics that every objective of pairs logs; `rewards` [completions]
+    is the reward inside the loss."""
+    metrics = pair_metrics(rewards.detach(), scores, pairs)
+    weighted = torch.where(pairs.weight == 1, losses, losses * pairs.weight)
+    return Losses(weighted, "pair", metrics, rewards.detach())
 
 
 def margin_metrics(rewards: Tensor, lengths: Tensor, pairs: Pairs) -> dict[str, Metric]:
     """`rewards` [completions] is the reward inside the loss. Ties count one half; the strict count has its own name."""
-    margin = (rewards[pairs.chosen] - rewards[pairs.rejected]).double()
+    margins = (rewards[pairs.chosen] - rewards[pairs.rejected]).double()
     longer = (lengths[pairs.chosen] - lengths[pairs.rejected]).double()
-    accuracy = half_ties(margin)
+    accuracy = half_ties(margins)
     values = {
         "rewards/chosen": rewards[pairs.chosen],
         "rewards/rejected": rewards[pairs.rejected],
-        "rewards/margins": margin,
+        "rewards/margins": margins,
         "rewards/accuracies": accuracy,
-        "rewards/accuracies_strict": (margin > 0).double(),
+        "rewards/accuracies_strict": (margins > 0).double(),
         "rewards/accuracies_longer": accuracy[longer > 0],
         "rewards/accuracies_shorter": accuracy[longer < 0],
-        "calibration/nll": -F.logsigmoid(margin),
-        "calibration/brier": torch.sigmoid(-margin).square(),
+        "calibration/nll": -F.logsigmoid(margins),
+        "calibration/brier": torch.sigmoid(-margins).square(),
         "length/longer_wins": half_ties(longer),
         "length/chosen": lengths[pairs.chosen].double(),
         "length/rejected": lengths[pairs.rejected].double(),
     }
     metrics = {name: Metric.of(value) for name, value in values.items()}
     both = torch.cat([pairs.chosen, pairs.rejected])
-    metrics["calibration/ece"] = CalibrationError.of(margin)
+    metrics["calibration/ece"] = CalibrationError.of(margins)
     metrics["length/reward_correlation"] = Correlation.of_two(rewards[both], lengths[both])
     return metrics
 
 
 def pair_metrics(rewards: Tensor, scores: TokenScores, pairs: Pairs) -> Mapping[str, Metric]:
-    """The metrics of the margin, and beside them log-probs and log-ratios, as sums and per token."""
+    """The metrics of the margin, and log-probs and log-ratios as sums and per token."""
     values = {}
     with torch.no_grad():
         logps = scores.logps

@@ -45,6 +45,12 @@ class WeightedObjective:
             return len(trained)
         return sum(len(group.completion_ids[k]) for group, k in trained)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The parameters of the function itself: not those of running averages or advantages."""
+        others = self.objective.running_settings | self.objective.advantage_settings
+        return {name: value for name, value in self.params.items() if name not in others}
+
     def closed_form(self, groups: Sequence[EncodedGroup]) -> float | None:
         """Mean loss when the policy is its reference; None where it depends on the log-probs themselves."""
         if self.objective.view != "pairs" or self.objective.running is not None:
@@ -66,28 +72,28 @@ class StepLoss:
 
     def __call__(self, scores: TokenScores | ScalarScores, batch: PackedBatch) -> list[Losses]:
         """Un-reduced losses of each part, on one of the step's microbatches."""
-        found = []
+        losses = []
         for part in self.parts:
             view = feedback.view_of(part.objective, batch, scores, self.step)
-            found.append(part.objective.function(scores, view, **part.params))
-        return found
+            losses.append(part.objective.function(scores, view, **part.params))
+        return losses
 
     def total(self, losses: Sequence[Losses]) -> Tensor:
         """This microbatch's share of the step's loss: sum over parts of weight x sum of losses / the step's units."""
         shares = [
-            part.weight * found.values.sum() / units
-            for part, found, units in zip(self.parts, losses, self.units, strict=True)
+            part.weight * of_part.values.sum() / units
+            for part, of_part, units in zip(self.parts, losses, self.units, strict=True)
         ]
         return torch.stack(shares).sum() if len(shares) > 1 else shares[0]
 
     def metrics(self, losses: Sequence[Losses]) -> dict[str, Metric]:
-        """The metrics of all parts, the first to name one first; in a mixture each part's own loss besides."""
-        found: dict[str, Metric] = {}
-        for part, own in zip(self.parts, losses, strict=True):
-            found = {**own.metrics, **found}
+        """The metrics of all parts, where two have one the first part's; in a mixture each part's loss besides."""
+        metrics: dict[str, Metric] = {}
+        for part, of_part in zip(self.parts, losses, strict=True):
+            metrics = {**of_part.metrics, **metrics}
             if len(self.parts) > 1:
-                found[f"loss/{part.objective.name}"] = Metric.of(own.values)
-        return found
+                metrics[f"loss/{part.objective.name}"] = Metric.of(of_part.values)
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -124,10 +130,10 @@ class Mixture:
                 continue
             if sums is None:
                 raise ValueError(f"{part.objective.name} needs the step's sums")
-            own = {name: value for name, value in part.params.items() if name in part.objective.running_settings()}
+            settings = {name: part.params[name] for name in part.objective.running_settings if name in part.params}
             generator = feedback.generator(seed, step, part.objective.name)
             pairs = feedback.pair_sums(groups, sums)
-            moved[part.objective.name], given = running.update(state[part.objective.name], pairs, generator, **own)
+            moved[part.objective.name], given = running.update(state[part.objective.name], pairs, generator, **settings)
             parts.append(replace(part, params=dict(part.params) | given))
         return moved, Mixture(tuple(parts))
 
@@ -136,8 +142,8 @@ class Mixture:
         parts = []
         for part in self.parts:
             given = part.objective.running.given if part.objective.running else ()
-            held = {k: v for k, v in state.get(part.objective.name, {}).items() if k in given}
-            parts.append(replace(part, params=dict(part.params) | held))
+            averages = {k: v for k, v in state.get(part.objective.name, {}).items() if k in given}
+            parts.append(replace(part, params=dict(part.params) | averages))
         return Mixture(tuple(parts))
 
     def at(
@@ -145,11 +151,7 @@ class Mixture:
     ) -> StepLoss:
         """The loss of a step of these groups. `sums` are the first pass's, for an objective of the whole step; without
         them each microbatch is taken for the step."""
-        own = [part.objective.running_settings() | part.objective.advantage_settings() for part in self.parts]
-        parts = tuple(
-            replace(part, params={k: v for k, v in part.params.items() if k not in hidden})
-            for part, hidden in zip(self.parts, own, strict=True)
-        )
+        parts = tuple(replace(part, params=part.arguments) for part in self.parts)
         return StepLoss(parts, tuple(part.units(groups) for part in parts), StepGroups(groups, sums, seed, step))
 
     def closed_form(self, groups: Sequence[EncodedGroup]) -> float | None:

@@ -1,36 +1,191 @@
 """Policy-gradient objectives: answers that the policy sampled, with an advantage for every token.
 
+Each method is `pg` or `reinforce` as its paper sets it, with its own advantages (`advantages`).
+
 Notation: p the new log-prob of a token, o the one it was sampled with, q the reference's; rho = e^(p - o), A the
 advantage. What the mask leaves out is taken out before any exponential, so it has no gradient whatever stands there.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
 from burnish.errors import ConfigError
+from burnish.objectives import advantages
 from burnish.objectives.metrics import ExplainedVariance, Largest
+from burnish.objectives.settings import Count, NotNegative, Positive
+from burnish.objectives.table import LengthEffects, Objective
 from burnish.tensors import Losses, Metric, Rollouts, TokenScores
 
 Aggregation = Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "const"]
 Estimator = Literal["k1", "k2", "k3"]
+ClipLow = Annotated[float, Gt(0), Le(1), "a ratio of probabilities is never below 0"]
+DualClip = Annotated[float, Gt(1), "it bounds ratios that are above 1"]
+
+RL_LR = (1e-7, 5e-6)  # published learning rates of on-policy training
+TRUE_GRADIENT = LengthEffects("no", "yes, as the true gradient has it", "yes, by the reward")
+NO_LENGTHS = LengthEffects("no", "no", "no")
 
 
+@Objective(
+    view="rollouts", unit="completion", needs={"reference"}, lr_range=RL_LR, length_effects=TRUE_GRADIENT,
+    advantages=advantages.rloo, paper="2402.14740", equation="eq. 8",
+)  # fmt: skip
+def rloo(scores: TokenScores, rollouts: Rollouts) -> Losses:
+    """REINFORCE whose baseline is the mean of the prompt's other answers; the KL stands in the reward.
+
+    Loss: -A log p, summed over the answer; A = r_i - mean of the others' r, r less kl_in_reward x log-ratio
+    Gradient: dl/dp_t = -A
+    """
+    return reinforce(scores, rollouts)
+
+
+@Objective(
+    view="rollouts", unit="completion", needs={"reference"}, lr_range=RL_LR, length_effects=TRUE_GRADIENT,
+    advantages=advantages.reinforce, paper="2402.14740",
+)  # fmt: skip
+def reinforce(
+    scores: TokenScores, rollouts: Rollouts, *, agg: Aggregation = "seq_mean_token_sum", l_max: Count | None = None
+) -> Losses:
+    """The plain policy gradient: raise the log-prob of answers better than the batch's mean.
+
+    Loss: -A log p, summed over the answer; A = r - mean over all answers
+    Gradient: dl/dp_t = -A
+
+    The clipped objectives have this gradient in their first step.
+    """
+    values = -rollouts.advantage * _select(rollouts.mask & (rollouts.advantage != 0), scores.policy)
+    return _aggregated(values, scores, rollouts, agg, l_max, {})
+
+
+@Objective(
+    view="rollouts", unit="completion", needs={"reference"}, lr_range=RL_LR, advantages=advantages.grpo,
+    length_effects=LengthEffects(
+        "no", "1/n a token: wrong answers grow, right ones are pushed harder when short", "yes, by the reward"
+    ),
+    paper="2402.03300", equation="eq. 3",
+)  # fmt: skip
+def grpo(
+    scores: TokenScores, rollouts: Rollouts, *, eps_low: ClipLow = 0.2, eps_high: Positive = 0.2,
+    kl_coef: NotNegative = 0.04, kl: Estimator = "k3", kl_is: bool = False,
+) -> Losses:  # fmt: skip
+    """Rewards standardised within the prompt, clipped ratios by token, the KL in the loss.
+
+    Loss: -min(rho A, clip(rho, 1 - eps_low, 1 + eps_high) A) + kl_coef k3, mean over the answer's tokens
+    Gradient: dl/dp_t = -A rho where the clip does not decide, else 0; rho = e^(p - o), o the log-prob as sampled
+    """
+    return pg(scores, rollouts, eps_low=eps_low, eps_high=eps_high, kl_coef=kl_coef, kl=kl, kl_is=kl_is)
+
+
+@Objective(
+    view="rollouts", unit="completion", needs={"reference"}, lr_range=RL_LR, length_effects=TRUE_GRADIENT,
+    advantages=advantages.dr_grpo, paper="2503.20783",
+)  # fmt: skip
+def dr_grpo(
+    scores: TokenScores, rollouts: Rollouts, *, eps_low: ClipLow = 0.2, eps_high: Positive = 0.2,
+    kl_coef: NotNegative = 0.0, kl: Estimator = "k3", l_max: Count | None = None,
+) -> Losses:  # fmt: skip
+    """GRPO without its two biases: no division by the spread, none by the answer's own length.
+
+    Loss: -min(rho A, clip(rho) A), summed over the answer and divided by one constant; A = r - mean
+    Gradient: dl/dp_t = -A rho where the clip does not decide, else 0; rho = e^(p - o), o the log-prob as sampled
+
+    `l_max` is that constant, in tokens; unset, the most that an answer may have.
+    """
+    return pg(
+        scores, rollouts, eps_low=eps_low, eps_high=eps_high, kl_coef=kl_coef, kl=kl, agg="const",
+        l_max=l_max or rollouts.limit,
+    )  # fmt: skip
+
+
+@Objective(
+    view="rollouts", unit="token", lr_range=RL_LR, advantages=advantages.dapo, paper="2503.14476", equation="eq. 8",
+    length_effects=LengthEffects(
+        "no", "all tokens of a step weigh the same", "yes, by the reward (and its overlong penalty)"
+    ),
+)  # fmt: skip
+def dapo(
+    scores: TokenScores, rollouts: Rollouts, *, eps_low: ClipLow = 0.2, eps_high: Positive = 0.28,
+    dual_clip: DualClip | None = None,
+) -> Losses:  # fmt: skip
+    """GRPO that clips higher, averages over tokens, leaves out prompts without signal, and has no KL.
+
+    Loss: -min(rho A, clip(rho, 1 - eps_low, 1 + eps_high) A), mean over all tokens of the step
+    Gradient: dl/dp_t = -A rho where the clip does not decide, else 0; rho = e^(p - o), o the log-prob as sampled
+    """
+    return pg(scores, rollouts, eps_low=eps_low, eps_high=eps_high, dual_clip=dual_clip, agg="token_mean")
+
+
+@Objective(
+    view="rollouts", unit="completion", needs={"reference"}, lr_range=RL_LR, advantages=advantages.grpo,
+    length_effects=LengthEffects("no", "no: 1/n a token", "yes, by the reward"), paper="2507.18071", equation="eq. 5",
+)  # fmt: skip
+def gspo(
+    scores: TokenScores, rollouts: Rollouts, *, eps_low: ClipLow = 3e-4, eps_high: Positive = 4e-4,
+    kl_coef: NotNegative = 0.0, kl: Estimator = "k3",
+) -> Losses:  # fmt: skip
+    """GRPO whose ratio is that of whole answers, per token: e^(mean log-ratio).
+
+    Loss: -min(s A, clip(s, 1 - eps_low, 1 + eps_high) A), s = e^(mean of p - o over the answer)
+    Gradient: dl/dp_t = -A s / n where the clip does not decide, else 0
+    """
+    return pg(scores, rollouts, level="sequence", eps_low=eps_low, eps_high=eps_high, kl_coef=kl_coef, kl=kl)
+
+
+@Objective(
+    view="rollouts", unit="token", needs={"reference", "value"}, lr_range=RL_LR, advantages=advantages.ppo,
+    length_effects=LengthEffects(
+        "yes: each token more costs its KL", "all tokens of a step weigh the same", "yes, by the reward"
+    ),
+    paper="1707.06347", equation="eq. 9",
+)  # fmt: skip
+def ppo(
+    scores: TokenScores, rollouts: Rollouts, *, eps_low: ClipLow = 0.2, eps_high: Positive = 0.2,
+    dual_clip: DualClip | None = None, kl_coef: NotNegative = 0.0, kl: Estimator = "k2",
+    value_coef: NotNegative = 0.1, value_clip: Positive | None = 0.2,
+) -> Losses:  # fmt: skip
+    """Clipped ratios with a value head: each token's credit by generalised advantage estimation.
+
+    Loss: -min(rho A, clip(rho) A) + value_coef (v - R)^2 / 2, mean over all tokens
+    Gradient: dl/dp_t = -A rho where the clip does not decide, else 0; rho = e^(p - o), o the log-prob as sampled
+
+    The KL stands in the reward (`kl_in_reward`); `kl_coef` puts an estimate of it, `kl`, into the loss as well.
+    """
+    policy = pg(
+        scores, rollouts, eps_low=eps_low, eps_high=eps_high, dual_clip=dual_clip, agg="token_mean", kl_coef=kl_coef,
+        kl=kl,
+    )  # fmt: skip
+    value = value_loss(scores, rollouts, clip=value_clip)
+    means = {"loss/policy": Metric.of(policy.values), "loss/value": Metric.of(value.values)}
+    return Losses(policy.values + value_coef * value.values, "token", {**policy.metrics, **value.metrics, **means})
+
+
+@Objective(
+    view="rollouts", unit="completion", needs={"reference"}, lr_range=RL_LR, advantages=advantages.by_kind,
+    length_effects=LengthEffects(
+        "no", "no with const, token_mean; 1/n a token with seq_mean_token_mean", "yes, by the reward"
+    ),
+    paper="1707.06347", equation="eq. 7",
+)  # fmt: skip
 def pg(
     scores: TokenScores, rollouts: Rollouts, *,
-    level: Literal["token", "sequence", "sequence_token", "sequence_sum"] = "token", eps_low: float = 0.2,
-    eps_high: float = 0.2, dual_clip: float | None = None, agg: Aggregation = "seq_mean_token_mean",
-    l_max: int | None = None, kl_coef: float = 0.0, kl: Estimator = "k3", kl_is: bool = False,
+    level: Literal["token", "sequence", "sequence_token", "sequence_sum"] = "token", eps_low: ClipLow = 0.2,
+    eps_high: Positive = 0.2, dual_clip: DualClip | None = None, agg: Aggregation = "seq_mean_token_mean",
+    l_max: Count | None = None, kl_coef: NotNegative = 0.0, kl: Estimator = "k3", kl_is: bool = False,
 ) -> Losses:  # fmt: skip
-    """`-min(rho A, clip(rho, 1 - eps_low, 1 + eps_high) A) + kl_coef k` for each token, put together as `agg` says.
+    """The clipped policy gradient with all its settings: GRPO, Dr. GRPO, DAPO and GSPO are some of them.
 
-    `level` is what rho is a ratio of: tokens (PPO, 1707.06347; GRPO, 2402.03300), `e^(mean log-ratio)` of the sequence
-    (GSPO, 2507.18071), that value with each token's own gradient (GSPO-token), or `e^(sum of log-ratios)`, one term a
-    sequence (RLOO as TRL has it). `dual_clip` c > 1 bounds the loss of a negative advantage by `c A` (1912.09729).
+    Loss: -min(rho A, clip(rho, 1 - eps_low, 1 + eps_high) A) + kl_coef k, put together as agg says
+    Gradient: dl/dp_t = -A rho where the clip does not decide, else 0; rho = e^(p - o), o the log-prob as sampled
+
+    `level` is what rho is a ratio of: tokens (PPO, GRPO), e^(mean log-ratio) of the sequence (GSPO), that value with
+    each token's own gradient (`sequence_token`), or e^(sum of log-ratios), one term a sequence (RLOO as TRL has it).
+    `dual_clip` c bounds the loss of a negative advantage by c A (arXiv 1912.09729). `kl_is` multiplies the KL by rho.
     """
     log_rho = _log_ratio(scores, rollouts, level)
     advantage = rollouts.advantage
@@ -53,30 +208,36 @@ def pg(
     return _aggregated(values, scores, rollouts, agg, l_max, metrics)
 
 
-def reinforce(
-    scores: TokenScores, rollouts: Rollouts, *, agg: Aggregation = "seq_mean_token_sum", l_max: int | None = None
-) -> Losses:
-    """`-A p`: the policy gradient itself, of which clipped objectives are the first step (2402.14740)."""
-    values = -rollouts.advantage * _select(rollouts.mask & (rollouts.advantage != 0), scores.policy)
-    return _aggregated(values, scores, rollouts, agg, l_max, {})
-
-
+@Objective(
+    view="rollouts", unit="token", needs={"reference"}, lr_range=RL_LR, length_effects=NO_LENGTHS, paper="2402.03300",
+)  # fmt: skip
 def kl_loss(
     scores: TokenScores, rollouts: Rollouts, *, kl: Estimator = "k3",
     agg: Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum"] = "token_mean",
 ) -> Losses:  # fmt: skip
-    """The sampled KL to the reference as a loss, `d = p - q`: k1 `d`, k2 `d^2 / 2`, k3 `e^-d - 1 + d`.
+    """The KL to the reference, estimated on the policy's own answers, as a part of a mixture.
 
-    Differentiated, k1 has no gradient on average, k2 that of the reverse KL, k3 that of the forward KL.
+    Loss: k1 = d, k2 = d^2/2, k3 = e^-d - 1 + d, with d = log p - log q
+    Gradient: dl/dp_t = 1 (k1: nothing on average) ; d (k2: reverse KL) ; 1 - e^-d (k3: forward KL)
     """
     return _aggregated(_kl(scores, rollouts, kl), scores, rollouts, agg, None, {})
 
 
+@Objective(
+    view="rollouts", unit="token", needs={"value"}, lr_range=RL_LR, length_effects=NO_LENGTHS, paper="1707.06347",
+    equation="eq. 9",
+)  # fmt: skip
 def value_loss(
-    scores: TokenScores, rollouts: Rollouts, *, clip: float | None = 0.2,
+    scores: TokenScores, rollouts: Rollouts, *, clip: Positive | None = 0.2,
     agg: Literal["token_mean", "seq_mean_token_mean", "seq_mean_token_sum"] = "token_mean",
 ) -> Losses:  # fmt: skip
-    """`1/2 max((v - R)^2, (o + clip(v - o, +-c) - R)^2)`, o the value when the answer was sampled (1707.06347)."""
+    """The value head's regression on returns, for PPO.
+
+    Loss: 1/2 max((v - R)^2, (v_old + clip(v - v_old, +-c) - R)^2)
+    Gradient: dl/dv_t = v - R where the first is larger, else that of the clipped one
+
+    v_old is the value when the answer was sampled; `clip` is c.
+    """
     if rollouts.values is None or rollouts.returns is None:
         raise ValueError("the value loss needs values and returns")
     v, target = _select(rollouts.mask, rollouts.values), _select(rollouts.mask, rollouts.returns)

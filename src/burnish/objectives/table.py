@@ -1,24 +1,26 @@
-"""A row of the table of objectives, and the checks on its settings."""
+"""A row of the table of objectives: the decorator that stands above each objective's function."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
-import sys
+import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from functools import cached_property
+from types import ModuleType
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from burnish.data.length_effects import LENGTH_EFFECTS, LengthEffects
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, did_you_mean
 from burnish.objectives.advantages import COMPARING, Advantages
+from burnish.objectives.settings import Setting, settings_of
 from burnish.tensors import Losses, Unit
 
+Function = TypeVar("Function", bound=Callable[..., Losses])
 View = Literal["pairs", "winners", "lists", "labels", "rollouts"]
 Need = Literal["reference", "step", "mismatched", "square", "kl", "draws", "scalar", "value"]
-"""What an objective asks of the loop beside the policy's log-probs:
+"""What an objective asks of the loop besides the policy's log-probs:
 
 reference   the reference's log-probs
 step        a first pass over the step's microbatches, without gradient
@@ -30,47 +32,14 @@ scalar      one number for each answer, from a scalar head, in place of log-prob
 value       a value head's number at every position
 """
 
-LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "beta": (lambda x: x > 0, "must be positive"),
-    "tau": (lambda x: x > 0, "must be positive"),
-    "gamma": (lambda x: x >= 0, "must not be negative"),
-    "lam": (lambda x: x >= 0, "must not be negative"),
-    "alpha": (lambda x: x >= 0, "must not be negative"),
-    "nll_weight": (lambda x: x >= 0, "must not be negative"),
-    "margin": (lambda x: x > 0, "must be positive"),
-    "scale": (lambda x: x > 0, "must be positive"),
-    "beta0": (lambda x: x > 0, "must be positive"),
-    "beta_min": (lambda x: x > 0, "must be positive"),
-    "sigma": (lambda x: x > 0, "must be positive"),
-    "gamma_beta_ratio": (lambda x: x >= 0, "must not be negative"),
-    "desirable": (lambda x: x > 0, "must be positive"),
-    "undesirable": (lambda x: x > 0, "must be positive"),
-    "temp": (lambda x: x > 0, "must be positive"),
-    "clip": (lambda x: x > 0, "must be positive"),
-    "max_logp": (lambda x: x < 0, "must be negative: the odds of 0 are infinite"),
-    "eps": (
-        lambda x: 0 < x < 1,
-        "must lie between 0 and 1, both excluded: the target keeps a share for the other side",
-    ),
-    "eps_low": (lambda x: 0 < x <= 1, "must lie between 0 and 1"),
-    "eps_high": (lambda x: x > 0, "must be positive"),
-    "dual_clip": (lambda x: x > 1, "must be above 1"),
-    "kl_coef": (lambda x: x >= 0, "must not be negative"),
-    "kl_in_reward": (lambda x: x >= 0, "must not be negative"),
-    "kl_target": (lambda x: x > 0, "must be positive"),
-    "kl_horizon": (lambda x: x >= 1, "is a number of answers: at least 1"),
-    "std_eps": (lambda x: x > 0, "must be positive"),
-    "l_max": (lambda x: x > 0, "must be positive"),
-    "value_coef": (lambda x: x >= 0, "must not be negative"),
-    "value_clip": (lambda x: x > 0, "must be positive"),
-    "discount": (lambda x: 0 < x <= 1, "must lie between 0 and 1"),
-    "overlong_buffer": (lambda x: x > 0, "must be positive"),
-    "max_weight": (lambda x: x > 0, "must be positive"),
-    "center": (lambda x: x >= 0, "must not be negative"),
-    "momentum": (lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
-    "rho": (lambda x: 0 <= x < 1, "is the share of pairs left out: at least 0 and below 1"),
-    "label_smoothing": (lambda x: 0 <= x < 0.5, "is the share of flipped labels: at least 0 and below 0.5"),
-}
+
+class LengthEffects(NamedTuple):
+    """The three ways in which length leaks into a run, each "yes", "no", "drift" (it grows as the policy leaves the
+    reference) or "reduced", with a condition behind it where it depends on a setting."""
+
+    p1: str  # prefers the shorter answer of a pair, because sums of log-probs fall with length
+    p2: str  # longer answers weigh more in the gradient
+    p3: str  # learns the raters' taste in length
 
 
 @dataclass(frozen=True)
@@ -86,35 +55,81 @@ class Running:
     given: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One row. The function's keyword-only arguments, with their defaults, are the objective's configuration.
+    """One row of the table, written as a decorator above the objective's function.
+
+        @Objective(view="pairs", unit="pair", needs={"reference"}, beta_unit="per sequence", ...)
+        def dpo(scores: TokenScores, pairs: Pairs, *, beta: Positive = 0.1) -> Losses:
+            \"\"\"What it is for, in a sentence.
+
+            Loss: -log s(beta D)
+            Gradient: dl/da = -beta u ; dl/db = +beta u
+
+            Notes.
+            \"\"\"
+
+    The function's name is the objective's. Its keyword-only arguments, with their defaults and limits, are the
+    objective's settings. Its docstring has the paragraphs above: the loss as one would write it, the gradient its
+    derivative with respect to the summed log-probs; notes where there is more to say.
 
     `beta_unit` says what beta multiplies: a sum over the sequence, or a mean per token; the two differ by the length.
-    `lr_range` is what was published for full training. `closed_form` gives a pair's loss when policy = reference.
-    `formula` is the loss, `gradient` its derivative with respect to the summed log-probs, both as one would write them.
+    `lr_range` is what was published for full training. `closed_form` gives a pair's loss when policy = reference, from
+    the settings; None where it depends on the log-probs. `advantages` makes advantages of rewards; its keyword-only
+    arguments are settings, too.
     """
 
-    name: str
-    function: Callable[..., Losses]
     view: View
     unit: Unit
-    beta_unit: Literal["per sequence", "per token", ""]
     lr_range: tuple[float, float]
+    length_effects: LengthEffects
     paper: str
-    summary: str
     equation: str = ""
-    formula: str = ""
-    gradient: str = ""
-    needs: AbstractSet[Need] = field(default_factory=frozenset)
+    needs: AbstractSet[Need] = frozenset()
+    beta_unit: Literal["per sequence", "per token", ""] = ""
     closed_form: Callable[..., float | None] | None = None
     running: Running | None = None
-    advantages: Callable[..., Advantages] | None = None  # of rewards; its keyword-only arguments are settings
+    advantages: Callable[..., Advantages] | None = None
+    function: Callable[..., Losses] = field(init=False, repr=False)
+
+    def __call__(self, function: Function) -> Function:
+        """Enter the function into the table; it stays as it is."""
+        object.__setattr__(self, "function", function)
+        REGISTERED.append(self)
+        return function
 
     @property
-    def length_effects(self) -> LengthEffects:
-        """Whether it prefers short answers, weighs long ones more, and learns the raters' taste in length."""
-        return LENGTH_EFFECTS[self.name]
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def summary(self) -> str:
+        """What it is for, in a sentence."""
+        return self._text["summary"]
+
+    @property
+    def loss(self) -> str:
+        """The formula, as one would write it."""
+        return self._text["loss"]
+
+    @property
+    def gradient(self) -> str:
+        """The formula's derivative."""
+        return self._text["gradient"]
+
+    @property
+    def notes(self) -> str:
+        """What the docstring says beyond that; empty where it says nothing."""
+        return self._text["notes"]
+
+    @cached_property
+    def _text(self) -> dict[str, str]:
+        """The paragraphs of the docstring, each on one line."""
+        shape = r"(?P<summary>.+?)\n\nLoss: (?P<loss>.+?)\nGradient: (?P<gradient>.+?)(?:\n\n(?P<notes>.+))?"
+        match = re.fullmatch(shape, inspect.getdoc(self.function) or "", re.DOTALL)
+        if match is None:
+            raise TypeError(f"{self.name}: the docstring is not a sentence, `Loss: ...` and `Gradient: ...`")
+        return {name: " ".join((text or "").split()) for name, text in match.groupdict().items()}
 
     @property
     def source(self) -> str:
@@ -122,80 +137,54 @@ class Objective:
         paper = f"arXiv {self.paper}" if self.paper[:1].isdigit() else self.paper
         return f"{paper}, {self.equation}" if self.equation and paper != self.paper else paper
 
-    def parameters(self) -> dict[str, tuple[Any, Any]]:
-        """Name -> (type, default) of each setting."""
-        found = _keyword_only(self.function)
-        if self.running is not None:
-            found |= _keyword_only(self.running.update)
-            found = {name: known for name, known in found.items() if name not in self.running.given}
-        if self.advantages is not None:
-            found |= _keyword_only(self.advantages)
-        return found
-
     @property
     def compares(self) -> bool:
         """Whether it learns from differences between a prompt's answers, so that one alone teaches nothing."""
         return self.view in ("pairs", "lists") or self.advantages in COMPARING
 
-    def advantage_settings(self) -> frozenset[str]:
-        """The settings that say how rewards become advantages."""
-        return frozenset() if self.advantages is None else frozenset(_keyword_only(self.advantages))
+    @cached_property
+    def settings(self) -> dict[str, Setting]:
+        """All settings by name: the function's, the running averages' and the advantages'."""
+        given = self.running.given if self.running else ()
+        function = {name: setting for name, setting in settings_of(self.function).items() if name not in given}
+        return function | self.running_settings | self.advantage_settings
 
-    def running_settings(self) -> frozenset[str]:
-        """The settings that belong to the running averages, not to the function."""
-        return frozenset() if self.running is None else frozenset(_keyword_only(self.running.update))
+    @cached_property
+    def running_settings(self) -> dict[str, Setting]:
+        """The settings of the running averages."""
+        return settings_of(self.running.update) if self.running else {}
+
+    @cached_property
+    def advantage_settings(self) -> dict[str, Setting]:
+        """The settings that say how rewards become advantages."""
+        return settings_of(self.advantages) if self.advantages else {}
 
     def validate(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """All settings with defaults filled in. Raises ConfigError on an unknown name, a wrong type, a wild value."""
-        known = self.parameters()
         for name in params:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                hint = f"; did you mean 'objective.{near[0]}'?" if near else "."
-                settings = ", ".join(known) or "none at all"
-                raise ConfigError(f"{self.name} has no setting 'objective.{name}'{hint} Its settings: {settings}")
-        return {name: _checked(name, params.get(name, default), kind) for name, (kind, default) in known.items()}
+            if name not in self.settings:
+                hint = did_you_mean(name, self.settings, prefix="objective.", cutoff=0.5) or "."
+                known = ", ".join(self.settings) or "none at all"
+                raise ConfigError(f"{self.name} has no setting 'objective.{name}'{hint} Its settings: {known}")
+        return {name: setting.checked(params.get(name, setting.default)) for name, setting in self.settings.items()}
 
     def at_reference(self, params: Mapping[str, Any]) -> float | None:
         """Loss of a pair when policy = reference; None where it depends on the log-probs."""
         return None if self.closed_form is None else self.closed_form(**params)
 
 
-def _checked(name: str, value: Any, kind: Any) -> Any:
-    if value is None and type(None) in get_args(kind):
-        return None
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ConfigError(f"objective.{name} = {value!r}: must be true or false")
-        return value
-    kind = next(
-        (k for k in get_args(kind) if k is not type(None) and isinstance(k, type)), kind
-    )  # float of float | None
-    choices = get_args(kind)
-    if choices:
-        if value not in choices:
-            raise ConfigError(f"objective.{name} = {value!r}: must be one of {', '.join(map(repr, choices))}")
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        raise ConfigError(f"objective.{name} = {value!r}: must be a finite number")
-    sound, rule = LIMITS.get(name, (lambda x: True, ""))
-    if not sound(value):
-        raise ConfigError(f"objective.{name} = {value!r}: {rule}")
-    return kind(value)
+REGISTERED: list[Objective] = []  # in the order of definition
 
 
-def _keyword_only(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    hints = get_type_hints(function)
-    signature = inspect.signature(function).parameters.values()
-    return {p.name: (hints[p.name], p.default) for p in signature if p.kind is p.KEYWORD_ONLY}
+def rows_of(family: ModuleType) -> list[Objective]:
+    """The objectives that a module defines, in its order."""
+    return [row for row in REGISTERED if row.function.__module__ == family.__name__]
 
 
 def log2(**_: Any) -> float:
+    """The closed form of a logistic loss of a margin."""
     return math.log(2)
 
 
-def one(**_: Any) -> float:
-    return 1.0
-
-
-AS_DPO = (5e-8, 1e-6)  # published learning rates for DPO; most of its variants took them over
+DPO_LR = (5e-8, 1e-6)  # published learning rates for DPO; most of its variants took them over
+DPO_LENGTHS = LengthEffects("drift", "yes", "yes")

@@ -12,30 +12,49 @@ from torch import Tensor
 
 from burnish.errors import DataError
 from burnish.objectives.metrics import half_ties
+from burnish.objectives.settings import Positive
+from burnish.objectives.table import DPO_LENGTHS, DPO_LR, Objective
 from burnish.tensors import Losses, Metric, Singles, SingleSums, TokenScores
 
 
+@Objective(
+    view="labels", unit="completion", needs={"reference", "mismatched"}, beta_unit="per sequence",
+    lr_range=(5e-7, 5e-6), length_effects=DPO_LENGTHS, paper="2402.01306",
+)  # fmt: skip
 def kto(
-    scores: TokenScores, singles: Singles, *, beta: float = 0.1, desirable: float = 1.0, undesirable: float = 1.0
-) -> Losses:
-    """`lamD s(-beta (h - z0))` for a yes, `lamU s(-beta (z0 - h))` for a no (2402.01306).
+    scores: TokenScores, singles: Singles, *, beta: Positive = 0.1, desirable: Positive = 1.0,
+    undesirable: Positive = 1.0,
+) -> Losses:  # fmt: skip
+    """A yes or a no for each answer: gains and losses against the reference, as people weigh them.
 
-    z0 is the KL to the reference, estimated on prompts with other prompts' answers over the whole step, held at 0 or
-    above, without gradient. Keep `desirable` x yeses over `undesirable` x noes between 1 and 4/3.
+    Loss: w s(-beta (h - z0)) for a yes, w s(-beta (z0 - h)) for a no; h the log-ratio, z0 = sg(max(0, mean mismatched
+    h))
+    Gradient: dl/dh = -w beta s(.) s(-.) for a yes, + for a no
+
+    z0 is the KL to the reference, estimated on prompts with other prompts' answers over the whole step. w is
+    `desirable` or `undesirable`: keep `desirable` x yeses over `undesirable` x noes between 1 and 4/3.
     """
     ratios = scores.logratios[singles.index]
     if singles.step is None or not len(singles.step.mismatched):
         raise DataError("kto estimates a KL from mismatched answers, so a step needs two prompts at least")
     baseline = singles.step.mismatched.mean().clamp(min=0)
-    good = desirable * torch.sigmoid(-beta * (ratios - baseline))
-    bad = undesirable * torch.sigmoid(-beta * (baseline - ratios))
-    return _losses(torch.where(singles.desirable, good, bad), beta * scores.logratios, scores, singles, baseline)
+    yes = desirable * torch.sigmoid(-beta * (ratios - baseline))
+    no = undesirable * torch.sigmoid(-beta * (baseline - ratios))
+    return _losses(torch.where(singles.desirable, yes, no), beta * scores.logratios, scores, singles, baseline)
 
 
-def bco(scores: TokenScores, singles: Singles, *, beta: float = 0.1, delta: float | None = None) -> Losses:
-    """`-log s(beta h - delta)` for a yes, `-log s(-(beta h - delta))` for a no: a binary classifier (2404.04656).
+@Objective(
+    view="labels", unit="completion", needs={"reference", "step"}, beta_unit="per sequence", lr_range=DPO_LR,
+    length_effects=DPO_LENGTHS, paper="2404.04656",
+)  # fmt: skip
+def bco(scores: TokenScores, singles: Singles, *, beta: Positive = 0.1, delta: float | None = None) -> Losses:
+    """A binary classifier on single answers.
 
-    delta, where it is not given, is the mean of the two classes' mean rewards over the whole step, without gradient.
+    Loss: -log s(beta h - delta) for a yes, -log s(-(beta h - delta)) for a no, delta = sg(mean of the two classes' mean
+    rewards)
+    Gradient: dl/dh = -beta s(delta - beta h) for a yes ; +beta s(beta h - delta) for a no
+
+    The means are over the whole step; `delta`, where it is set, stands in their place.
     """
     rewards = beta * scores.logratios[singles.index]
     shift = _shift(singles.step, rewards, singles.desirable, beta) if delta is None else delta
@@ -43,8 +62,16 @@ def bco(scores: TokenScores, singles: Singles, *, beta: float = 0.1, delta: floa
     return _losses(-F.logsigmoid(sign * (rewards - shift)), beta * scores.logratios, scores, singles)
 
 
-def apo_zero_unpaired(scores: TokenScores, singles: Singles, *, beta: float = 0.1) -> Losses:
-    """`s(-beta h)` for a yes, `s(beta h)` for a no: KTO with z0 = 0 (2408.06266)."""
+@Objective(
+    view="labels", unit="completion", needs={"reference"}, beta_unit="per sequence", lr_range=DPO_LR,
+    length_effects=DPO_LENGTHS, paper="2408.06266",
+)  # fmt: skip
+def apo_zero_unpaired(scores: TokenScores, singles: Singles, *, beta: Positive = 0.1) -> Losses:
+    """Raise every yes and lower every no, each by itself: KTO without its baseline.
+
+    Loss: s(-beta h) for a yes, s(beta h) for a no
+    Gradient: dl/dh = -beta s(beta h) s(-beta h) for a yes, + for a no
+    """
     rewards = beta * scores.logratios[singles.index]
     losses = torch.sigmoid(torch.where(singles.desirable, -rewards, rewards))
     return _losses(losses, beta * scores.logratios, scores, singles)
@@ -52,9 +79,9 @@ def apo_zero_unpaired(scores: TokenScores, singles: Singles, *, beta: float = 0.
 
 def _shift(step: SingleSums | None, rewards: Tensor, desirable: Tensor, beta: float) -> Tensor:
     """The mean of the means of both classes, so that neither outweighs the other; of one class, its own mean."""
-    every = rewards.detach() if step is None else beta * step.logratios
+    of_step = rewards.detach() if step is None else beta * step.logratios
     labels = desirable if step is None else step.desirable
-    means = [every[kind].mean() for kind in (labels, ~labels) if bool(kind.any())]
+    means = [of_step[label].mean() for label in (labels, ~labels) if bool(label.any())]
     return torch.stack(means).mean()
 
 
@@ -62,11 +89,11 @@ def _losses(
     losses: Float[Tensor, " singles"], rewards: Tensor, scores: TokenScores, singles: Singles,
     baseline: Tensor | None = None,
 ) -> Losses:  # fmt: skip
-    """Losses of single answers with the metrics of each class; in a step every yes is compared with every no."""
+    """Losses of single answers with the metrics of each class; an accuracy counts rewards of the label's sign."""
     with torch.no_grad():
         values: dict[str, Tensor] = {}
-        for side, kind in (("chosen", singles.desirable), ("rejected", ~singles.desirable)):
-            index = singles.index[kind]
+        for side, label in (("chosen", singles.desirable), ("rejected", ~singles.desirable)):
+            index = singles.index[label]
             values |= {
                 f"rewards/{side}": rewards[index], f"logps/{side}": scores.logps[index],
                 f"logratio/{side}": scores.logratios[index], f"length/{side}": scores.lengths[index].double(),

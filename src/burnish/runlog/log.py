@@ -1,111 +1,21 @@
-"""A run's folder and its log: typed records, one JSON object a line, appended and flushed; this is the only writer.
-
-config.toml   the resolved configuration          log.jsonl     the records
-model/        what was trained                    checkpoints/  where it can go on from
-"""
+"""A run's log: the only writer and the only reader of `log.jsonl`, one record a line, appended and flushed."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from burnish.config import Run, load, to_toml
 from burnish.errors import DataError, StoreError
 from burnish.runlog.records import CompletionRecord, EndRecord, R, Record, class_of, from_row, to_row
 
-OURS = (
-    "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
-    "wandb", "answers.jsonl", "answers.png", "handed-over",
-)  # fmt: skip
-
-
-def claim_run_dir(run: Run) -> Path:
-    """Make `run.dir`, or take it over as the configuration allows. Raises StoreError where it holds another run."""
-    folder = Path(run.run.dir)
-    holds = folder.is_dir() and any((folder / name).exists() for name in OURS)
-    if holds and not (run.run.resume or run.run.overwrite):
-        raise StoreError(
-            f"{folder} holds another run. Name another run.dir, go on with it (run.resume=true), "
-            "or throw it away (run.overwrite=true)"
-        )
-    if (folder / "model.safetensors").exists() or (folder / "tokenizer.json").exists():
-        raise StoreError(f"run.dir = {folder} is a model's folder; name a folder of the run's own")
-    if holds and run.run.overwrite:
-        _spare_inputs(run, folder)
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"run.dir = {folder} is a file; name a folder")
-    if folder.is_dir() and not holds and any(folder.iterdir()) and run.run.overwrite:
-        raise StoreError(f"{folder} holds files that are no run's; burnish does not delete them. Name another run.dir")
-    try:
-        if holds and run.run.overwrite:
-            for name in OURS:
-                path = folder / name
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        settled = run.run.model_copy(update={"resume": False, "overwrite": False})  # wishes of this start alone
-        (folder / "config.toml").write_text(to_toml(run.model_copy(update={"run": settled})), encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"run.dir = {folder} cannot be written: {error.strerror or error}") from error
-    return folder
-
-
-def _spare_inputs(run: Run, folder: Path) -> None:
-    """Throwing a run away must not throw away what the new one is made from. Raises StoreError."""
-    data = [run.data.train] if isinstance(run.data.train, str) else run.data.train
-    inputs = {"model.path": [run.model.path], "reference.path": [run.reference.path]}
-    inputs |= {"data.train": list(data), "data.eval": [run.data.eval]}
-    inputs["source.prompts"] = [run.source.prompts]
-    for table, judges in (("judge", run.judge), ("gold", run.gold)):
-        for judge in judges:
-            for name in ("path", "votes", "schema_file", "template"):
-                told = getattr(judge, name, "")
-                inputs.setdefault(f"{table}.{name}", []).extend([told] if isinstance(told, str) else told)
-    doomed = [(folder / name).resolve() for name in OURS]
-    for key, paths in inputs.items():
-        for path in filter(None, paths):
-            if any(Path(path).resolve().is_relative_to(part) for part in doomed):
-                raise StoreError(
-                    f"run.overwrite would delete {key} = {path}, which this run needs: it lies in the run "
-                    "that would be thrown away. Name another run.dir"
-                )
-
-
-HARMLESS = ("run", "save", "eval", "log", "engine", "scale")  # tables that may change when a run goes on, but for:
-HARMFUL = ("engine.float32_matmul_precision",)  # it changes results
-
-
-def refuse_resume(run: Run) -> None:
-    """Raises StoreError where `run.resume` asks to go on with a finished run, or with another one's settings."""
-    folder = Path(run.run.dir)
-    if run.run.resume and (folder / "config.toml").exists():
-        before, now = load(str(folder / "config.toml")).model_dump(), run.model_dump()
-        changed = [
-            f"{table}.{key}" if isinstance(value, dict) else table
-            for table, value in now.items()
-            for key in (value if isinstance(value, dict) else [table])
-            if (table not in HARMLESS or f"{table}.{key}" in HARMFUL)
-            and (value[key] if isinstance(value, dict) else value)
-            != (before[table].get(key) if isinstance(value, dict) else before[table])
-        ]
-        if changed:
-            named = ", ".join("objective" if key == "objective.params" else key for key in changed)
-            raise StoreError(
-                f"run.resume: {named} would differ from those the run in {folder} began with; name another run.dir"
-            )
-    if run.run.resume and (folder / "log.jsonl").exists() and any(read(folder, EndRecord)):
-        raise StoreError(
-            f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume"
-        )
-
 
 class Listener(Protocol):
-    """Hears of every record once it is written, and of the log's end. It must not raise, and not wait for long."""
+    """Called with every record once it is written, and closed with the log. It must neither raise nor wait for long."""
 
     def __call__(self, record: Record) -> None: ...
 
@@ -178,15 +88,16 @@ def _drop_cut_line(file: Path) -> None:
             stream.truncate(end)
 
 
-def read(folder: Path, kind: type[R]) -> Iterator[R]:
-    """The records of a kind in a run's log, in order; `kind = Record` gives all. Kinds that this version does not know
-    are passed over, and so is a last line cut short by a crash.
+def read(folder: Path, *kinds: type[R]) -> Iterator[R]:
+    """The records of some kinds in a run's log, in order: `read(folder, StepRecord)`; `Record` stands for all kinds.
+
+    Kinds that this version does not know are passed over, and so is a last line cut short by a crash.
 
     Raises DataError where there is no log, or a line other than the last is no record.
     """
     for number, row in enumerate(read_rows(folder), 1):
         record = class_of(row)
-        if record is not None and issubclass(record, kind):
+        if record is not None and issubclass(record, kinds):
             try:
                 yield from_row(row, record)
             except ValueError as error:

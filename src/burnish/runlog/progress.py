@@ -1,19 +1,22 @@
-"""What a person sees while a run goes on: a live display on a terminal, plain lines on a pipe."""
+"""What a person sees while something takes its time: a live display on a terminal, plain lines on a pipe.
+
+One display for training, for the work before its first step, for scoring, for audits and for the built-in world.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
 from burnish.runlog.records import StepRecord, scalars
 
-SHOWN = {
+LABELS = {
     "loss": "loss",
     "reward": "reward",
     "gold": "gold",
@@ -26,31 +29,37 @@ SHOWN = {
     "length/chosen": "chosen length",
     "length/rejected": "rejected length",
     "imbalance": "imbalance",
-}
-PLAIN_SECONDS = 5.0
+}  # of the metrics that are displayed, in this order
+PLAIN_SECONDS = 5.0  # between two lines on a pipe
 
 
-class _Lines(Console):
+class _Output(Console):
     """A console whose reader may leave (`| head`): the run goes on without it."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 class Progress:
-    """`update` once a step, `note` for a sentence, `stage` for work before the first step."""
+    """`update` after each optimiser step, `stage` for other work that can be counted, `doing` for work that cannot, and
+    `note` for a sentence that stays.
 
-    def __init__(self, total: int, *, live: bool | None = None, silent: bool = False) -> None:
+    On a terminal the display changes in place and is gone when it is closed; on a pipe a line comes every five seconds,
+    and at the first and the last of what is counted. `total` is the number of optimiser steps.
+    """
+
+    def __init__(self, total: int = 0, *, live: bool | None = None, silent: bool = False, stderr: bool = False) -> None:
         self.total = total
-        self.console = _Lines(highlight=False, soft_wrap=True, quiet=silent)
-        wanted = not silent and (sys.stdout.isatty() if live is None else live)
-        self._live = Live(console=self.console, refresh_per_second=4, transient=True) if wanted else None
-        self._began = time.perf_counter()
+        self.console = _Output(highlight=False, soft_wrap=True, quiet=silent, stderr=stderr)
+        terminal = (sys.stderr if stderr else sys.stdout).isatty() if live is None else live
+        self._live = None
+        if terminal and not silent:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
         self._first: int | None = None
         self._tokens = 0
         self._seconds = 0.0
-        self._spoke = 0.0
+        self._printed = time.perf_counter()
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -64,45 +73,61 @@ class Progress:
     def note(self, text: str) -> None:
         self.console.print(text, markup=False)
 
-    def stage(self, name: str) -> Callable[[int, int], None]:
-        """A callback `(done, total)` that reports a stage's rate and time left."""
-        began = time.perf_counter()
+    def doing(self, text: str) -> None:
+        self.display(text, text)
 
-        def advance(done: int, total: int) -> None:
-            rate = done / max(time.perf_counter() - began, 1e-9)
-            text = f"{name}: {done}/{total} groups, {rate:.1f}/s, {clock((total - done) / max(rate, 1e-9))} left"
-            if self._live:
-                self._live.update(text if done < total else "")
-            elif self._due(done == total):
-                self.note(text)
-
-        return advance
+    def stage(self, name: str, unit: str = "groups") -> Stage:
+        return Stage(self, name, unit)
 
     def update(self, record: StepRecord, refresh: Mapping[str, float]) -> None:
-        """A step is done; `refresh` holds the metrics of the newest refresh, if there was one."""
+        """An optimiser step is done; `refresh` holds the metrics of the newest refresh, if there was one."""
         step, metrics = record.step, {**refresh, **scalars(record)}
         self._first = step if self._first is None else self._first
         self._tokens += record.tokens
         self._seconds += record.seconds
         rate = self._tokens / max(self._seconds, 1e-9)
         left = clock((self.total - step) * self._seconds / (step - self._first + 1))
-        if self._live:
-            table = Table.grid(padding=(0, 2))
-            table.add_row("step", f"{step}/{self.total}", f"{rate:,.0f} tokens/s", f"{left} left")
-            for name, label in SHOWN.items():
-                if name in metrics:
-                    table.add_row(label, f"{metrics[name]:.4f}")
-            self._live.update(table)
-        elif self._due(step == self.total or step == self._first):
-            numbers = ", ".join(f"{label} {metrics[name]:.4g}" for name, label in SHOWN.items() if name in metrics)
-            self.note(f"step {step}/{self.total}: {numbers}; {rate:,.0f} tokens/s, {left} left")
+        values = {label: metrics[name] for name, label in LABELS.items() if name in metrics}
+        table = Table.grid(padding=(0, 2))
+        table.add_row("step", f"{step}/{self.total}", f"{rate:,.0f} tokens/s", f"{left} left")
+        for label, value in values.items():
+            table.add_row(label, f"{value:.4f}")
+        numbers = ", ".join(f"{label} {value:.4g}" for label, value in values.items())
+        line = f"step {step}/{self.total}: {numbers}; {rate:,.0f} tokens/s, {left} left"
+        self.display(table, line, always=step in (self._first, self.total))
 
-    def _due(self, always: bool) -> bool:
+    def display(self, live: RenderableType, line: str, *, always: bool = False) -> None:
+        """Show `live` on a terminal, or print `line` on a pipe where it is time for one."""
         now = time.perf_counter()
-        if not always and now - self._spoke < PLAIN_SECONDS:
-            return False
-        self._spoke = now
-        return True
+        if self._live:
+            self._live.update(live)
+        elif always or now - self._printed >= PLAIN_SECONDS:
+            self._printed = now
+            self.note(line)
+
+
+class Stage:
+    """Work that is counted: called with how much is done, it displays the rate and, where the total is known, the time
+    that is left."""
+
+    def __init__(self, progress: Progress, name: str, unit: str) -> None:
+        self.progress, self.name, self.unit = progress, name, unit
+        self.done = 0
+        self.began = time.perf_counter()
+
+    def __call__(self, done: int, total: int | None = None, note: str = "") -> None:
+        self.done = done
+        rate = done / max(time.perf_counter() - self.began, 1e-9)
+        count = f"{done:,}" if total is None else f"{done}/{total}"
+        parts = [f"{self.name}: {count} {self.unit}", *([note] if note else []), f"{rate:,.1f}/s"]
+        if total is not None:
+            parts.append(f"{clock((total - done) / max(rate, 1e-9))} left")
+        text = ", ".join(parts)
+        self.progress.display("" if done == total else text, text, always=done == total)
+
+    def add(self, count: int) -> None:
+        """So much more is done, of a total that is not known."""
+        self(self.done + count)
 
 
 def clock(seconds: float) -> str:

@@ -66,7 +66,7 @@ class RunRecord(Record):
     first_step: int
     """Steps already done when it was taken up; 0 for a new run."""
     notes: tuple[str, ...] = ()
-    """What was said of the data and the settings before the first step, a sentence each."""
+    """The sentences about data and settings that were printed before the first step."""
 
 
 @kind("reference")

@@ -1,13 +1,12 @@
-"""Trackers (TensorBoard, Weights & Biases, trackio, MLflow): copies of a run's log, for those who watch runs there.
+"""Trackers (TensorBoard, Weights & Biases, trackio, MLflow): the log's numbers, for those who watch their runs there.
 
 The log stays the truth. Everything a tracker does, importing it included, happens in a thread of its own behind a
 bounded queue, so that a tracker that fails, blocks or has no network neither stops nor slows the run. Its first failure
-is said in one line and recorded; after that it is silent. What a full queue drops is counted and told at the end.
+is printed in one line and recorded; later ones are silent. What a full queue drops is counted and reported at the end.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 import queue
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from burnish.config import Run, to_toml
-from burnish.errors import ConfigError
+from burnish.errors import ConfigError, did_you_mean
 from burnish.runlog.log import RunLog
 from burnish.runlog.records import (
     EndRecord,
@@ -41,7 +40,7 @@ from burnish.runlog.records import (
 PROJECT = "burnish"  # where the tracker's own variable (WANDB_PROJECT, ...) names no other
 WAITING = 1000  # records a tracker may be behind
 PATIENCE = 10.0  # seconds that the end of a run waits for all trackers together
-PREFIXES = {StepRecord: "", EvalRecord: "eval/", RefreshRecord: "refresh/"}  # of the numbers that trackers are sent
+PREFIXES = {StepRecord: "", EvalRecord: "eval/", RefreshRecord: "refresh/"}  # of the names of what trackers are sent
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 IN_ADDRESS = re.compile(
     r"(?<=://)[^/\s@]+(?=@)|(?<=[?&])[\w-]*(?:key|token|secret|password)[\w-]*=[^&\s]+", re.IGNORECASE
@@ -50,20 +49,27 @@ LIKE_A_KEY = re.compile(r"[A-Za-z0-9_-]{32,}")
 
 
 @dataclass(frozen=True)
-class About:
-    """What a tracker is told once: the run's name, its folder, its flat configuration, the steps already done."""
+class TrackedRun:
+    """The run, as a tracker opens it.
+
+    Example: TrackedRun("runs/dpo", Path("runs/dpo"), {"optim.lr": 1e-6, "objective.name": "dpo"}, first_step=0)
+    """
 
     name: str
+    """The last two parts of its folder."""
     folder: Path
+    """Where trackers that keep files may put them."""
     config: Mapping[str, Any]
+    """The resolved configuration, flat, without secrets."""
     first_step: int = 0
+    """Steps already done, where it was resumed."""
 
 
 @runtime_checkable
 class Tracker(Protocol):
     """One tracker. All three are called in the same thread, never the run's own; each may block, and may raise."""
 
-    def start(self, about: About) -> str:
+    def start(self, run: TrackedRun) -> str:
         """Open a run; returns where to look at it, or an empty string where the tracker says so itself."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None: ...
@@ -74,14 +80,14 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in the run's folder, under `tensorboard/`."""
 
-    def start(self, about: About) -> str:
+    def start(self, run: TrackedRun) -> str:
         from torch.utils.tensorboard import SummaryWriter
 
-        where = about.folder / "tensorboard"
-        again = about.first_step + 1 if about.first_step else None  # hides what a resumed run does once more
-        self.writer: Any = SummaryWriter(str(where), purge_step=again, flush_secs=10)
-        lines = "".join(f"    {name} = {value!r}\n" for name, value in about.config.items())
-        self.writer.add_text("config", lines, about.first_step)
+        where = run.folder / "tensorboard"
+        repeated = run.first_step + 1 if run.first_step else None  # from here on a resumed run's steps replace others
+        self.writer: Any = SummaryWriter(str(where), purge_step=repeated, flush_secs=10)
+        lines = "".join(f"    {name} = {value!r}\n" for name, value in run.config.items())
+        self.writer.add_text("config", lines, run.first_step)
         return f"tensorboard --logdir {where}"
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -95,7 +101,7 @@ class TensorBoard:
 class WandB:
     """Weights & Biases. Never asks for a key: a question from here would take the terminal from the run."""
 
-    def start(self, about: About) -> str:
+    def start(self, run: TrackedRun) -> str:
         import wandb
 
         # its own limits too: at the end of the process wandb waits for itself, whatever thread it was used in
@@ -104,8 +110,8 @@ class WandB:
         if mode == "online" and not wandb.login(prompt=False, verify=False):
             raise RuntimeError("no API key: `wandb login` once, or set WANDB_API_KEY, or WANDB_MODE=offline")
         self.run: Any = wandb.init(
-            project=os.environ.get("WANDB_PROJECT") or PROJECT, name=about.name, config=dict(about.config),
-            dir=str(about.folder), reinit="create_new", settings=settings,
+            project=os.environ.get("WANDB_PROJECT") or PROJECT, name=run.name, config=dict(run.config),
+            dir=str(run.folder), reinit="create_new", settings=settings,
         )  # fmt: skip
         return self.run.url or f"wandb sync {Path(self.run.dir).parent}"
 
@@ -119,11 +125,11 @@ class WandB:
 class Trackio:
     """trackio, on this machine or, with TRACKIO_SPACE_ID, in a Space."""
 
-    def start(self, about: About) -> str:
+    def start(self, run: TrackedRun) -> str:
         import trackio
 
         self.run: Any = trackio.init(
-            project=os.environ.get("TRACKIO_PROJECT") or PROJECT, name=about.name, config=dict(about.config),
+            project=os.environ.get("TRACKIO_PROJECT") or PROJECT, name=run.name, config=dict(run.config),
             embed=False, auto_log_gpu=False, auto_log_cpu=False,
         )  # fmt: skip
         return ""
@@ -138,13 +144,13 @@ class Trackio:
 class MLflow:
     """MLflow, where MLFLOW_TRACKING_URI says; an MLflow run belongs to the thread that started it."""
 
-    def start(self, about: About) -> str:
+    def start(self, run: TrackedRun) -> str:
         import mlflow
 
         if not (os.environ.get("MLFLOW_EXPERIMENT_NAME") or os.environ.get("MLFLOW_EXPERIMENT_ID")):
             mlflow.set_experiment(PROJECT)
-        mlflow.start_run(run_name=about.name)
-        mlflow.log_params({name: str(value) for name, value in about.config.items()})
+        mlflow.start_run(run_name=run.name)
+        mlflow.log_params({name: str(value) for name, value in run.config.items()})
         return ""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -171,8 +177,7 @@ def named(run: Run) -> list[str]:
     names = [run.log.trackers] if isinstance(run.log.trackers, str) else list(run.log.trackers)
     for number, name in enumerate(names):
         if name not in TRACKERS:
-            near = difflib.get_close_matches(name.lower(), TRACKERS, n=1, cutoff=0.5)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; there are {', '.join(TRACKERS)}"
+            hint = did_you_mean(name.lower(), TRACKERS, cutoff=0.5) or f"; there are {', '.join(TRACKERS)}"
             raise ConfigError(f"log.trackers: there is no tracker '{name}'{hint}")
         if name in names[:number]:
             raise ConfigError(f"log.trackers lists {name} twice")
@@ -183,26 +188,27 @@ def named(run: Run) -> list[str]:
     return names
 
 
-def attach(run: Run, log: RunLog, say: Callable[[str], None]) -> None:
-    """Let the run's trackers hear what `log` writes; `say` shows a line to the user."""
+def attach(run: Run, log: RunLog, notify: Callable[[str], None]) -> None:
+    """Send the numbers that `log` writes to the run's trackers; `notify` shows a line to the user."""
     names = named(run)
     if names:
-        log.listeners.append(Feeds(run, log, say, {name: TRACKERS[name]() for name in names}))
+        log.listeners.append(Feeds(run, log, notify, {name: TRACKERS[name]() for name in names}))
 
 
 class Feeds:
-    """The listener of a run's log: hands scalars to every tracker, and tells what befell them."""
+    """The listener of a run's log: hands its numbers to every tracker, and reports what became of them."""
 
-    def __init__(self, run: Run, log: RunLog, say: Callable[[str], None], trackers: Mapping[str, Tracker]) -> None:
-        self.log, self.say = log, say
+    def __init__(self, run: Run, log: RunLog, notify: Callable[[str], None], trackers: Mapping[str, Tracker]) -> None:
+        self.log, self.notify = log, notify
         folder = Path(run.run.dir)
-        self.about = About("/".join(folder.resolve().parts[-2:]).lstrip("/"), folder, flat(tomllib.loads(to_toml(run))))
+        name = "/".join(folder.resolve().parts[-2:]).lstrip("/")
+        self.run = TrackedRun(name, folder, flat(tomllib.loads(to_toml(run))))
         self.feeds = [Feed(name, tracker) for name, tracker in trackers.items()]
 
     def __call__(self, record: Record) -> None:
         if isinstance(record, RunRecord):
             for feed in self.feeds:
-                feed.begin(replace(self.about, first_step=record.first_step))
+                feed.begin(replace(self.run, first_step=record.first_step))
         elif isinstance(record, (StepRecord, EvalRecord, RefreshRecord)):
             prefix = PREFIXES[type(record)]
             values = {prefix + name: value for name, value in scalars(record).items()}
@@ -211,27 +217,27 @@ class Feeds:
         elif isinstance(record, EndRecord):
             for feed in self.feeds:
                 feed.finished = True
-        self._tell()
+        self._report()
 
     def close(self) -> None:
-        """Give the trackers a last while, the same for all, and leave those that do not come to an end."""
+        """Wait for all trackers together, for a limited time, and leave those that do not come to an end."""
         deadline = time.monotonic() + PATIENCE
         for feed in self.feeds:
             feed.end(deadline)
-        self._tell()
+        self._report()
         for feed in self.feeds:
             if feed.lost:
                 text = f"{feed.name}: {feed.lost} of {feed.offered} records did not reach it; log.jsonl has them all"
                 self.log.write(NoteRecord(text=text, tracker=feed.name, lost=feed.lost))
                 if not feed.failed:
-                    self.say(text)
+                    self.notify(text)
 
-    def _tell(self) -> None:
-        """In the run's own thread: what the trackers' threads have to say."""
+    def _report(self) -> None:
+        """In the run's own thread: the lines that the trackers' threads have left."""
         for feed in self.feeds:
             while feed.lines:
                 text = feed.lines.popleft()
-                self.say(text)
+                self.notify(text)
                 self.log.write(NoteRecord(text=text, tracker=feed.name))
 
 
@@ -240,7 +246,7 @@ class Feed:
 
     def __init__(self, name: str, tracker: Tracker) -> None:
         self.name, self.tracker = name, tracker
-        self.lines: deque[str] = deque()  # for the run's thread to say
+        self.lines: deque[str] = deque()  # for the run's thread to report
         self.failed = self.finished = False
         self.offered = self.taken = 0
         self._queue: queue.Queue[tuple[int, Mapping[str, float]] | None] = queue.Queue(WAITING)
@@ -250,8 +256,8 @@ class Feed:
     def lost(self) -> int:
         return self.offered - self.taken
 
-    def begin(self, about: About) -> None:
-        self._thread = threading.Thread(target=self._work, args=(about,), name=f"burnish-{self.name}", daemon=True)
+    def begin(self, run: TrackedRun) -> None:
+        self._thread = threading.Thread(target=self._work, args=(run,), name=f"burnish-{self.name}", daemon=True)
         self._thread.start()
 
     def offer(self, step: int, values: Mapping[str, float]) -> None:
@@ -263,23 +269,23 @@ class Feed:
     def end(self, deadline: float) -> None:
         if self._thread is None:
             return
-        with suppress(queue.Full):  # it is blocked then, as the next lines find
+        with suppress(queue.Full):  # it is blocked then, and does not join
             self._queue.put(None, timeout=max(0.0, deadline - time.monotonic()))
         self._thread.join(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive():
             self._fail(f"is not done {PATIENCE:g} s after the end of the run, and is left")
 
-    def _work(self, about: About) -> None:
+    def _work(self, run: TrackedRun) -> None:
         """The tracker's thread. A tracker that does not start takes nothing; one that stumbles is tried again."""
-        started = self._try(partial(self._start, about), "could not start")
+        started = self._try(partial(self._start, run), "could not start")
         while (item := self._queue.get()) is not None:
             if started and self._try(partial(self.tracker.log, *item), "failed"):
                 self.taken += 1
         if started:
             self._try(partial(self.tracker.stop, self.finished), "could not be closed")
 
-    def _start(self, about: About) -> None:
-        where = self.tracker.start(about)
+    def _start(self, run: TrackedRun) -> None:
+        where = self.tracker.start(run)
         if where:
             self.lines.append(f"{self.name}: {scrub(where)}")
 

@@ -21,7 +21,7 @@ from burnish.group import EncodedGroup, Unjudged
 from burnish.loop.memory import devices, measure, plan
 from burnish.loop.memory.footprint import footprint
 from burnish.runlog.log import read_rows
-from tests.runs.test_runs import burnish, rows
+from tests.runs.cli import burnish, rows
 from tests.zoo import save_model_dir
 
 GPU = devices.Device("gpu", 80 << 30, 1e14)

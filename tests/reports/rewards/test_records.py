@@ -14,7 +14,7 @@ import pytest
 from burnish.data.readers import read as read_data
 from burnish.errors import DataError, StoreError
 from burnish.reports.rewards import read, report, write
-from burnish.reports.rewards.records import Scorer, Scoring
+from burnish.reports.rewards.records import ScoredGroups, Scorer
 from tests.reports.rewards.world import group, world
 
 RM = Scorer("a", "reward model")
@@ -22,16 +22,16 @@ RM = Scorer("a", "reward model")
 
 def test_records_are_read_back_equal(tmp_path: Path) -> None:
     scored = world(20, probed=True)
-    whole = Scoring((*scored.groups, group({s.name: (0.1,) for s in scored.scorers}, prompt="\u2028x\n\U0001f600")),
-                   scored.scorers, _one_more(scored), scored.trained_on)  # fmt: skip
+    odd = group({s.name: (0.1,) for s in scored.scorers}, prompt="\u2028x\n\U0001f600")
+    whole = ScoredGroups((*scored.groups, odd), scored.scorers, _one_more(scored), scored.trained_on)
     write(tmp_path / "scored.jsonl", whole)
     assert read(tmp_path / "scored.jsonl") == whole
-    bare = Scoring((group({"a": (1.0, 2.0)}),), (RM,))
+    bare = ScoredGroups((group({"a": (1.0, 2.0)}),), (RM,))
     write(tmp_path / "scored.jsonl", bare)
     assert read(tmp_path / "scored.jsonl") == bare
 
 
-def _one_more(scored: Scoring) -> dict[str, dict[str, list[tuple[float | None, ...]]]]:
+def _one_more(scored: ScoredGroups) -> dict[str, dict[str, list[tuple[float | None, ...]]]]:
     return {probe: {name: [*rows, (None,)] for name, rows in by.items()} for probe, by in scored.probes.items()}
 
 
@@ -63,17 +63,19 @@ def test_numbers_that_do_not_fit_are_refused(change: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda g: Scoring((), (RM,)), "0 groups and 1 scorers"),
-        (lambda g: Scoring((g,), ()), "1 groups and 0 scorers"),
-        (lambda g: Scoring((g,), (RM, RM)), "two scorers are named a"),
-        (lambda g: Scoring((g,), (RM, Scorer("b", "implicit"))), "has no rewards of b"),
-        (lambda g: Scoring((g,), (Scorer("a", "ensemble", members=("x", "y")),)), "names x as a member"),
-        (lambda g: Scoring((g,), (RM,), {"p": {"a": []}}), "probe p of a does not have one reward"),
-        (lambda g: Scoring((g,), (RM,), {"p": {"a": [(1.0,)]}}), "probe p of a does not have one reward"),
-        (lambda g: Scoring((g,), (RM,), {"p": {"z": [(1.0, 2.0)]}}), "probe p of z does not have one reward"),
+        (lambda g: ScoredGroups((), (RM,)), "0 groups and 1 scorers"),
+        (lambda g: ScoredGroups((g,), ()), "1 groups and 0 scorers"),
+        (lambda g: ScoredGroups((g,), (RM, RM)), "two scorers are named a"),
+        (lambda g: ScoredGroups((g,), (RM, Scorer("b", "implicit"))), "has no rewards of b"),
+        (lambda g: ScoredGroups((g,), (Scorer("a", "ensemble", members=("x", "y")),)), "names x as a member"),
+        (lambda g: ScoredGroups((g,), (RM,), {"p": {"a": []}}), "probe p of a does not have one reward"),
+        (lambda g: ScoredGroups((g,), (RM,), {"p": {"a": [(1.0,)]}}), "probe p of a does not have one reward"),
+        (lambda g: ScoredGroups((g,), (RM,), {"p": {"z": [(1.0, 2.0)]}}), "probe p of z does not have one reward"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(build: Callable[[Any], Scoring], message: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_together_is_refused(
+    build: Callable[[Any], ScoredGroups], message: str, tmp_path: Path
+) -> None:
     scored = build(group({"a": (1.0, 2.0)}))
     with pytest.raises(DataError, match=message):
         report(scored.groups, scored.scorers, probes=scored.probes)
@@ -95,7 +97,7 @@ def test_broken_records_are_named_by_line(
     change: Callable[[list[Any]], list[Any]], message: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.jsonl"
-    write(file, Scoring((group({"a": (1.0, 2.0)}),), (RM,)))
+    write(file, ScoredGroups((group({"a": (1.0, 2.0)}),), (RM,)))
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     file.write_text("".join(json.dumps(row) + "\n" for row in change(rows)), encoding="utf-8")
     with pytest.raises(DataError, match=re.escape(message)):
@@ -103,7 +105,7 @@ def test_broken_records_are_named_by_line(
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path / "absent.jsonl")
     with pytest.raises(StoreError, match="cannot be written"):
-        write(tmp_path / "absent" / "x.jsonl", Scoring((group({"a": (1.0, 2.0)}),), (RM,)))
+        write(tmp_path / "absent" / "x.jsonl", ScoredGroups((group({"a": (1.0, 2.0)}),), (RM,)))
 
 
 def test_a_rows_subset_reaches_its_group(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from burnish.answers.judges.ensemble import combine, moments
 from burnish.reports.rewards.probes import PROBES
-from burnish.reports.rewards.records import ScoredGroup, Scorer, Scoring
+from burnish.reports.rewards.records import ScoredGroup, ScoredGroups, Scorer
 
 SUBSETS = ("chat easy", "chat hard", "safety", "reasoning", "code")
 PAYS = {"list padding": 1.0, "markdown stripped": -0.3, "trailing apology": -0.6, "sentence repeated": 0.1}
@@ -37,7 +37,9 @@ def answer(rng: np.random.Generator, words: int, quality: float) -> str:
     return f"{text} end." if rng.random() < 0.9 else text
 
 
-def world(prompts: int = 240, answers: int = 16, seed: int = 0, paired: float = 0.5, probed: bool = False) -> Scoring:
+def world(
+    prompts: int = 240, answers: int = 16, seed: int = 0, paired: float = 0.5, probed: bool = False
+) -> ScoredGroups:
     """Scored groups of two answers (a share `paired`) and of many, with three reward models, their ensemble, and an
     implicit reward. rm-1 is good; rm-2 pays for length and is too sure; rm-3 has learnt "safety" the wrong way round.
     """
@@ -71,7 +73,7 @@ def world(prompts: int = 240, answers: int = 16, seed: int = 0, paired: float = 
     return _with_ensemble(groups, rng, tuple(PROBES) if probed else ())
 
 
-def _with_ensemble(groups: list[ScoredGroup], rng: np.random.Generator, edits: Sequence[str]) -> Scoring:
+def _with_ensemble(groups: list[ScoredGroup], rng: np.random.Generator, edits: Sequence[str]) -> ScoredGroups:
     members = ("rm-1", "rm-2", "rm-3")
     means, sds = moments([[r for g in groups for r in g.rewards[name]] for name in members])
     made = []
@@ -96,4 +98,4 @@ def _with_ensemble(groups: list[ScoredGroup], rng: np.random.Generator, edits: S
                 edited = np.array(g.rewards[scorer.name]) + shift + 0.2 * rng.normal(size=len(applies))
                 row = tuple(float(r) if known else None for r, known in zip(edited, applies, strict=True))
                 probes[name][scorer.name].append(row)
-    return Scoring(tuple(made), scorers, probes, tuple(float(x) for x in rng.normal(0.3, 0.8, 500)))
+    return ScoredGroups(tuple(made), scorers, probes, tuple(float(x) for x in rng.normal(0.3, 0.8, 500)))

@@ -10,7 +10,7 @@ from burnish.config import HumanConfig
 from burnish.data.identity import prompt_key
 from burnish.data.readers import read
 from burnish.errors import ConfigError
-from burnish.group import Feedback, Group, Preferences, Unjudged, answer_text
+from burnish.group import Feedback, Group, Preferences, Unjudged, last_text
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Human:
 
     def _of(self, group: Group) -> Feedback:
         key = prompt_key(group)
-        texts = [answer_text(one) for one in group.completions]
+        texts = [last_text(one.messages) for one in group.completions]
         triples = [
             (i, j, self.votes[key, a, b])
             for i, a in enumerate(texts)
@@ -43,9 +43,9 @@ def make(config: HumanConfig) -> Human:
     votes: dict[tuple[str, str, str], float] = defaultdict(float)
     for group in read(config.votes).groups:
         if isinstance(group.feedback, Preferences):
+            texts = [last_text(completion.messages) for completion in group.completions]
             for winner, loser, weight in group.feedback.triples:
-                key = prompt_key(group), answer_text(group.completions[winner]), answer_text(group.completions[loser])
-                votes[key] += weight
+                votes[prompt_key(group), texts[winner], texts[loser]] += weight
     if not votes:
         raise ConfigError(f"judge.votes = '{config.votes}' holds no preference between two answers")
     return Human("human", dict(votes))

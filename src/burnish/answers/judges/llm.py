@@ -21,7 +21,7 @@ from burnish.answers.judges.ledger import ReplyCache, Spend
 from burnish.answers.judges.template import Template, grade, verdict
 from burnish.config import LLMConfig
 from burnish.errors import ConfigError, JudgeError
-from burnish.group import Feedback, Group, Scores, Unjudged, answer_text, prompt_text
+from burnish.group import Feedback, Group, Scores, Unjudged, last_text, transcript
 
 CHAT = "/chat/completions"
 HERE = ("localhost", "127.0.0.1", "::1")
@@ -74,14 +74,14 @@ class LLMJudge:
 
     def _comparisons(self, group: Group) -> list[dict[str, str]]:
         """Every pair of answers, in both orders."""
-        texts = [answer_text(one) for one in group.completions]
-        about = {"prompt": prompt_text(group), "reference": str(group.meta.get("reference", ""))}
+        texts = [last_text(one.messages) for one in group.completions]
+        about = {"prompt": transcript(group.prompt), "reference": str(group.meta.get("reference", ""))}
         pairs = [pair for i, j in combinations(range(len(texts)), 2) for pair in ((i, j), (j, i))]
         return [{**about, "answer_a": texts[a], "answer_b": texts[b]} for a, b in pairs]
 
     def _grades(self, group: Group) -> list[dict[str, str]]:
-        about = {"prompt": prompt_text(group), "reference": str(group.meta.get("reference", ""))}
-        return [{**about, "answer": answer_text(one)} for one in group.completions]
+        about = {"prompt": transcript(group.prompt), "reference": str(group.meta.get("reference", ""))}
+        return [{**about, "answer": last_text(one.messages)} for one in group.completions]
 
     def _shares(self, verdicts: Sequence[float], count: int) -> tuple[float, ...]:
         won = [0.0] * count

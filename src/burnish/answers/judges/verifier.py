@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import json
@@ -19,8 +18,8 @@ from typing import Any
 from burnish.answers.judges.checks import CHECKS, HARMLESS, Missing, Request, described
 from burnish.answers.judges.patience import CheckProcess
 from burnish.config.online import VerifierConfig
-from burnish.errors import ConfigError
-from burnish.group import Completion, Feedback, Group, Scores, Unjudged, answer_text, prompt_text
+from burnish.errors import ConfigError, did_you_mean
+from burnish.group import Completion, Feedback, Group, Scores, Unjudged, last_text, transcript
 
 __all__ = ["Own", "Verifier", "described", "make"]
 
@@ -47,9 +46,9 @@ class Verifier:
         return [self._judge(group) for group in groups]
 
     def _judge(self, group: Group) -> Feedback:
-        prompt = group.prompt if isinstance(group.prompt, str) else group.prompt[-1].content if group.prompt else ""
+        prompt = last_text(group.prompt)
         try:
-            return Scores(tuple(self._score(prompt, answer_text(one), group.meta) for one in group.completions))
+            return Scores(tuple(self._score(prompt, last_text(c.messages), group.meta) for c in group.completions))
         except Missing as error:
             return Unjudged(f"{_place(group)}: {error}")
         except Exception as error:  # a row in a form that no check foresaw, or a machine that starts no process
@@ -98,7 +97,8 @@ class Own:
         return Scores(tuple(values))
 
     def _value(self, group: Group, completion: Completion) -> Any:
-        return self.function(prompt_text(group), answer_text(completion), {**group.meta, **completion.meta})
+        meta = {**group.meta, **completion.meta}
+        return self.function(transcript(group.prompt), last_text(completion.messages), meta)
 
 
 def _place(group: Group) -> str:
@@ -123,8 +123,7 @@ def make(config: VerifierConfig) -> Verifier | Own:
         _refuse_ignored(config, ())
         return Own(config.name, _function(config.name))
     if config.name not in CHECKS:
-        near = difflib.get_close_matches(config.name.lower(), CHECKS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f". They are: {', '.join(CHECKS)}"
+        hint = did_you_mean(config.name.lower(), CHECKS) or f". They are: {', '.join(CHECKS)}"
         raise ConfigError(f"judge.name = '{config.name}': there is no such check{hint}")
     check = CHECKS[config.name]
     _refuse_ignored(config, check.settings)

@@ -1,12 +1,26 @@
-"""Files and hub data sets in the field's formats -> groups. What a row is, is decided by its shape and said.
+"""Files and hub data sets in the field's formats -> groups.
 
-A row that cannot be read is a sentence with file and row. Rows that are whole but useless (an empty answer, two equal
-answers, a transcript whose prompts differ) are left out, counted, and reported.
+A row's format is recognised by its columns, and reported. A row that cannot be read is a `Fault`: a sentence with file
+and row. A row that is whole but useless (an empty answer, two equal answers, transcripts with different prompts) is
+`Skipped`, counted and reported.
+
+In what order to read it:
+
+    values      a JSON text -> its value, or a Fault
+    files       files, folders and hub data sets -> rows with their places
+    shapes      the common formats: pairs, hh, ranked, unpaired, sft, burnish's record
+    columns     what the formats of single projects share
+    formats     the formats of single projects; votes: two answers and a vote; factory: LLaMA-Factory's
+    prompts     prompts without answers to learn from
+    __init__    a source -> its groups: recognises the format, names groups, collects faults
+
+How to add a format: a function `(row, where) -> Group` and the rule that recognises its rows, in a row of
+`formats.FORMATS` (or `prompts.PROMPTS`). The rule must hold for no row of another format, which a test checks against
+a sample row of each.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,7 +32,7 @@ from burnish.data.readers.formats import FORMATS
 from burnish.data.readers.prompts import PROMPTS
 from burnish.data.readers.shapes import RECOGNISED, SHAPES, Row, Useless
 from burnish.data.readers.values import Fault, parsed
-from burnish.errors import DataError
+from burnish.errors import DataError, did_you_mean
 from burnish.group import Group
 
 READERS: dict[str, Callable[[Row, str], Group | list[Group]]] = {
@@ -31,7 +45,7 @@ SIGNS: dict[str, Callable[[Row], bool]] = {
     **{name: sign for name, (sign, _) in FORMATS.items()},
     **{name: sign for name, (sign, _) in PROMPTS.items()},
 }
-SHOWN_FAULTS = 5  # in a refusal; `burnish audit` shows more
+FAULTS_LISTED = 5  # in a refusal; `burnish audit` lists more
 SPECIAL_COLUMNS = ("source", "dataset", "subset")
 
 
@@ -45,26 +59,25 @@ class Skipped:
 
 @dataclass(frozen=True)
 class ReadResult:
-    """The groups of a source, the format they were read as, the rows left out, and the rows that could not be read."""
+    """What a source held."""
 
     groups: list[Group]
-    format: str
-    skipped: tuple[Skipped, ...]
-    note: str = ""
-    faults: tuple[Fault, ...] = ()
+    format: str  # as which they were read
+    skipped: tuple[Skipped, ...]  # rows left out
+    note: str = ""  # how the format was chosen
+    faults: tuple[Fault, ...] = ()  # rows that cannot be read
 
 
 class Stream:
-    """The groups of a source one by one, with the rows left out and the faults in their places.
+    """The groups of a source, one by one, with skipped rows and faults in their places.
 
     `format` is known once the first row is read. Iterating raises DataError where the source cannot be read on.
     """
 
     def __init__(self, path: str, *, format: str = "auto", split: str = "train", limit: int | None = None) -> None:
         if format != "auto" and format not in READERS:
-            near = difflib.get_close_matches(format, READERS, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise DataError(f"data.format = '{format}' is none of {', '.join(['auto', *READERS])}{hint}")
+            formats = f"{', '.join(['auto', *READERS])}{did_you_mean(format, READERS)}"
+            raise DataError(f"data.format = '{format}' is none of {formats}")
         self.path, self.format, self.split, self.limit = path, format, split, limit
         self.recognised = format == "auto"
 
@@ -79,15 +92,14 @@ class Stream:
                 yield row
                 continue
             if not isinstance(row, Mapping):
-                said = f"{where}: a row must be an object with named fields, not a {type(row).__name__}"
-                yield Fault(where, said)
+                yield Fault(where, f"{where}: a row must be an object with named fields, not a {type(row).__name__}")
                 continue
             try:
                 if self.format == "auto":
                     self.format, first = detect(row, where), where
-                found = READERS[self.format](row, where)
+                groups = READERS[self.format](row, where)
                 tools = _tools(row, where)
-                _refuse_beside(row, self.format, where)
+                _refuse_unread_columns(row, self.format, where)
             except Useless as useless:
                 yield Skipped(where, str(useless))
             except DataError as error:
@@ -101,13 +113,13 @@ class Stream:
                 OverflowError,
                 RecursionError,
             ) as error:
-                said = f"{where}: not a row of the format '{self.format}': {type(error).__name__} {str(error)[:200]}"
-                yield Fault(where, f"{said}{self._misfit(row, where, first)}")
+                reason = f"{where}: not a row of the format '{self.format}': {type(error).__name__} {str(error)[:200]}"
+                yield Fault(where, f"{reason}{self._misfit(row, where, first)}")
             else:
-                yield from _named(found, row, tools, self.path, number)
+                yield from _named(groups, row, tools, self.path, number)
 
     def _misfit(self, row: Row, where: str, first: str) -> str:
-        """Where a row fails that another format would have taken: the file mixes shapes."""
+        """What to add to a row's fault where another format would have read it: the file mixes shapes."""
         if not first or where == first or SIGNS[self.format](row):
             return ""
         return f" (the file is read as '{self.format}', as {first} is; this row has other fields: {_listed(row)})"
@@ -140,15 +152,15 @@ def read(
 
 
 def refusal(faults: list[Fault]) -> str:
-    """The sentence about rows that cannot be read: the first few by name, and how to go on without them."""
-    more = f"\n... and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
+    """The message about rows that cannot be read: the first few of them, and how to go on without them."""
+    more = f"\n... and {len(faults) - FAULTS_LISTED} more" if len(faults) > FAULTS_LISTED else ""
     count = "1 row" if len(faults) == 1 else f"{len(faults)} rows"
     way = f"\n{count} cannot be read; mend the file, or leave such rows out with data.bad_rows=skip"
-    return "\n".join(fault.said for fault in faults[:SHOWN_FAULTS]) + more + way
+    return "\n".join(fault.message for fault in faults[:FAULTS_LISTED]) + more + way
 
 
 def detect(row: Row, where: str) -> str:
-    """The format of a row by its fields. Raises DataError where two readings are possible or none is."""
+    """The format of a row by its fields. Raises DataError where several formats fit, or none does."""
     fitting = [name for name, sign in SIGNS.items() if sign(row)]
     if len(fitting) == 1:
         return fitting[0]
@@ -173,11 +185,11 @@ def _near_names(row: Row) -> str:
     """`; rename 'Prompt' to 'prompt'` where a column differs in case or blanks only."""
     wanted = ("prompt", "chosen", "rejected", "completion", "completions", "label", "messages")
     near = {name: str(name).strip().lower() for name in row if name not in wanted}
-    found = [f"'{name}' to '{plain}'" for name, plain in near.items() if plain in wanted]
-    return f"; rename {', '.join(found)}" if found else ""
+    renames = [f"'{name}' to '{plain}'" for name, plain in near.items() if plain in wanted]
+    return f"; rename {', '.join(renames)}" if renames else ""
 
 
-def _refuse_beside(row: Row, format: str, where: str) -> None:
+def _refuse_unread_columns(row: Row, format: str, where: str) -> None:
     """Columns that would change the prompt, in a format that does not read them. Raises DataError."""
     if format not in SHAPES or format == "burnish":
         return
@@ -200,11 +212,11 @@ def _tools(row: Row, where: str) -> tuple[Mapping[str, Any], ...]:
 
 
 def _named(
-    found: Group | list[Group], row: Row, tools: tuple[Mapping[str, Any], ...], path: str, number: int
+    read: Group | list[Group], row: Row, tools: tuple[Mapping[str, Any], ...], path: str, number: int
 ) -> Iterator[Group]:
-    """Ids, sources and tools that a format's function left open; a row's own come first. `meta.subset` is the row's
-    subset (RewardBench, LLMBar), also where that is the source as well."""
-    groups = found if isinstance(found, list) else [found]
+    """The groups with ids, sources and tools where the format's function set none. `meta.subset` is the row's subset
+    (RewardBench, LLMBar), even where that is the source, too."""
+    groups = read if isinstance(read, list) else [read]
     name = str(row.get("id") or f"{Path(path).name}:{number + 1}")
     given = next((row[key] for key in SPECIAL_COLUMNS if isinstance(row.get(key), str) and row[key]), "")
     subset = {"subset": row["subset"]} if isinstance(row.get("subset"), str) and row["subset"] else {}

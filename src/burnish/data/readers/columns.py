@@ -1,4 +1,4 @@
-"""What the formats of single projects share: texts, numbers and flags of a row, and what else it says of itself."""
+"""What the formats of single projects share: texts, numbers and flags of a row, and its other columns as meta."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def absent(value: Any) -> bool:
-    """Whether a column says nothing: null, or an empty text, list or object (CSV has no null)."""
+    """Whether a column is empty: null, or an empty text, list or object (CSV has no null)."""
     return value is None or (isinstance(value, (str, list, tuple, Mapping)) and not value)
 
 
@@ -38,10 +38,10 @@ def text_of(row: Row, name: str, where: str) -> str:
 def number_of(row: Row, name: str, where: str) -> float:
     """The finite number in a column, also written as text (as in CSV). Raises DataError for anything else."""
     value = _field(row, name, where)
-    found = number(value)
-    if found is None:
+    finite = number(value)
+    if finite is None:
         raise DataError(f"{where}: '{name}' must be a finite number, not {str(value)[:40]!r}")
-    return found
+    return finite
 
 
 def number(value: Any) -> float | None:
@@ -50,10 +50,10 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not (written or isinstance(value, (int, float))):
         return None
     try:
-        found = float(value)
+        converted = float(value)
     except OverflowError:  # an integer of hundreds of digits
         return None
-    return found if math.isfinite(found) else None
+    return converted if math.isfinite(converted) else None
 
 
 def flag_of(row: Row, name: str, where: str) -> bool:
@@ -93,17 +93,17 @@ def plain(value: Any) -> Any:
 
 
 def about(group: Group, row: Row, *used: str) -> Group:
-    """The group with the row's id and source, and in its meta every column not among `used` that says something.
+    """The group with the row's id and source, and in its meta every column that is neither empty nor in `used`.
 
-    What the group has already (an id, a source, something in its meta) stays.
+    What the group has already (an id, a source, a key of its meta) stays.
     """
     name = next((key for key in IDS if isinstance(row.get(key), (str, int)) and not absent(row[key])), "")
     origin = next((key for key in SOURCES if isinstance(row.get(key), str) and row[key]), "")
     taken = {name, origin, *used}
-    said = {str(key): plain(value) for key, value in row.items() if key not in taken and not absent(value)}
+    meta = {str(key): plain(value) for key, value in row.items() if key not in taken and not absent(value)}
     return replace(
         group,
         id=group.id or (str(row[name]) if name else ""),
         source=group.source or (row[origin] if origin else ""),
-        meta={**said, **group.meta},
+        meta={**meta, **group.meta},
     )

@@ -1,7 +1,7 @@
 """The two formats of LLaMA-Factory, each as preferences, as KTO's labels, or as plain imitation.
 
 Source of the column names: data/README.md of the repository hiyouga/LLaMA-Factory (2025). Columns that its
-dataset_info.json has under other names must carry the default names here.
+dataset_info.json has under other names must be renamed to the default names.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SPEAKERS = {
     "observation": "tool",
     "function_call": "assistant",
 }
-SPEAKERS |= {"user": "user", "assistant": "assistant", "tool": "tool"}  # seen beside the documented names
+SPEAKERS |= {"user": "user", "assistant": "assistant", "tool": "tool"}  # seen besides the documented names
 SIDES = ("chosen", "rejected")
 USED = ("system", "tools", *SIDES, "chosen_model", "rejected_model", "kto_tag", *MEDIA)
 
@@ -42,11 +42,11 @@ def _sharegpt(row: Row, where: str) -> Group:
     given = _field(row, "conversations", where)
     if not isinstance(given, list) or not given:
         raise DataError(f"{where}: 'conversations' must be a list of at least one turn")
-    said = [_turn(turn, where, "conversation") for turn in given]
-    said = _system(row, said, where) + said
+    spoken = [_turn(turn, where, "conversation") for turn in given]
+    spoken = _system(row, spoken, where) + spoken
     tools = _tools(row.get("tools"), where)
     if _has_pair(row, where):
-        if said[-1]["role"] not in ("user", "tool"):
+        if spoken[-1]["role"] not in ("user", "tool"):
             raise DataError(
                 f"{where}: the conversation ends with gpt's own turn, so chosen and rejected answer nothing"
             )
@@ -55,14 +55,14 @@ def _sharegpt(row: Row, where: str) -> Group:
             answer = _field(row, name, where)
             answer = {"from": "gpt", "value": answer} if isinstance(answer, str) else answer
             sides.append(_answer([_turn(answer, where, f"{name} answer")], where, name))
-        group = replace(_pair(row, conversation(said, where, "prompt"), sides, where), tools=tools)
+        group = replace(_pair(row, conversation(spoken, where, "prompt"), sides, where), tools=tools)
     else:
-        if said[-1]["role"] != "assistant":
+        if spoken[-1]["role"] != "assistant":
             last = str(given[-1].get("from"))
             raise DataError(f"{where}: the conversation ends with a turn of {last!r}, so it holds no answer to learn")
-        if not any(turn["role"] == "user" for turn in said[:-1]):
+        if not any(turn["role"] == "user" for turn in spoken[:-1]):
             raise DataError(f"{where}: no human turn comes before the answer, so there is no prompt")
-        group = _single(row, said[:-1], said[-1:], where, tools)
+        group = _single(row, spoken[:-1], spoken[-1:], where, tools)
     return about(group, row, "conversations", *USED)
 
 
@@ -122,9 +122,9 @@ def _turn(turn: Any, where: str, what: str) -> dict[str, Any]:
 
 def _calls(value: Any, where: str) -> list[dict[str, Any]]:
     """`{"name", "arguments"}` or a list of such, as JSON in a text -> the tool calls that chat templates take."""
-    found = parsed_json(value) if isinstance(value, str) else value
+    given = parsed_json(value) if isinstance(value, str) else value
     calls = []
-    for call in found if isinstance(found, list) else [found]:
+    for call in given if isinstance(given, list) else [given]:
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str) or "arguments" not in call:
             raise DataError(f"{where}: a function_call is not JSON with 'name' and 'arguments'")
         arguments = parsed_json(call["arguments"]) if isinstance(call["arguments"], str) else call["arguments"]
@@ -140,19 +140,19 @@ def _tools(value: Any, where: str) -> tuple[Mapping[str, Any], ...]:
     """A list of functions, or its JSON; bare ones are wrapped as chat templates expect them."""
     if absent(value):
         return ()
-    found = parsed_json(value) if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(tool, Mapping) for tool in found):
+    tools = parsed_json(value) if isinstance(value, str) else value
+    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
         raise DataError(f"{where}: 'tools' must be a list of function descriptions, or that list as JSON")
-    return tuple(dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in found)
+    return tuple(dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools)
 
 
-def _system(row: Row, said: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
+def _system(row: Row, spoken: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     """The system column as the first turn, unless the conversation begins with the same."""
     if absent(row.get("system")):
         return []
     text = text_of(row, "system", where)
-    if said and said[0]["role"] == "system":
-        if said[0]["content"] != text:
+    if spoken and spoken[0]["role"] == "system":
+        if spoken[0]["content"] != text:
             raise DataError(f"{where}: the column 'system' and the conversation's own system turn differ; keep one")
         return []
     return [{"role": "system", "content": text}]

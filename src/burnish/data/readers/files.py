@@ -1,9 +1,9 @@
 """Files, folders and hub data sets -> rows with their place (`file:row`), one at a time. Every fault is a sentence.
 
-What a file is, its first bytes say, not its name: gzip, zstd, bz2, xz, Parquet, Arrow, a JSON array, or JSON lines;
-only CSV goes by its name. A fault of the container (a cut gzip stream, a web page) ends the reading with a DataError; a
-fault of one row is handed on as a `Fault` in the row's place, so that a report can name many at once. At most one row
-is held in memory, and no row may be longer than `LONGEST_ROW`.
+A file is recognised by its first bytes, not by its name: gzip, zstd, bz2, xz, Parquet, Arrow, a JSON array, or JSON
+lines; only CSV goes by its name. A fault of the container (a cut gzip stream, a web page) ends the reading with a
+DataError. A fault of a row is a `Fault` in the row's place, so that a report can name many at once. At most one row is
+held in memory, and no row may be longer than `LONGEST_ROW`.
 """
 
 from __future__ import annotations
@@ -60,26 +60,26 @@ def _plain_suffix(file: Path) -> str:
 
 def _files_of(folder: Path) -> list[Path]:
     """The data files in a folder. Raises DataError where there is none, or where they are of several splits."""
-    found = [p for p in sorted(folder.rglob("*")) if p.is_file() and _plain_suffix(p) in SUFFIXES]
-    found = [p for p in found if p.name not in ABOUT_DATA and not p.name.startswith((".", "_"))]
-    if not found:
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and _plain_suffix(p) in SUFFIXES]
+    files = [p for p in files if p.name not in ABOUT_DATA and not p.name.startswith((".", "_"))]
+    if not files:
         raise DataError(f"{folder} is a folder without {', '.join(SUFFIXES)} files")
-    parts = {part for p in found for part in re.split("[^a-z]+", str(p.relative_to(folder)).lower())}
+    parts = {part for p in files for part in re.split("[^a-z]+", str(p.relative_to(folder)).lower())}
     if len(parts & set(SPLITS)) > 1:
-        names = ", ".join(p.name for p in found[:4])
+        names = ", ".join(p.name for p in files[:4])
         raise DataError(f"{folder} holds files of several splits ({names}): name the files that you mean")
-    return found
+    return files
 
 
 def _hub(name: str, split: str) -> Iterator[Placed]:
     from datasets import load_dataset
 
     try:
-        found = load_dataset(name, split=split)
+        dataset = load_dataset(name, split=split)
     except Exception as error:  # the library raises a dozen kinds; all mean the same to the user
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{name} is no local file, and could not be loaded as a hub data set: {reason}") from error
-    for number, row in enumerate(found):
+    for number, row in enumerate(dataset):
         yield f"{name}:{number + 1}", row
 
 
@@ -123,7 +123,7 @@ def _unpacked(raw: Any, magic: bytes) -> Any:
 
 
 class _Zstd(io.RawIOBase):
-    """zstd's reader, which alone among the packers takes a stream that ends early for one that ends."""
+    """A reader of zstd streams that notices a stream that ends early; zstandard's reader does not."""
 
     def __init__(self, raw: Any) -> None:
         import zstandard
@@ -193,7 +193,7 @@ def _lines(file: Path, stream: Any) -> Iterator[Placed]:
 
 
 def _json(file: Path, stream: Any) -> Iterator[Placed]:
-    """A .json file that is no array: JSON lines under another name, one object, or {"data": [...]}."""
+    """A .json file that is no array: JSON lines under another name, a single object, or {"data": [...]}."""
     head = stream.readline(LONGEST_ROW)
     body = head + stream.read(LONGEST_ROW)
     if not isinstance(parsed(head.strip() or b"?", ""), Fault) and body.strip() != head.strip():
@@ -201,16 +201,16 @@ def _json(file: Path, stream: Any) -> Iterator[Placed]:
         return
     if len(body) >= LONGEST_ROW:
         raise DataError(f"{file}: one JSON object of more than {LONGEST_ROW >> 20} MiB; write one object per line")
-    found = parsed(body.strip(), f"{file}:1") if body.strip() else None
-    if isinstance(found, Mapping) and isinstance(found.get("data"), list):
-        yield from ((f"{file}:{number}", row) for number, row in enumerate(found["data"], 1))
-    elif isinstance(found, Mapping) and found and all(isinstance(value, list) for value in found.values()):
-        names = ", ".join(map(str, found))
+    value = parsed(body.strip(), f"{file}:1") if body.strip() else None
+    if isinstance(value, Mapping) and isinstance(value.get("data"), list):
+        yield from ((f"{file}:{number}", row) for number, row in enumerate(value["data"], 1))
+    elif isinstance(value, Mapping) and value and all(isinstance(column, list) for column in value.values()):
+        names = ", ".join(map(str, value))
         raise DataError(
             f"{file}:1: columns ({names}), not rows: text was expected, a list found; write an object a row"
         )
-    elif found is not None:
-        yield f"{file}:1", found
+    elif value is not None:
+        yield f"{file}:1", value
 
 
 def _array(file: Path, stream: Any) -> Iterator[Placed]:

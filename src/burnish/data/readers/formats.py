@@ -1,7 +1,7 @@
-"""The formats of single projects: one short function each, and the rule that recognises its rows by their columns.
+"""The formats of single projects: a short function for each, and the rule that recognises its rows by their columns.
 
-Scored and ranked answers are read here, two answers with a vote in `votes`, LLaMA-Factory's files in `factory`. What a
-row says besides (annotator, category, strength, ...) goes to the group's meta.
+Scored and ranked answers are read in this module, two answers with a vote in `votes`, LLaMA-Factory's files in
+`factory`. The other columns of a row (annotator, category, strength, ...) go to the group's meta.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ROLES = {"prompter": "user", "assistant": "assistant"}
 
 def _objects(row: Row, name: str, where: str) -> list[Mapping[str, Any]]:
     """A column that is a list of at least one object."""
-    found = _field(row, name, where)
-    if not isinstance(found, list) or not found or not all(isinstance(item, Mapping) for item in found):
+    items = _field(row, name, where)
+    if not isinstance(items, list) or not items or not all(isinstance(item, Mapping) for item in items):
         raise DataError(f"{where}: '{name}' must be a list of at least one object")
-    return found
+    return items
 
 
 def _name(value: Any) -> str | None:
@@ -48,7 +48,7 @@ def _ultrafeedback(row: Row, where: str) -> Group:
     """`instruction`, `completions: [{model, response, overall_score, fine-grained_score, annotations}]` (OpenBMB).
 
     The scores are the first of overall_score, fine-grained_score, mean rating that every completion has;
-    `meta.scored_by` says which. Ratings are kept in each completion's meta; the judge's essays, several times as long
+    `meta.scored_by` names it. Ratings are kept in each completion's meta; the judge's essays, several times as long
     as the answers, are not.
     """
     if row.get("completions") == []:  # the published file has a few
@@ -137,17 +137,17 @@ def _compared(row: Row, where: str) -> Group:
 
 
 def _rated(row: Row, where: str) -> Group:
-    """One answer with five ratings; helpfulness is the score, all of them stand in the completion's meta."""
+    """One answer with five ratings; helpfulness is the score, and all of them are in the completion's meta."""
     parts = SPOKEN.split(text_of(row, "prompt", where))
-    said = [{"role": "user", "content": parts[0]}]
+    spoken = [{"role": "user", "content": parts[0]}]
     for speaker, text in zip(parts[1::2], parts[2::2], strict=True):
-        said.append({"role": speaker.lower(), "content": text})
-    if said[-1]["role"] != "user":
+        spoken.append({"role": speaker.lower(), "content": text})
+    if spoken[-1]["role"] != "user":
         raise DataError(f"{where}: the prompt ends with the assistant's own turn, so the response answers nothing")
     ratings = {name: number_of(row, name, where) for name in ATTRIBUTES if row.get(name) is not None}
     score = number_of(row, "helpfulness", where)
     answer = _answer(text_of(row, "response", where), where, "completion")
-    prompt = conversation(parts[0] if len(said) == 1 else said, where, "prompt")
+    prompt = conversation(parts[0] if len(spoken) == 1 else spoken, where, "prompt")
     group = Group(prompt, (Completion(answer, _name(row.get("model")), ratings),), Scores((score,)), where=where)
     return about(group, row, "prompt", "response", "model", *ATTRIBUTES)
 
@@ -178,8 +178,8 @@ def _oasst(row: Row, where: str) -> list[Group]:
             continue
         role = ROLES.get(str(node.get("role")))
         if role is None:
-            said = str(node.get("role"))[:40]
-            raise DataError(f"{where}: a message of the tree has the role {said!r}, neither prompter nor assistant")
+            role = str(node.get("role"))[:40]
+            raise DataError(f"{where}: a message of the tree has the role {role!r}, neither prompter nor assistant")
         path = [*before, {"role": role, "content": text_of(node, "text", where)}]
         waiting.extend((reply, path) for reply in replies or [])
         group = _ranking(path, replies or [], where) if role == "user" else None

@@ -1,6 +1,6 @@
 """Prompts without answers to learn from: plain prompts, GSM8K problems, IFEval's checkable instructions.
 
-Fresh answers to them are what on-policy training learns from; a verifier needs what stands in `meta`.
+On-policy training learns from fresh answers to them; a verifier checks the answers against `meta`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from burnish.data.readers.shapes import VISIBLE, Row, Useless, _field, conversation
 from burnish.errors import DataError
-from burnish.group import Completion, Group
+from burnish.group import Completion, Group, contents
 
 FINAL = re.compile(r"####\s*(\S.*?)\s*$")
 # The 25 checks of IFEval (Zhou et al. 2023, table 1), by family.
@@ -32,23 +32,22 @@ IFEVAL_IDS = frozenset(f"{family}:{check}" for family, checks in IFEVAL.items() 
 
 
 def _prompts(row: Row, where: str) -> Group:
-    """`prompt`, for fresh answers; what else the row has is for a verifier to check against."""
+    """`prompt`, for fresh answers; the other columns are for a verifier to check against."""
     prompt = conversation(_field(row, "prompt", where), where, "prompt")
-    text = prompt if isinstance(prompt, str) else "".join(m.content for m in prompt)
-    if not VISIBLE.search(text):
+    if not VISIBLE.search("".join(contents(prompt))):
         raise Useless("an empty prompt")
     return Group(prompt, (), where=where, meta={k: v for k, v in row.items() if k not in ("prompt", "id", "source")})
 
 
 def _gsm8k(row: Row, where: str) -> Group:
-    """The worked solution is the one answer (it can be imitated); `meta.answer` is the number after `####`."""
+    """The worked solution is the only answer (it can be imitated); `meta.answer` is the number after `####`."""
     question, solution = _field(row, "question", where), _field(row, "answer", where)
     if not isinstance(question, str) or not isinstance(solution, str):
         raise DataError(f"{where}: 'question' and 'answer' must be text")
-    found = FINAL.search(solution)
-    if not found:
+    match = FINAL.search(solution)
+    if not match:
         raise DataError(f"{where}: the answer has no final number after '####', so nothing could be checked against it")
-    final = found.group(1).replace(",", "")
+    final = match.group(1).replace(",", "")
     return Group(question, (Completion(solution),), where=where, meta={"answer": final})
 
 

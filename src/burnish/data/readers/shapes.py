@@ -1,4 +1,4 @@
-"""Rows -> groups, by the shape of a row: one short function a format, and the rule that recognises each."""
+"""The common formats, row -> group: a short function for each, and the rule that recognises its rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,20 @@ from typing import Any
 
 from burnish.data.readers.values import Fault, parsed
 from burnish.errors import DataError
-from burnish.group import Completion, Feedback, Group, Labels, Message, Preferences, Scores, Unjudged, from_json, turns
+from burnish.group import (
+    Completion,
+    Feedback,
+    Group,
+    Labels,
+    Message,
+    Preferences,
+    Scores,
+    Turns,
+    Unjudged,
+    contents,
+    from_json,
+    turns,
+)
 
 Row = Mapping[str, Any]
 TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
@@ -25,7 +38,7 @@ VISIBLE = re.compile(
 
 
 class Useless(Exception):
-    """A row that is whole but teaches nothing; its text is the reason it is counted under."""
+    """A row that is whole but teaches nothing; its message is the reason that it is counted under."""
 
 
 def _field(row: Row, name: str, where: str) -> Any:
@@ -34,31 +47,31 @@ def _field(row: Row, name: str, where: str) -> Any:
     return row[name]
 
 
-def conversation(value: Any, where: str, what: str) -> str | tuple[Message, ...]:
+def conversation(value: Any, where: str, what: str) -> Turns:
     """Text or messages, as `group.turns` reads them, with roles that a chat template can know.
 
     Raises DataError for a role outside `ROLES`.
     """
-    found = turns(value, where, what)
-    if not isinstance(found, str):
-        for message in found:
+    parsed_turns = turns(value, where, what)
+    if not isinstance(parsed_turns, str):
+        for message in parsed_turns:
             if message.role not in ROLES:
                 known = ", ".join(ROLES[:5])
                 raise DataError(f"{where}: a message of the {what} has the role {message.role[:40]!r}, none of {known}")
-    return found
+    return parsed_turns
 
 
-def _answer(value: Any, where: str, name: str) -> str | tuple[Message, ...]:
-    found = conversation(value, where, f"{name} answer")
-    text = found if isinstance(found, str) else "".join(m.content for m in found)
-    if not VISIBLE.search(text) and not (not isinstance(found, str) and any(m.extra for m in found)):
+def _answer(value: Any, where: str, name: str) -> Turns:
+    answer = conversation(value, where, f"{name} answer")
+    text = "".join(contents(answer))
+    if not VISIBLE.search(text) and not (not isinstance(answer, str) and any(m.extra for m in answer)):
         kind = "an empty" if not text else "a blank" if not text.strip() else "an invisible (zero-width)"
         raise Useless(f"{kind} {name} answer")
-    return found
+    return answer
 
 
 def _answer_of(message: Message, where: str, name: str) -> tuple[Message, ...]:
-    """One turn of the assistant, under the same rule."""
+    """A turn of the assistant as an answer, under the same rule."""
     if not message.extra:
         _answer(message.content, where, name)
     return (message,)
@@ -77,7 +90,7 @@ def _pairs(row: Row, where: str) -> Group:
     return _pair(row, prompt, [_without_prompt(side, prompt) for side in sides], where)
 
 
-def _without_prompt(side: str | tuple[Message, ...], prompt: str | tuple[Message, ...]) -> str | tuple[Message, ...]:
+def _without_prompt(side: Turns, prompt: Turns) -> Turns:
     """Some files repeat the prompt's messages in front of each answer (a prompt of text: as the user's one turn)."""
     if isinstance(side, str):
         return side
@@ -85,7 +98,7 @@ def _without_prompt(side: str | tuple[Message, ...], prompt: str | tuple[Message
     return side[len(given) :] if len(side) > len(given) and side[: len(given)] == given else side
 
 
-def _pair(row: Row, prompt: str | tuple[Message, ...], sides: list[Any], where: str) -> Group:
+def _pair(row: Row, prompt: Turns, sides: list[Any], where: str) -> Group:
     for side, name in zip(sides, ("chosen", "rejected"), strict=True):
         for at, which in ((0, "begins"), (-1, "ends")):
             if not isinstance(side, str) and side[at].role != "assistant":
@@ -100,15 +113,15 @@ def _pair(row: Row, prompt: str | tuple[Message, ...], sides: list[Any], where: 
 
 
 def _margin(meta: Mapping[str, Any]) -> tuple[float, ...]:
-    """By how much the chosen answer is better, where both scores stand in the row, or the margin itself."""
-    found = meta.get("margin")
+    """By how much the chosen answer is better, where the row has both scores, or the margin itself."""
+    margin = meta.get("margin")
     if "score_chosen" in meta and "score_rejected" in meta:
         sides = meta["score_chosen"], meta["score_rejected"]
         if all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in sides):
-            found = sides[0] - sides[1]
-    if isinstance(found, bool) or not isinstance(found, (int, float)) or not math.isfinite(found):
+            margin = sides[0] - sides[1]
+    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not math.isfinite(margin):
         return ()
-    return (float(found),)
+    return (float(margin),)
 
 
 def _implicit_prompt(row: Row, chosen: Any, rejected: Any, where: str) -> Group:
@@ -147,10 +160,8 @@ def _transcript(text: Any, where: str, name: str) -> tuple[Message, ...]:
         raise DataError(f"{where}: the {name} side is not a transcript that begins with '\\n\\nHuman:'")
     turns(text, where, f"{name} side")  # refuses half characters
     parts = TURN.split(text)[1:]
-    found: list[Message] = []
-    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
-        found.append(Message(SPEAKERS[speaker], content.strip()))
-    return tuple(found)
+    spoken = zip(parts[::2], parts[1::2], strict=True)
+    return tuple(Message(SPEAKERS[speaker], content.strip()) for speaker, content in spoken)
 
 
 def _ranked(row: Row, where: str) -> Group:
@@ -168,11 +179,11 @@ def _ranked(row: Row, where: str) -> Group:
             scores.append(_score_of(c, where))
         else:
             answers.append(Completion(_answer(c, where, "completion")))
-    beside = row.get("scores")
-    if isinstance(beside, list) and beside:
-        if any(x is not None for x in scores) and scores != beside:
+    column = row.get("scores")
+    if isinstance(column, list) and column:
+        if any(x is not None for x in scores) and scores != column:
             raise DataError(f"{where}: 'scores' and the completions' own scores differ; keep one of them")
-        scores = list(beside)
+        scores = list(column)
     known = [x for x in scores if x is not None]
     if known and (len(known) != len(scores) or len(scores) != len(answers)):
         raise DataError(f"{where}: {len(answers)} completions but {len(known)} scores or ranks")
@@ -214,11 +225,11 @@ def _sft(row: Row, where: str) -> Group:
 
 
 def _burnish(row: Row, where: str) -> Group:
-    """burnish's own record; answers that are empty make the row useless here as in every format."""
+    """burnish's record; empty answers make the row useless, as in every format."""
     if "completions" not in row and isinstance(row.get("group_json"), str):  # a Parquet file that `convert` wrote
         row = parsed(row["group_json"].encode(), where)
         if isinstance(row, Fault):
-            raise DataError(row.said)
+            raise DataError(row.message)
     group = from_json(row, where)
     conversation(row.get("prompt"), where, "prompt")
     for completion in row["completions"]:

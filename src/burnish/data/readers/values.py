@@ -1,4 +1,4 @@
-"""One JSON text -> its value, or a sentence that says where and why not."""
+"""A JSON text -> its value, or a `Fault`: the sentence with the place and the reason."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Fault:
-    """A row that cannot be read, and why, in a sentence that names its place."""
+    """A row that cannot be read. Example: `Fault("a.jsonl:7", "a.jsonl:7: not JSON: Expecting value: ...")`."""
 
-    where: str
-    said: str
+    where: str  # `file:row`
+    message: str  # the sentence for the user, its place included
 
 
 def parsed(line: bytes, where: str) -> Any:
-    """The value of one line, or a Fault."""
+    """The value of a line, or a Fault."""
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -40,12 +40,12 @@ def _hint(text: str, error: Exception) -> str:
 
 
 def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"duplicate key: '{twice[:40]}' stands twice in one object, and which is meant is not guessed")
-    return found
+    return value
 
 
 def no_constant(text: str) -> Any:

@@ -21,7 +21,7 @@ TIES = {"tie": "a tie", "tie (bothbad)": "a tie (both bad)", "both_bad": "a tie 
 TIES |= {"tie (inconsistent)": "a tie (the verdict changed when the answers were swapped)"}
 SPOKEN = ("user", "assistant")
 COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
-Turns = list[dict[str, Any]]
+Conversation = list[dict[str, Any]]
 
 
 def vote(
@@ -48,12 +48,12 @@ def _alpaca_eval(row: Row, where: str) -> Group:
     `preference` (AlpacaEval): 1 is the first, 2 the second, between them degrees, 0 or 1.5 a tie; `label` (LLMBar): 1
     or 2; `majority` of three `votes` (PandaLM): 1, 2, or 0 for a tie. More than one of the three is refused.
     """
-    asked = [name for name in ("instruction", "prompt") if not absent(row.get(name))]
-    if len(asked) != 1:
-        raise DataError(f"{where}: {' and '.join(asked) or 'neither instruction nor prompt'} given; one is wanted")
-    prompt: Any = row[asked[0]]
+    given = [name for name in ("instruction", "prompt") if not absent(row.get(name))]
+    if len(given) != 1:
+        raise DataError(f"{where}: {' and '.join(given) or 'neither instruction nor prompt'} given; one is wanted")
+    prompt: Any = row[given[0]]
     if not absent(row.get("input")):
-        prompt = f"{text_of(row, asked[0], where)}\n{text_of(row, 'input', where)}"
+        prompt = f"{text_of(row, given[0], where)}\n{text_of(row, 'input', where)}"
     winner, degree = _choice(row, where)
     makers = "generator" if "generator_1" in row else "model"
     names = ("output_1", "output_2")
@@ -149,8 +149,8 @@ def _arena(row: Row, where: str) -> Group:
     """A vote on two conversations with the same user turns, of which the last answers are compared.
 
     `conversation_a`, `conversation_b`: messages; or `prompt`, `response_a`, `response_b`: text, or JSON lists of turns.
-    `turn` (MT-bench) says after how many answers the vote was cast; what follows is left away. A vote on answers that
-    differ before the user's last turn has no common prompt, so it is useless here.
+    `turn` (MT-bench) is the number of answers before the vote was cast; what follows is left out. A vote on answers
+    that differ before the user's last turn has no common prompt, so that the row is useless.
     """
     names = ("conversation_a", "conversation_b", "response_a", "response_b")
     texts = [name for name in names if row.get(name) is not None]
@@ -189,16 +189,16 @@ def _winner(row: Row, where: str) -> int:
     return marks.index(1)
 
 
-def _messages(row: Row, name: str, where: str) -> Turns:
+def _messages(row: Row, name: str, where: str) -> Conversation:
     """A conversation up to the answer that was voted on, as role and content alone."""
-    found = conversation(_field(row, name, where), where, name)
-    if isinstance(found, str):
+    messages = conversation(_field(row, name, where), where, name)
+    if isinstance(messages, str):
         raise DataError(f"{where}: '{name}' must be a list of messages, not text")
-    ends = [at for at, message in enumerate(found, 1) if message.role == "assistant"]
+    ends = [at for at, message in enumerate(messages, 1) if message.role == "assistant"]
     turn = len(ends) if row.get("turn") is None else number_of(row, "turn", where)
     if turn not in range(1, len(ends) + 1):
         raise DataError(f"{where}: '{name}' has {len(ends)} answers, so there is no answer {turn:g} to vote on")
-    return [{"role": message.role, "content": message.content} for message in found[: ends[int(turn) - 1]]]
+    return [{"role": message.role, "content": message.content} for message in messages[: ends[int(turn) - 1]]]
 
 
 def _battle(row: Row, where: str) -> tuple[str | tuple[Message, ...], tuple[Any, Any]]:
@@ -208,24 +208,24 @@ def _battle(row: Row, where: str) -> tuple[str | tuple[Message, ...], tuple[Any,
     if not all(isinstance(x, list) and x and all(t is None or isinstance(t, str) for t in x) for x in lists):
         sides = (text_of(row, "response_a", where), text_of(row, "response_b", where))
         return conversation(columns[0], where, "prompt"), sides
-    asked, left, right = ([text or "" for text in texts] for texts in lists)
-    if not len(asked) == len(left) == len(right):
-        sizes = f"{len(asked)}, {len(left)} and {len(right)} turns"
+    questions, left, right = ([text or "" for text in texts] for texts in lists)
+    if not len(questions) == len(left) == len(right):
+        sizes = f"{len(questions)}, {len(left)} and {len(right)} turns"
         raise DataError(f"{where}: prompt, response_a and response_b are lists of {sizes}; they must be equally long")
-    if len(asked) == 1:
-        return conversation(asked[0], where, "prompt"), (left[0], right[0])
-    return _split(_interleaved(asked, left), _interleaved(asked, right), where)
+    if len(questions) == 1:
+        return conversation(questions[0], where, "prompt"), (left[0], right[0])
+    return _split(_interleaved(questions, left), _interleaved(questions, right), where)
 
 
-def _interleaved(asked: list[str], answered: list[str]) -> Turns:
-    both = zip(asked, answered, strict=True)
+def _interleaved(questions: list[str], answered: list[str]) -> Conversation:
+    both = zip(questions, answered, strict=True)
     return [{"role": role, "content": text} for pair in both for role, text in zip(SPOKEN, pair, strict=True)]
 
 
-def _split(left: Turns, right: Turns, where: str) -> tuple[str | tuple[Message, ...], tuple[Any, Any]]:
+def _split(left: Conversation, right: Conversation, where: str) -> tuple[str | tuple[Message, ...], tuple[Any, Any]]:
     """(the turns that both conversations begin with, what follows in each), where only answers follow."""
-    asked = [[turn for turn in side if turn["role"] != "assistant"] for side in (left, right)]
-    if asked[0] != asked[1]:
+    questions = [[turn for turn in side if turn["role"] != "assistant"] for side in (left, right)]
+    if questions[0] != questions[1]:
         raise Useless("the two conversations have different prompts")
     if left == right:
         raise Useless("chosen equals rejected")

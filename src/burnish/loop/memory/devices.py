@@ -61,10 +61,10 @@ def _this_gpu() -> str | None:
     """The table's name of the GPU at hand."""
     if not torch.cuda.is_available():
         return None
-    own = torch.cuda.get_device_name().lower().replace(" ", "")
+    full_name = torch.cuda.get_device_name().lower().replace(" ", "")
     size = torch.cuda.get_device_properties(0).total_memory / GIB
     for name, (memory, _) in KNOWN.items():
-        if name.split("-")[0] in own and abs(memory - size) < 0.1 * memory:
+        if name.split("-")[0] in full_name and abs(memory - size) < 0.1 * memory:
             return name
     return None
 
@@ -93,10 +93,10 @@ def _text(path: str) -> str:
 def measured_speed() -> float:
     """TFLOP/s of float32 matrix products on this machine's CPU, from a tenth of a second of them."""
     side = 768
-    one = torch.randn(side, side)
-    torch.mm(one, one)
+    matrix = torch.randn(side, side)
+    torch.mm(matrix, matrix)
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < 0.1:
-        torch.mm(one, one)
+        torch.mm(matrix, matrix)
         count += 1
     return 2 * side**3 * count / (time.perf_counter() - began) / 1e12

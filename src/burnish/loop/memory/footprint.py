@@ -83,10 +83,10 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
         keeping, counted = _Keeping(policy, layers, change), FlopCounterMode(display=False)
         try:
             with attention_on_shapes(fused_attention), counted, keeping.hooks():
-                found = engine.reward(batch)[0] if policy.scalar else engine.score(batch).logps
+                output = engine.reward(batch)[0] if policy.scalar else engine.score(batch).logps
                 forward = counted.get_total_flops()
                 in_layers = keeping.operations(counted)
-                found.sum().backward()  # type: ignore[no-untyped-call]
+                output.sum().backward()  # type: ignore[no-untyped-call]
             break
         except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
             reason = error
@@ -94,9 +94,9 @@ def footprint(policy: Policy, groups: Sequence[EncodedGroup], *, shared: bool, f
             keeping.done()
             policy.module.zero_grad(set_to_none=True)
     else:
-        told = str(reason).strip().splitlines()[0] if str(reason) else repr(reason)
+        sentence = str(reason).strip().splitlines()[0] if str(reason) else repr(reason)
         raise ModelError(
-            f"{policy.path}: this family cannot be run on shapes alone ({told}); burnish cannot plan it"
+            f"{policy.path}: this family cannot be run on shapes alone ({sentence}); burnish cannot plan it"
         ) from reason
     width = policy.base.get_input_embeddings().weight.shape[1]
     size = policy.base.get_input_embeddings().weight.element_size()
@@ -154,10 +154,10 @@ class _Keeping:
         ends = tuple(f".{number}" for number in range(len(self._layers)))
         kind = type(self._layers[0]).__name__
         table = counted.get_flop_counts()
-        named = {name: sum(found.values()) for name, found in table.items() if name.endswith(ends)}
+        named = {name: sum(counts.values()) for name, counts in table.items() if name.endswith(ends)}
         depth = min((name.count(".") for name in named), default=0)
-        own = sum(value for name, value in named.items() if name.count(".") == depth)
-        return own or sum(sum(found.values()) for name, found in table.items() if name.endswith(kind))
+        at_depth = sum(value for name, value in named.items() if name.count(".") == depth)
+        return at_depth or sum(sum(counts.values()) for name, counts in table.items() if name.endswith(kind))
 
     def done(self) -> None:
         for handle in self._handles:

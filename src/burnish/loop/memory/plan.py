@@ -128,81 +128,81 @@ def _filling(groups: Sequence[EncodedGroup], sizes: Sequence[int], budget: int) 
         yield max(groups, key=lambda group: len(group.prompt_ids) + sum(map(len, group.completion_ids)))
 
 
-def plan(found: Survey, device: Device, *, shard: int = 1, replicate: int = 1, mfu: float = 0.4) -> Plan:
+def plan(size: Survey, device: Device, *, shard: int = 1, replicate: int = 1, mfu: float = 0.4) -> Plan:
     """Bytes of each process and seconds a step. `mfu`: the share of the device's speed that needed products reach."""
-    run = found.run
-    budget = max(found.longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 0)
+    run = size.run
+    budget = max(size.longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 0)
     if run.engine.token_budget == "auto":
-        budget = largest_budget(found, device.usable, shard=shard)
-    share = -(-int(found.step_tokens) // (shard * replicate))  # no microbatch is larger than a process's share
-    budget = min(budget, max(found.longest, share))
-    parts = fixed_bytes(found, shard)
-    parts["activations"] = activation_bytes(found, budget)
+        budget = largest_budget(size, device.usable, shard=shard)
+    share = -(-int(size.step_tokens) // (shard * replicate))  # no microbatch is larger than a process's share
+    budget = min(budget, max(size.longest, share))
+    parts = fixed_bytes(size, shard)
+    parts["activations"] = activation_bytes(size, budget)
     checkpointing = run.engine.gradient_checkpointing
-    one = found.foot.operations(checkpointing=checkpointing, passes=found.passes)
-    operations = one * found.step_tokens / found.foot.tokens
+    of_microbatch = size.foot.operations(checkpointing=checkpointing, passes=size.passes)
+    operations = of_microbatch * size.step_tokens / size.foot.tokens
     return Plan(parts, budget, operations, operations / (device.speed * mfu * shard * replicate))
 
 
-def fixed_bytes(found: Survey, shard: int = 1) -> dict[str, int]:
+def fixed_bytes(size: Survey, shard: int = 1) -> dict[str, int]:
     """What does not depend on the token budget, of one of `shard` processes.
 
     One process in bfloat16 keeps weights to compute with (2 bytes) beside float32 masters (4); divided weights are the
     masters, and two layers and the root at a time are put together in the type of the computation.
     """
-    run, trained, frozen = found.run, found.trained, found.frozen
-    divided, half = shard > 1, found.width == 2
-    small = QUANTIZED if run.adapter.kind == "qlora" else float(found.width)
-    outside = min(found.outside, frozen)  # an adapter leaves embedding and head alone, and 4 bits are for the layers
-    frozen_bytes = outside * found.width + (frozen - outside) * small
-    own = found.wide if divided else found.width
+    run, trained, frozen = size.run, size.trained, size.frozen
+    divided, half = shard > 1, size.width == 2
+    small = QUANTIZED if run.adapter.kind == "qlora" else float(size.width)
+    outside = min(size.outside, frozen)  # an adapter leaves embedding and head alone, and 4 bits are for the layers
+    frozen_bytes = outside * size.width + (frozen - outside) * small
+    width = size.wide if divided else size.width
     parts = {
-        "weights": (trained * own + frozen_bytes) / shard,
+        "weights": (trained * width + frozen_bytes) / shard,
         "float32 masters": trained * 4 if half and not divided else 0,
-        "gradients": trained * found.wide / shard,
-        "optimiser": 2 * trained * found.wide / shard,
-        "reference": reference_bytes(found, shard),
+        "gradients": trained * size.wide / shard,
+        "optimiser": 2 * trained * size.wide / shard,
+        "reference": reference_bytes(size, shard),
     }
     if divided:
-        whole = (found.outside + 2 * found.layer) * found.width
-        grads = (found.outside + found.layer) * (found.width + 4) if not frozen else 0
-        parts["layers put together"] = whole + grads
+        gathered = (size.outside + 2 * size.layer) * size.width
+        grads = (size.outside + size.layer) * (size.width + 4) if not frozen else 0
+        parts["layers put together"] = gathered + grads
     return {name: int(value) for name, value in parts.items()}
 
 
-def reference_bytes(found: Survey, shard: int = 1) -> float:
+def reference_bytes(size: Survey, shard: int = 1) -> float:
     """A second model in memory, where the reference is live and no adapter is there to be switched off."""
-    run = found.run
-    mixture = found.mixture
+    run = size.run
+    mixture = size.mixture
     if not mixture.needs("reference") or not (_live(run) or mixture.needs("kl")):
         return 0.0
     if run.adapter.kind != "none" and run.reference.kind == "initial":
         return 0.0
-    count = found.trained + found.frozen if run.adapter.kind == "none" else found.frozen
-    moving = found.wide if run.reference.update != "never" else 0  # kept in float32, or small steps would be lost
-    return count * ((found.wide if shard > 1 else found.width) + moving) / shard
+    count = size.trained + size.frozen if run.adapter.kind == "none" else size.frozen
+    moving = size.wide if run.reference.update != "never" else 0  # kept in float32, or small steps would be lost
+    return count * ((size.wide if shard > 1 else size.width) + moving) / shard
 
 
-def activation_bytes(found: Survey, budget: int) -> int:
+def activation_bytes(size: Survey, budget: int) -> int:
     """Of a microbatch of `budget` input tokens; in proportion to the one that was looked at."""
-    return found.foot.at(budget).activations(checkpointing=found.run.engine.gradient_checkpointing)
+    return size.foot.at(budget).activations(checkpointing=size.run.engine.gradient_checkpointing)
 
 
-def largest_budget(found: Survey, memory: int, *, shard: int = 1) -> int:
+def largest_budget(size: Survey, memory: int, *, shard: int = 1) -> int:
     """The largest token budget, in grains of 256, that fits into so many bytes; no larger than a step has use for.
 
     Raises ConfigError where not even the longest group fits.
     """
-    room = memory - sum(fixed_bytes(found, shard).values())
-    lacking = activation_bytes(found, found.longest) - room
+    room = memory - sum(fixed_bytes(size, shard).values())
+    lacking = activation_bytes(size, size.longest) - room
     if lacking > 0:
         raise ConfigError(
             f"engine.token_budget = 'auto': {lacking / GIB:.2f} GiB are missing for the longest group alone "
-            f"({found.longest} tokens). `burnish plan` with the same settings says what to change"
+            f"({size.longest} tokens). `burnish plan` with the same settings says what to change"
         )
-    grains = range(1, -(-max(found.longest, int(found.step_tokens)) // GRAIN) + 1)
-    fitting = bisect.bisect_right(grains, room, key=lambda n: activation_bytes(found, n * GRAIN))
-    return max(fitting * GRAIN, found.longest)
+    grains = range(1, -(-max(size.longest, int(size.step_tokens)) // GRAIN) + 1)
+    fitting = bisect.bisect_right(grains, room, key=lambda n: activation_bytes(size, n * GRAIN))
+    return max(fitting * GRAIN, size.longest)
 
 
 def with_planned_budget(prepared: Prepared, world: World) -> Prepared:
@@ -211,55 +211,56 @@ def with_planned_budget(prepared: Prepared, world: World) -> Prepared:
     if run.engine.token_budget != "auto":
         return prepared
     cuda = torch.cuda.is_available()
-    found = survey(run, prepared, fused=cuda)
+    size = survey(run, prepared, fused=cuda)
     memory = free_memory()
     if not cuda:  # the machine's memory is everybody's
         memory = int(memory * CPU_SHARE) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     shards = distributed.shape(run, world.size)[1]
-    budget = min(world.gather(largest_budget(found, memory, shard=shards)))
+    budget = min(world.gather(largest_budget(size, memory, shard=shards)))
     line = f"engine.token_budget = auto: {budget} tokens, by the plan for {memory / GIB:.1f} GiB of free memory"
     return replace(prepared, run=_engine(run, token_budget=budget), lines=[*prepared.lines, line])
 
 
-def advice(found: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, int]]:
+def advice(size: Survey, device: Device, *, shard: int = 1) -> list[tuple[str, int]]:
     """What would make the run smaller, the cheapest first: (what to do, bytes of a process that remain)."""
-    run = found.run
+    run = size.run
     changes: list[tuple[str, Survey, int]] = []
     still = run.reference.update == "never" and (run.sampled_once or not run.sampled)  # a data set, a fixed reference
-    if found.passes and _live(run) and still and not found.mixture.needs("kl"):
+    if size.passes and _live(run) and still and not size.mixture.needs("kl"):
         stored = run.reference.model_copy(update={"scores": "stored"})
         other = run.model_copy(update={"reference": stored})
         changes.append(
-            ("reference.scores = 'stored': log-probs computed once, no second model", replace(found, run=other), shard)
+            ("reference.scores = 'stored': log-probs computed once, no second model", replace(size, run=other), shard)
         )
     if not run.engine.gradient_checkpointing:
         other = _engine(run, gradient_checkpointing=True)
         changes.append(
-            ("engine.gradient_checkpointing = true: about a third more time", replace(found, run=other), shard)
+            ("engine.gradient_checkpointing = true: about a third more time", replace(size, run=other), shard)
         )
     try:
-        fits = largest_budget(found, device.usable, shard=shard)
+        fits = largest_budget(size, device.usable, shard=shard)
     except ConfigError:
-        fits = found.longest
+        fits = size.longest
     if isinstance(run.engine.token_budget, int) and fits < run.engine.token_budget:
         changes.append(
             (
                 f"engine.token_budget = {fits}: the result stays the same",
-                replace(found, run=_engine(run, token_budget=fits)),
+                replace(size, run=_engine(run, token_budget=fits)),
                 shard,
             )
         )
-    if run.adapter.kind == "none" and not found.mixture.needs("scalar"):
+    if run.adapter.kind == "none" and not size.mixture.needs("scalar"):
         lora = run.model_copy(update={"adapter": run.adapter.model_copy(update={"kind": "lora"})})
         changes.append(
             ("adapter.kind = 'lora': trains a small part of the weights", survey(lora, None, fused=device.fused), shard)
         )
-    parts = next(
-        (n for n in (2, 4, 8, 16, 32, 64) if n > shard and plan(found, device, shard=n).total <= device.usable), 0
+    processes = next(
+        (n for n in (2, 4, 8, 16, 32, 64) if n > shard and plan(size, device, shard=n).total <= device.usable), 0
     )
-    if parts:
-        changes.append((f"divide the weights over {parts} processes (torchrun --nproc-per-node {parts})", found, parts))
-    now = plan(found, device, shard=shard).total
+    if processes:
+        how = f"divide the weights over {processes} processes (torchrun --nproc-per-node {processes})"
+        changes.append((how, size, processes))
+    now = plan(size, device, shard=shard).total
     results = [(words, plan(other, device, shard=n).total) for words, other, n in changes]
     return [(words, total) for words, total in results if total < now]
 

@@ -14,6 +14,6 @@ To add a question, write a module with a function of `Answers` and `JudgedPairs`
 """
 
 from burnish.reports.rewards.figures import report
-from burnish.reports.rewards.records import ScoredGroup, Scorer, Scoring, read, write
+from burnish.reports.rewards.records import ScoredGroup, ScoredGroups, Scorer, read, write
 
-__all__ = ["ScoredGroup", "Scorer", "Scoring", "read", "report", "write"]
+__all__ = ["ScoredGroup", "ScoredGroups", "Scorer", "read", "report", "write"]

@@ -9,7 +9,7 @@ from burnish import __version__
 from burnish.reports.rewards import accuracy, advice, bestofn, beyond, calibration, ensemble, spread
 from burnish.reports.rewards import probes as form
 from burnish.reports.rewards.columns import Answers, JudgedPairs
-from burnish.reports.rewards.records import Probed, ScoredGroup, Scorer, Scoring, refuse
+from burnish.reports.rewards.records import Probed, ScoredGroup, ScoredGroups, Scorer, refuse
 
 
 def report(
@@ -25,7 +25,9 @@ def report(
     `trained_on` are gold scores of the chosen answers in the scorers' training data; `words` trains the bag of words
     (seconds). Raises DataError where groups, scorers and probes do not fit together.
     """
-    scored = Scoring(tuple(groups), tuple(scorers), probes or {}, None if trained_on is None else tuple(trained_on))
+    scored = ScoredGroups(
+        tuple(groups), tuple(scorers), probes or {}, None if trained_on is None else tuple(trained_on)
+    )
     refuse(scored)
     answers = Answers.of(scored.groups, [scorer.name for scorer in scorers])
     pairs = JudgedPairs.of(scored.groups, answers)

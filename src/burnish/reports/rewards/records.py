@@ -74,7 +74,7 @@ class ScoredGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
+class ScoredGroups:
     """All that one scoring left. `trained_on`: gold scores of the chosen answers in the scorers' training data."""
 
     groups: tuple[ScoredGroup, ...]
@@ -83,7 +83,7 @@ class Scoring:
     trained_on: tuple[float, ...] | None = None
 
 
-def refuse(scored: Scoring) -> None:
+def refuse(scored: ScoredGroups) -> None:
     """Raises DataError where scorers, groups and probes do not fit together."""
     names = [scorer.name for scorer in scored.scorers]
     if not scored.groups or not names:
@@ -108,7 +108,7 @@ def refuse(scored: Scoring) -> None:
                 raise DataError(f"probe {probe} of {name} does not have one reward for each answer of each group")
 
 
-def write(file: Path, scored: Scoring) -> None:
+def write(file: Path, scored: ScoredGroups) -> None:
     """Write all records. Raises StoreError where the file cannot be written, DataError as `refuse`."""
     refuse(scored)
     head: dict[str, Any] = {"record": "scorers", "scorers": [asdict(scorer) for scorer in scored.scorers]}
@@ -129,7 +129,7 @@ def write(file: Path, scored: Scoring) -> None:
         raise StoreError(f"{file} cannot be written: {error.strerror or error}") from error
 
 
-def read(file: Path) -> Scoring:
+def read(file: Path) -> ScoredGroups:
     """Read back what `write` wrote, equal. Raises DataError naming file and line."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
@@ -159,7 +159,7 @@ def read(file: Path) -> Scoring:
             raise DataError(f"{where}: no record of scored answers: {type(error).__name__} {error}") from None
     if scorers is None:
         raise DataError(f"{file} has no record of its scorers; it was not written by `burnish reward-report`")
-    scored = Scoring(tuple(groups), scorers, probes, trained_on)
+    scored = ScoredGroups(tuple(groups), scorers, probes, trained_on)
     refuse(scored)
     return scored
 

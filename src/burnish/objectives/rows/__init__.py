@@ -1,1 +1,0 @@
-"""The rows of the table, one file for each family of objectives."""

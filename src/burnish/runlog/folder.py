@@ -1,0 +1,109 @@
+"""A run's folder: whose it is, what of it may be thrown away, and whether a run in it can go on.
+
+config.toml   the resolved configuration          log.jsonl     the records
+model/        what was trained                    checkpoints/  where it can go on from
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from burnish.config import Run, load, to_toml
+from burnish.errors import StoreError
+from burnish.runlog.log import read
+from burnish.runlog.records import EndRecord
+
+RUN_FILES = (
+    "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
+    "wandb", "answers.jsonl", "answers.png", "handed-over",
+)  # fmt: skip
+CHANGEABLE = ("run", "save", "eval", "log", "engine", "scale")  # tables that may differ when a run goes on
+FIXED = ("engine.float32_matmul_precision",)  # the keys of these tables that may not: they change results
+
+
+def claim_run_dir(run: Run) -> Path:
+    """Make `run.dir`, or take it over as the configuration allows. Raises StoreError where it holds another run."""
+    folder = Path(run.run.dir)
+    occupied = folder.is_dir() and any((folder / name).exists() for name in RUN_FILES)
+    if occupied and not (run.run.resume or run.run.overwrite):
+        raise StoreError(
+            f"{folder} holds another run. Name another run.dir, go on with it (run.resume=true), "
+            "or throw it away (run.overwrite=true)"
+        )
+    if (folder / "model.safetensors").exists() or (folder / "tokenizer.json").exists():
+        raise StoreError(f"run.dir = {folder} is a model's folder; name a folder of the run's own")
+    if occupied and run.run.overwrite:
+        _spare_inputs(run, folder)
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(f"run.dir = {folder} is a file; name a folder")
+    if folder.is_dir() and not occupied and any(folder.iterdir()) and run.run.overwrite:
+        raise StoreError(f"{folder} holds files that are no run's; burnish does not delete them. Name another run.dir")
+    try:
+        if occupied and run.run.overwrite:
+            for name in RUN_FILES:
+                path = folder / name
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        lasting = run.run.model_copy(update={"resume": False, "overwrite": False})  # wishes of this start alone
+        (folder / "config.toml").write_text(to_toml(run.model_copy(update={"run": lasting})), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"run.dir = {folder} cannot be written: {error.strerror or error}") from error
+    return folder
+
+
+def _spare_inputs(run: Run, folder: Path) -> None:
+    """Throwing a run away must not throw away what the new one is made from. Raises StoreError."""
+    deleted = [(folder / name).resolve() for name in RUN_FILES]
+    for key, paths in _inputs(run).items():
+        for path in filter(None, paths):
+            if any(Path(path).resolve().is_relative_to(part) for part in deleted):
+                raise StoreError(
+                    f"run.overwrite would delete {key} = {path}, which this run needs: it lies in the run "
+                    "that would be thrown away. Name another run.dir"
+                )
+
+
+def _inputs(run: Run) -> dict[str, list[str]]:
+    """The paths that a run reads, by the key that names them; some are empty."""
+    data = [run.data.train] if isinstance(run.data.train, str) else run.data.train
+    inputs = {"model.path": [run.model.path], "reference.path": [run.reference.path]}
+    inputs |= {"data.train": list(data), "data.eval": [run.data.eval], "source.prompts": [run.source.prompts]}
+    for table, judges in (("judge", run.judge), ("gold", run.gold)):
+        for judge in judges:
+            for name in ("path", "votes", "schema_file", "template"):
+                paths = getattr(judge, name, "")
+                inputs.setdefault(f"{table}.{name}", []).extend([paths] if isinstance(paths, str) else paths)
+    return inputs
+
+
+def refuse_resume(run: Run) -> None:
+    """Raises StoreError where `run.resume` asks to go on with a finished run, or with another one's settings."""
+    folder = Path(run.run.dir)
+    if not run.run.resume:
+        return
+    if (folder / "config.toml").exists():
+        changed = _changed(load(str(folder / "config.toml")).model_dump(), run.model_dump())
+        if changed:
+            keys = ", ".join("objective" if key == "objective.params" else key for key in changed)
+            raise StoreError(
+                f"run.resume: {keys} would differ from those the run in {folder} began with; name another run.dir"
+            )
+    if (folder / "log.jsonl").exists() and any(read(folder, EndRecord)):
+        raise StoreError(
+            f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume"
+        )
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The keys that differ and may not; a table that is a list of tables counts as one key."""
+    changed = []
+    for table, values in now.items():
+        keys = values if isinstance(values, dict) else [table]
+        for key in keys:
+            name = f"{table}.{key}" if isinstance(values, dict) else table
+            new, old = (values[key], before[table].get(key)) if isinstance(values, dict) else (values, before[table])
+            if new != old and (table not in CHANGEABLE or name in FIXED):
+                changed.append(name)
+    return changed
