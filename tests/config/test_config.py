@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from burnish import config
+from burnish.config.keys import RENAMED
 from burnish.errors import ConfigError
 
 KNOWN = ["model.path=m", "data.train=d"]
@@ -87,12 +88,40 @@ def test_refusals_are_sentences(text: str, message: str) -> None:
         load(text)
 
 
+JUDGED = ["source.refresh_every=1", "judge.kind=verifier", "judge.name=gsm8k"]
+SERVER = ["source.sampler=server", "source.url=http://127.0.0.1:1"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["run.resume=true", "run.overwrite=true"], "contradict each other"),
         (["optim.steps=3", "optim.epochs=1"], "keep one"),
         (["reference.kind=path"], "needs reference.path"),
+        (["reference.path=m"], "would be ignored"),
+        (["reference.alpha=0.5"], "ignores it"),
+        (["reference.update=ema", "reference.kind=none"], "none to move"),
+        (["reference.update=ema", "reference.store=s"], "one that stands still"),
+        (["reference.update=ema", "adapter.kind=lora"], "would move the policy"),
+        (["adapter.kind=lora", "adapter.dora=true"], "in bfloat16 that alone moves the policy"),
+        (["adapter.kind=lora", "reward.train=head"], "nothing to adapt"),
+        (["data.weights=[1.0, 2.0]"], "2 numbers for 1 sources"),
+        (['data.train=["d", "d"]', "data.weights=[1.0, 2.0]"], "names a source twice"),
+        (["data.eval_fraction=0.5", "data.eval=x"], "both set"),
+        (["source.k=2"], "source.k is about fresh answers"),
+        (["stop.when=gold"], "offline there is no judge"),
+        (["stop.when=kl"], "listens to fresh answers"),
+        (["source.refresh_every=1"], "nobody judges them"),
+        ([*JUDGED, "reference.scores=stored"], "is of a fixed data set"),
+        (["judge.kind=verifier", "judge.name=gsm8k", "source.fresh=0.5"], "must be a number of steps"),
+        ([*JUDGED, "source.fresh=0.5", "optim.groups_per_step=1"], "has room for one"),
+        (["source.refresh_every=1", "judge.kind=reward_model", "source.curriculum=adaptive"], "only verifiers do that"),
+        (["source.refresh_every=1", "judge.kind=llm", "source.k=1"], "use 'pointwise'"),
+        ([*JUDGED, "source.epochs=2"], "leaves fewer until the next refresh"),
+        ([*JUDGED, "source.url=http://127.0.0.1:1"], "asks no server"),
+        ([*JUDGED, "source.sampler=server"], "needs source.url"),
+        ([*JUDGED, *SERVER, "source.update=lora"], "trains none"),
+        ([*JUDGED, *SERVER, "adapter.kind=lora"], "use 'lora'"),
         (["adapter.kind=qlora"], "bitsandbytes package, which is not installed"),
     ],
 )  # fmt: skip
@@ -100,6 +129,13 @@ def test_combinations_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, over
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=message):
         load(*overrides)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_former_spellings_are_refused_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(ConfigError, match=f"no key '{old}'; did you mean '{new}'"):
+        load(f"{old}=x")
+    assert new in {row.name for row in config.describe_keys()}
 
 
 @pytest.mark.parametrize("missing", ["model.path", "data.train"])

@@ -93,8 +93,6 @@ def test_weights_are_copies_and_prompts_are_held_out_whole(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["data.weights=[1.0, 2.0]"], "2 numbers for 1 sources"),
-        (["data.eval_fraction=0.5", "data.eval=x"], "both set"),
         (["pairs.rule=threshold"], "needs min_gap"),
         (["pairs.min_gap=1"], "does not look at min_gap"),
     ],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from burnish.cli import main
 from burnish.runlog import log
+from burnish.runlog.records import Record, StepRecord
 
 BASE = [
     "model.dtype=float32",
@@ -56,3 +60,18 @@ def same(left: Any, right: Any, tolerance: float) -> None:
         assert a["rewards/margins"] == pytest.approx(b["rewards/margins"], abs=10 * tolerance)
     for name, weight in left[1].items():
         torch.testing.assert_close(weight, right[1][name], rtol=0, atol=50 * tolerance)
+
+
+@contextmanager
+def signalled_after(step: int, number: int) -> Iterator[None]:
+    """This process gets a signal when the record of that step is written."""
+    write = log.RunLog.write
+
+    def signalling(self: log.RunLog, record: Record) -> None:
+        write(self, record)
+        if isinstance(record, StepRecord) and record.step == step:
+            os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log.RunLog, "write", signalling)
+        yield

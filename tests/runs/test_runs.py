@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from burnish.loop.schedule import order
 from burnish.runlog import log
-from tests.runs.cli import BASE, burnish, rows, same, train
+from tests.runs.cli import BASE, burnish, rows, same, signalled_after, train
 from tests.zoo import save_model_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,24 +111,12 @@ def test_a_sweep_computes_the_reference_once(model_dir: Path, data: Path, tmp_pa
     assert computed == {"a": [12], "b": [0], "c": [0]}
 
 
-def test_stopped_and_resumed_equals_unbroken(
-    model_dir: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_and_resumed_equals_unbroken(model_dir: Path, data: Path, tmp_path: Path) -> None:
     whole = train(model_dir, data, tmp_path / "whole")
-    from burnish.loop import train as training
-
-    original = training.after_step
-
-    def stop_at_three(trainer: Any, done: int) -> None:
-        if done == 3:
-            trainer.stop.append(2)
-        original(trainer, done)
-
     out = tmp_path / "cut"
     arguments = ["train", f"model.path={model_dir}", f"data.train={data}", f"run.dir={out}", *BASE]
-    monkeypatch.setattr(training, "after_step", stop_at_three)
-    assert burnish(*arguments) == 130
-    monkeypatch.setattr(training, "after_step", original)
+    with signalled_after(3, signal.SIGINT):
+        assert burnish(*arguments) == 130
     assert burnish(*arguments) == 2, "a folder that holds a run is not taken without being asked"
     for changed in ("seed=5", "objective.beta=0.5", "model.dtype=bfloat16", "optim.groups_per_step=2"):
         assert burnish("train", str(out / "config.toml"), "run.resume=true", changed) == 2, f"{changed} is another run"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from burnish.lab.world import CHARACTERS
 from burnish.loop import train
 from burnish.loop.interrupt import Interrupted
 from burnish.objectives import TABLE
-from burnish.runlog.log import RunLog
-from burnish.runlog.records import Record, StepRecord
 from tests.loop.online import world
 from tests.loop.online.world import JUDGING
+from tests.runs.cli import signalled_after
 
 ROLLOUTS = ["rloo", "reinforce", "grpo", "dr_grpo", "dapo", "gspo", "ppo", "pg"]
 ON_FRESH = ["dpo", "ipo", "online_dpo", "kto", "simpo", "pl_dpo", "multi_pair_dpo", "sft", "bco", "beta_dpo", "tdpo1"]
@@ -75,23 +73,14 @@ RESUMED = {
 
 @pytest.mark.parametrize("how", RESUMED)
 @pytest.mark.parametrize("stop", [1, 4])
-def test_interrupted_and_resumed_is_unbroken(place: Path, how: str, stop: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_and_resumed_is_unbroken(place: Path, how: str, stop: int) -> None:
     own, name = RESUMED[how], how.replace(" ", "-")
     whole = place / f"whole-{name}"
     if not whole.exists():
         world.run(place, f"whole-{name}", *own, steps=7)
     broken = place / f"broken-{name}-{stop}"
-    write = RunLog.write
-
-    def terminating(log: RunLog, record: Record) -> None:
-        write(log, record)
-        if isinstance(record, StepRecord) and record.step == stop:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(RunLog, "write", terminating)
-    with pytest.raises(Interrupted):
+    with signalled_after(stop, signal.SIGTERM), pytest.raises(Interrupted):
         world.run(place, broken.name, *own, steps=7)
-    monkeypatch.setattr(RunLog, "write", write)
     train.run(config.load(str(broken / "config.toml"), ["run.resume=true", "run.overwrite=false"]))
     if "lora" in how:
         assert world.records(whole, "step") == world.records(broken, "step")

@@ -10,7 +10,7 @@ import pytest
 from burnish.audit.contrast import NEAR
 from burnish.reports.rewards.accuracy import SIMILAR, accuracy
 from burnish.reports.rewards.beyond import beyond_training
-from burnish.reports.rewards.columns import Answers, JudgedPairs, credit
+from burnish.reports.rewards.columns import Answers, PairMargins, credit
 from burnish.reports.rewards.records import ScoredGroup
 from burnish.reports.rewards.spread import length_correlation, spread, within_sd
 from burnish.stats import clustered_mean, clustered_share
@@ -28,9 +28,9 @@ GROUPS = [
 ]  # fmt: skip
 
 
-def columns(groups: list[ScoredGroup], *names: str) -> tuple[Answers, JudgedPairs]:
+def columns(groups: list[ScoredGroup], *names: str) -> tuple[Answers, PairMargins]:
     answers = Answers.of(groups, names or ("a",))
-    return answers, JudgedPairs.of(groups, answers)
+    return answers, PairMargins.of(groups, answers)
 
 
 def test_accuracy_by_hand() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from burnish.answers.judges.ensemble import combine, moments
 from burnish.errors import ConfigError
-from burnish.reports.rewards.columns import Answers, JudgedPairs
+from burnish.reports.rewards.columns import Answers, PairMargins
 from burnish.reports.rewards.ensemble import disagreement
 from burnish.reports.rewards.probes import LIST, PROBES, SORRY, probed
 from burnish.reports.rewards.records import Scorer
@@ -55,7 +55,7 @@ def test_shift_and_flips_by_hand() -> None:
     edited: list[tuple[float | None, ...]] = [(None, 3.0), (2.5, 2.0), (None, 0.5), (0.0, 0.0)]
     groups = [group({"a": r}, [(0, 1, 1.0)], prompt=str(i)) for i, r in enumerate(rewards)]
     answers = Answers.of(groups, ["a"])
-    row = probed(answers, JudgedPairs.of(groups, answers), {"p": {"a": edited}})["p"]["a"]
+    row = probed(answers, PairMargins.of(groups, answers), {"p": {"a": edited}})["p"]["a"]
     assert row["pairs"] == 3 and row["flips"]["value"] == pytest.approx(1.5 / 3) and row["answers"] == 6
     sd = within_sd(answers.rewards["a"], answers)
     shifts = np.array([2.0, 0.5, 1.0, 0.5, 0.0, -1.0]) / sd
@@ -66,7 +66,7 @@ def test_shift_and_flips_by_hand() -> None:
 def test_a_probe_that_applies_nowhere_says_nothing() -> None:
     groups = [group({"a": (2.0, 1.0)}, [(0, 1, 1.0)])]
     answers = Answers.of(groups, ["a"])
-    row = probed(answers, JudgedPairs.of(groups, answers), {"p": {"a": [(None, None)]}})["p"]["a"]
+    row = probed(answers, PairMargins.of(groups, answers), {"p": {"a": [(None, None)]}})["p"]["a"]
     assert row == {"answers": 0, "shift": None, "pairs": 0, "flips": None}
 
 
@@ -102,7 +102,7 @@ def test_disagreement_by_hand() -> None:
     groups = [group(rewards, [(0, 1, 1.0), (2, 3, 3.0)])]
     answers = Answers.of(groups, list(rewards))
     both = Scorer("both", "ensemble", members=("a", "b"))
-    found = disagreement(answers, JudgedPairs.of(groups, answers), [both])["both"]
+    found = disagreement(answers, PairMargins.of(groups, answers), [both])["both"]
     assert found["sd"] == 0.5  # members agree on two answers, and stand at +-1 on two
     assert found["split"] == 3 / 4  # by weight: they disagree about the pair of weight 3
     assert [(r["pairs"], r["disagreement"], r["value"]) for r in found["bins"]] == [(1, 0.0, 1.0), (1, 2.0, 0.5)]
@@ -111,7 +111,7 @@ def test_disagreement_by_hand() -> None:
 def test_members_that_disagree_are_right_less_often() -> None:
     scored = world(300, paired=0.0)
     answers = Answers.of(scored.groups, [scorer.name for scorer in scored.scorers])
-    found = disagreement(answers, JudgedPairs.of(scored.groups, answers), scored.scorers)
+    found = disagreement(answers, PairMargins.of(scored.groups, answers), scored.scorers)
     assert list(found) == ["worst of 3"]
     bins = found["worst of 3"]["bins"]
     assert bins[0]["value"] > bins[-1]["value"] + 0.05 and sum(row["pairs"] for row in bins) == 1200
@@ -120,5 +120,5 @@ def test_members_that_disagree_are_right_less_often() -> None:
 def test_a_member_without_spread_is_named() -> None:
     groups = [group({"a": (1.0, 2.0), "b": (3.0, 3.0), "e": (1.0, 2.0)}, [(0, 1, 1.0)])]
     answers = Answers.of(groups, ["a", "b", "e"])
-    found = disagreement(answers, JudgedPairs.of(groups, answers), [Scorer("e", "ensemble", members=("a", "b"))])
+    found = disagreement(answers, PairMargins.of(groups, answers), [Scorer("e", "ensemble", members=("a", "b"))])
     assert found["e"]["message"].startswith("b gives every answer the same reward")

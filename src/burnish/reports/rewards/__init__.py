@@ -9,7 +9,7 @@ Read in this order:
 * `figures`: all of them, with `advice` in plain sentences.
 * `tell` prints the figures, `page` draws them.
 
-To add a question, write a module with a function of `Answers` and `JudgedPairs`, and put its figures into
+To add a question, write a module with a function of `Answers` and `PairMargins`, and put its figures into
 `figures.report`; then a sentence in `advice`, lines in `tell`, and a picture in `page`, where it deserves them.
 """
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from burnish.audit.bias import SAMPLE, TEXT
 from burnish.audit.contrast import NEAR, READ
 from burnish.audit.probe import word_probe
-from burnish.reports.rewards.columns import Floats, JudgedPairs, credit, figures
+from burnish.reports.rewards.columns import Floats, PairMargins, credit, figures
 from burnish.reports.rewards.records import ScoredGroup
 from burnish.stats import Z95, Share, clustered_mean
 
@@ -29,7 +29,7 @@ MOST_ROWS = 40  # slices kept of one kind, those with most pairs
 Row = dict[str, Any]
 
 
-def accuracy(groups: Sequence[ScoredGroup], pairs: JudgedPairs, *, probe: bool = True) -> dict[str, Any] | None:
+def accuracy(groups: Sequence[ScoredGroup], pairs: PairMargins, *, probe: bool = True) -> dict[str, Any] | None:
     """All slices and baselines as JSON; None without pairs. `probe` trains the bag of words (seconds)."""
     if not len(pairs):
         return None
@@ -52,7 +52,7 @@ def accuracy(groups: Sequence[ScoredGroup], pairs: JudgedPairs, *, probe: bool =
     }
 
 
-def _row(name: str, pairs: JudgedPairs, mask: NDArray[np.bool_], **more: Any) -> Row:
+def _row(name: str, pairs: PairMargins, mask: NDArray[np.bool_], **more: Any) -> Row:
     """A slice: its size, how often the longer answer wins in it, and each scorer's accuracy."""
     return {
         "name": name,
@@ -64,7 +64,7 @@ def _row(name: str, pairs: JudgedPairs, mask: NDArray[np.bool_], **more: Any) ->
     }
 
 
-def _named(groups: Sequence[ScoredGroup], pairs: JudgedPairs, names: Sequence[str]) -> list[Row]:
+def _named(groups: Sequence[ScoredGroup], pairs: PairMargins, names: Sequence[str]) -> list[Row]:
     """A row for each name that a group has; [] where all have the same, or none has one. Most pairs first."""
     of_pair = np.array([names[g] for g in pairs.groups], dtype=object)
     known = sorted({name for name in names if name})
@@ -93,7 +93,7 @@ def _mean_over(rows: Sequence[Row]) -> Row:
     }
 
 
-def _by_length(pairs: JudgedPairs) -> list[Row]:
+def _by_length(pairs: PairMargins) -> list[Row]:
     """Five bins of the length gap g, chosen minus rejected: much shorter, shorter, about equal (|g| <= a), longer, much
     longer (|g| > b).
 
@@ -112,7 +112,7 @@ def _by_length(pairs: JudgedPairs) -> list[Row]:
     return [_row(name, pairs, mask, bounds=f"{bounds} tokens") for name, bounds, mask in bins if mask.any()]
 
 
-def _by_contrast(pairs: JudgedPairs, texts: Sequence[tuple[str, str]]) -> list[Row]:
+def _by_contrast(pairs: PairMargins, texts: Sequence[tuple[str, str]]) -> list[Row]:
     """Bins of the normalised edit distance (insertions and deletions over both lengths) of the answers' beginnings."""
     from rapidfuzz.distance import Indel
 
@@ -125,7 +125,7 @@ def _by_contrast(pairs: JudgedPairs, texts: Sequence[tuple[str, str]]) -> list[R
     return [_row(name, pairs, mask, bounds=bounds) for name, bounds, mask in bins if mask.any()]
 
 
-def _against_length(pairs: JudgedPairs, longer: float) -> dict[str, Any]:
+def _against_length(pairs: PairMargins, longer: float) -> dict[str, Any]:
     """Each scorer's accuracy minus that of length alone, on the same pairs, with the interval of the difference.
 
     Length alone takes the longer answer, or the shorter one, whichever is right more often here.
@@ -142,7 +142,7 @@ def _against_length(pairs: JudgedPairs, longer: float) -> dict[str, Any]:
     }
 
 
-def _words(pairs: JudgedPairs, texts: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+def _words(pairs: PairMargins, texts: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
     """Held-out accuracy of the bag of words, each pair counting once, and the scorers' on the pairs that it saw."""
     chosen = list(range(len(pairs)))
     if len(pairs) > SAMPLE:

@@ -42,7 +42,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class JudgedPairs:
+class PairMargins:
     """[pairs] each: prompt, group, rows of winner and loser in `Answers`, weight, winner's minus loser's length in
     tokens, and each scorer's margin, r(winner) - r(loser)."""
 
@@ -55,7 +55,7 @@ class JudgedPairs:
     margins: Mapping[str, Floats]
 
     @staticmethod
-    def of(groups: Sequence[ScoredGroup], answers: Answers) -> JudgedPairs:
+    def of(groups: Sequence[ScoredGroup], answers: Answers) -> PairMargins:
         starts = np.concatenate([[0], np.cumsum([len(group.answers) for group in groups])]).astype(np.int64)
         rows = [
             (index, starts[index] + winner, starts[index] + loser, weight)
@@ -63,7 +63,7 @@ class JudgedPairs:
             for winner, loser, weight in group.pairs
         ]
         of_group, winners, losers = (np.array([row[i] for row in rows], dtype=np.int64) for i in range(3))
-        return JudgedPairs(
+        return PairMargins(
             answers.prompts[winners],
             of_group,
             winners,

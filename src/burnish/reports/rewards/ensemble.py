@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.reports.rewards.columns import Answers, Floats, JudgedPairs, figures
+from burnish.reports.rewards.columns import Answers, Floats, PairMargins, figures
 from burnish.reports.rewards.records import Scorer
 
 BINS = 4  # of the disagreement, by its quantiles
 
 
-def disagreement(answers: Answers, pairs: JudgedPairs, scorers: Sequence[Scorer]) -> dict[str, Any]:
+def disagreement(answers: Answers, pairs: PairMargins, scorers: Sequence[Scorer]) -> dict[str, Any]:
     """For each ensemble whose members were scored too, how far they disagree, and its accuracy where they do.
 
     Members are standardised over the answers at hand. `sd` is the mean over answers of the standard deviation between
@@ -42,7 +42,7 @@ def disagreement(answers: Answers, pairs: JudgedPairs, scorers: Sequence[Scorer]
     return rows
 
 
-def _over_pairs(margins: Floats, pairs: JudgedPairs, name: str) -> dict[str, Any]:
+def _over_pairs(margins: Floats, pairs: PairMargins, name: str) -> dict[str, Any]:
     """margins [members, pairs], standardised."""
     signs = np.sign(margins)
     split = (signs != signs[0]).any(axis=0)

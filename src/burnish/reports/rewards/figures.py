@@ -8,7 +8,7 @@ from typing import Any
 from burnish import __version__
 from burnish.reports.rewards import accuracy, advice, bestofn, beyond, calibration, ensemble, spread
 from burnish.reports.rewards import probes as form
-from burnish.reports.rewards.columns import Answers, JudgedPairs
+from burnish.reports.rewards.columns import Answers, PairMargins
 from burnish.reports.rewards.records import Probed, ScoredGroup, ScoredGroups, Scorer, refuse
 
 
@@ -30,7 +30,7 @@ def report(
     )
     refuse(scored)
     answers = Answers.of(scored.groups, [scorer.name for scorer in scorers])
-    pairs = JudgedPairs.of(scored.groups, answers)
+    pairs = PairMargins.of(scored.groups, answers)
     figures: dict[str, Any] = {
         "version": __version__,
         "groups": len(groups),

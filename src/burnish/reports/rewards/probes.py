@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from burnish.reports.rewards.columns import Answers, Floats, JudgedPairs, figures
+from burnish.reports.rewards.columns import Answers, Floats, PairMargins, figures
 from burnish.reports.rewards.records import Probed
 from burnish.reports.rewards.spread import within_sd
 from burnish.stats import clustered_mean, clustered_share
@@ -106,7 +106,7 @@ PROBES: dict[str, Callable[[str], str | None]] = {
 }
 
 
-def probed(answers: Answers, pairs: JudgedPairs, probes: Probed) -> dict[str, Any]:
+def probed(answers: Answers, pairs: PairMargins, probes: Probed) -> dict[str, Any]:
     """For each probe and scorer: how the edit shifts the reward, and how often it turns a pair around.
 
     `shift` is the mean of (edited - original) over the answers that can be edited, in standard deviations within a
@@ -133,7 +133,7 @@ def _shift(answers: Answers, edited: Floats, name: str) -> dict[str, Any]:
     return {"answers": int(known.sum()), "shift": shift}
 
 
-def _flips(pairs: JudgedPairs, edited: Floats, rewards: Floats) -> dict[str, Any]:
+def _flips(pairs: PairMargins, edited: Floats, rewards: Floats) -> dict[str, Any]:
     if not len(pairs):
         return {"pairs": 0, "flips": None}
     before = rewards[pairs.winners] - rewards[pairs.losers]
