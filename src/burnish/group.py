@@ -6,8 +6,6 @@ an on-policy group. Chosen and rejected are indices into `completions`, never pr
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -273,12 +271,6 @@ def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedb
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: '{given[0]}' cannot be read: {error}") from None
     return Unjudged(str(row.get("unjudged", Unjudged().reason)))
-
-
-def content_hash(group: Group) -> str:
-    """Hash of what the group says: everything but where it was read from."""
-    text = json.dumps(to_json(group), ensure_ascii=True, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def encoded_to_json(group: EncodedGroup) -> dict[str, Any]:

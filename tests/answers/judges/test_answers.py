@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from burnish.answers.judges.answers import final, number, says_exactly, says_number
+from burnish.answers.judges.answers import final, number, says_number
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,8 @@ def test_a_right_answer_that_is_no_number_is_an_error() -> None:
         says_number("4", "four")
 
 
-def test_exact_answers() -> None:
-    assert says_exactly("The answer is  Paris.", "paris") and says_exactly(" PARIS ", "Paris")
-    assert not says_exactly("The answer is not Paris", "Paris") and not says_exactly("", "Paris")
-
-
 def test_ten_megabytes_take_no_time() -> None:
-    assert says_number("9" * 10_000_000 + "\n#### 3", "3") and not says_exactly("a" * 10_000_000, "b")
+    assert says_number("9" * 10_000_000 + "\n#### 3", "3") and not says_number("a" * 10_000_000, "3")
 
 
 def test_gsm8k_solutions_are_judged_as_their_authors_judged_them(shared_data: Path) -> None:

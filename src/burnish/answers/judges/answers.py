@@ -83,13 +83,3 @@ def says_number(text: str, right: str) -> bool:
         said = next((found[0] for found in reversed(list(VALUE.finditer(settled(text))))), "")
     found = number(said)
     return found is not None and (found == wanted or ("%" in said and "%" not in right and 100 * found == wanted))
-
-
-def says_exactly(text: str, right: str) -> bool:
-    """Whether the final answer, or the whole text where none is marked, is the right one but for case, blanks and a
-    full stop."""
-    return _plain(final(text) or text) == _plain(right)
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(". ")
