@@ -1,4 +1,4 @@
-"""What an audit has to say: findings in order of severity, each with its count, its rows, and what to do about it."""
+"""Findings about data: their severity, a sentence, the rows that they are about, and the setting that would help."""
 
 from __future__ import annotations
 

@@ -85,10 +85,6 @@ class Mean:
     error: float
     clusters: int
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
 
 def clustered_mean(
     values: NDArray[np.float64], clusters: NDArray[np.int64], weights: NDArray[np.float64] | None = None

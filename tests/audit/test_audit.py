@@ -248,9 +248,9 @@ def test_length_effects_name_each_objective() -> None:
     train = Auditor()
     train.take([pair(f"p{i}", "long answer " * 3, "short", i) for i in range(24)])
     rows, words = length_effects(train.pairs.columns(), "characters")
-    here = {row["objective"]: row["effect"] for row in rows}
+    effect = {row["objective"]: row["effect"] for row in rows}
     assert {name: TABLE[name].length_effects for name in EXAMPLES} == EXAMPLES
-    assert "raters' taste" in here["dpo"] and "back" in here["r_dpo"] and set(words) == {"P1", "P2", "P3"}
+    assert "raters' taste" in effect["dpo"] and "back" in effect["r_dpo"] and set(words) == {"P1", "P2", "P3"}
 
 
 @pytest.mark.parametrize("limit", [60, 90, 128, 2048])

@@ -12,7 +12,7 @@ import pytest
 
 from burnish.data.readers import read
 from burnish.errors import DataError
-from burnish.group import Completion, Group, Labels, Message, Preferences, Scores, content_hash, from_json, to_json
+from burnish.group import Completion, Group, Labels, Message, Preferences, Scores, from_json, to_json
 
 PAIR = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
 USER, GOOD, BAD = (
@@ -147,7 +147,7 @@ def test_codec_round_trip() -> None:
             (Message("user", "p"),), answers, feedback, "id", "source", "file:1", ({"type": "function"},), {"a": 1}
         )
         again = from_json(json.loads(json.dumps(to_json(group))), "file:1")
-        assert again == group and content_hash(again) == content_hash(group)
+        assert again == group
 
 
 @pytest.mark.parametrize(

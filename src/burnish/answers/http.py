@@ -1,5 +1,8 @@
-"""Calls to a server that may be busy, slow or gone: time limits, tries again with growing pauses, a bounded number of
-requests in flight, and a sentence where nothing helps, without the key in it. No torch."""
+"""Requests to a server that may be busy, slow or gone. No torch.
+
+A request has a time limit and is tried again after growing pauses; the number of requests in flight is bounded. When
+every try has failed, a JudgeError gives the reason, without the key.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ import httpx
 
 from burnish.errors import ConfigError, JudgeError
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries: doubled each time, up to the second
-CONNECT = 10.0  # seconds for a connection to stand
-BUSY = frozenset({408, 425, 429, 502, 503, 504})  # worth another try, whatever was asked
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between tries; doubled each time up to the longest
+CONNECT = 10.0  # seconds to connect in
+BUSY = frozenset({408, 425, 429, 502, 503, 504})  # worth another try, whatever the request
 
 T = TypeVar("T")
 
@@ -34,7 +37,7 @@ def address(url: str) -> str:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """What the coroutine returns; in a thread of its own where an event loop runs already, as in a notebook."""
+    """The coroutine's result. Where an event loop runs already, as in a notebook, it runs in a new thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -44,8 +47,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Client:
-    """Requests to one server, for the length of an `async with`. `seconds` are for one request, `retries` the tries
-    after the first, `concurrency` the most requests in flight. `key` goes into the header and nowhere else."""
+    """Requests to a server, within an `async with`.
+
+    `seconds` is the time limit of a request, `retries` the number of tries after the first, `concurrency` the most
+    requests in flight. `key` is sent in the header only.
+    """
 
     def __init__(self, root: str, key: str, seconds: float, retries: int, concurrency: int) -> None:
         self.root, self.retries, self._key = root, retries, key
@@ -68,16 +74,16 @@ class Client:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, params: Mapping[str, str] | None = None,
         control: bool = False,
     ) -> Any | None:  # fmt: skip
-        """The JSON that the server answers with (its text where it is none); None where it has no such path.
+        """The JSON of the reply, or its text where it is not JSON; None where the server has no such path.
 
-        `control`: an order to the server, which is not given again where it went wrong on the server's side (500).
-        Raises JudgeError with a sentence when every try failed, or at once where another would fail as well.
+        `control` marks an order to the server, which is not repeated after a failure on the server's side (500).
+        Raises JudgeError when every try has failed, or at once where another try would fail as well.
         """
         trouble, pause = "", FIRST_PAUSE
         async with self._in_flight:
             for number in range(self.retries + 1):
                 if number:
-                    await asyncio.sleep(pause * (0.5 + 0.5 * random.random()))  # so that not all come back at once
+                    await asyncio.sleep(pause * (0.5 + 0.5 * random.random()))  # spreads the next tries over time
                     pause = min(2 * pause, LONGEST_PAUSE)
                 try:
                     reply = await self._client.request(
@@ -112,7 +118,7 @@ class Client:
             return reply.text
 
     def _error(self, trouble: str, path: str = "") -> JudgeError:
-        """An error without the key, which some servers send back in theirs."""
+        """An error without the key, which some servers repeat in their messages."""
         text = f"{self.root}{path} {trouble}"
         return JudgeError(text.replace(self._key, "***") if self._key else text)
 
@@ -140,7 +146,7 @@ def _names_model(reply: httpx.Response) -> bool:
 
 
 def _message(reply: httpx.Response) -> str:
-    """The server's message about a failure, in one line of at most 400 characters."""
+    """The server's message about a failure, as a line of at most 400 characters."""
     body = _json(reply)
     if isinstance(body, Mapping):
         error = body.get("error", body)

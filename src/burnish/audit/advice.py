@@ -1,4 +1,4 @@
-"""So what? The three length effects of this data, which objective or filter touches which, and settings to write down.
+"""Advice on the data: its three length effects, which objective or filter changes which, and settings to choose.
 
 The effects: P1, a sum of log-probs prefers the shorter answer of a pair (from the start, or as the policy drifts); P2,
 longer pairs weigh more in the gradient; P3, the labels themselves prefer a length, and no objective can tell that from
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from burnish.audit.bias import LEAST, PairColumns
 from burnish.findings import Finding
 
-# one objective of each kind, with its row's length effects: written out, for the objectives would load torch
+# an objective of each kind and its row's length effects, written out because importing objectives would load torch
 EXAMPLES = {
     "dpo": ("drift", "yes", "yes"),
     "dpo_norm": ("no", "no", "yes"),
@@ -34,7 +34,7 @@ TOP = 0.1  # the longest tenth of the pairs
 
 
 def length_effects(columns: PairColumns, unit: str) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """(what each objective does about length in this data set; what P1, P2 and P3 are in it, in words)."""
+    """(what length does to each of the `EXAMPLES` on this data, a row each; sentences about its P1, P2 and P3)."""
     share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool))
     gap = columns.winners - columns.losers
     mass = np.sort(columns.winners + columns.losers)[::-1]
@@ -70,7 +70,7 @@ def length_effects(columns: PairColumns, unit: str) -> tuple[list[dict[str, str]
 
 
 def length_findings(columns: PairColumns, unit: str) -> list[Finding]:
-    """Whether the labels prefer a length: of each source apart, for two habits may hide one another."""
+    """The sources whose labels prefer a length. Sources are judged apart, because opposite preferences cancel."""
     several = len(columns.names) > 1
     masks = [(columns.sources == i, f"{name}: ") for i, name in enumerate(columns.names[:40])] if several else []
     everything = np.ones(len(columns.prompts), dtype=bool)
@@ -105,7 +105,7 @@ def _length_bias(columns: PairColumns, mask: NDArray[np.bool_], name: str, unit:
 
 
 def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any] | None) -> list[Finding]:
-    """Surface features, or a bag of words, that tell the preferred answer."""
+    """The surface features, and the bag of words, that predict the preferred answer."""
     findings = []
     for row in rows:
         one_sided = row["low"] > STRONG or row["high"] < 1 - STRONG
@@ -123,7 +123,7 @@ def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any]
 
 
 def _round(value: float) -> int:
-    """To two significant digits, and at least ten: a setting that a person would write."""
+    """The value to two significant digits, at least ten, as a person would write a setting."""
     size: int = 10 ** max(0, len(str(int(value))) - 2)
     return max(10, int(round(value / size) * size))
 

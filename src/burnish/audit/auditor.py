@@ -1,4 +1,4 @@
-"""The pass over the data: takes groups as they are read, keeps what the figures need, about a kilobyte a group."""
+"""The pass over the data, which keeps what the figures need of each group, about a kilobyte."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Auditor:
 
     def read(self, path: str, *, format: str = "auto", split: str = "train", limit: int | None = None,
              advance: Callable[[int], None] = lambda _: None) -> None:  # fmt: skip
-        """All groups of one source. A container that cannot be read on is a fault like that of a row."""
+        """Take all groups of a source. A file that cannot be read to its end is a fault, as a row that cannot be."""
         stream = Stream(path, format=format, split=split, limit=limit)
         before = self._totals()
         items = self._groups(stream, path)
@@ -95,7 +95,7 @@ class Auditor:
             self.broken.append(str(error))
 
     def take(self, groups: Sequence[Group], encoded: Sequence[EncodedGroup | None] | None = None) -> None:
-        """Look at some groups; `encoded` are the same in token space, where they have been encoded already."""
+        """Take groups; `encoded` are the same in token space, where they have been encoded already."""
         if encoded is None:
             encoded = self.rendered.encode(groups) if self.rendered else [None] * len(groups)
         for group, ids in zip(groups, encoded, strict=True):

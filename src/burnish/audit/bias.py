@@ -1,6 +1,6 @@
-"""Biased how? Lengths and surface features of the better and the worse answer of each pair, kept as small columns.
+"""Lengths and surface features of the chosen and the rejected answer of each pair, kept as small columns.
 
-If the preferred answer can be told by its length or its bullet points, the policy will learn that instead.
+Where length or bullet points predict the preferred answer, the policy will learn those instead.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ LEAST = 20  # pairs, or answers of each label; below this no bias is claimed
 
 @dataclass
 class PairRows:
-    """One row a pair: prompt, source, length of the winner and of the loser, and how often each feature stands in each.
+    """A row for each pair: prompt, source, lengths of winner and loser, and how often each feature occurs in either.
 
-    About 70 bytes a pair, and a sample (by reservoir, seeded) of the texts.
+    A row takes about 70 bytes. The texts are a sample (by reservoir, seeded).
     """
 
     prompts: array[int] = field(default_factory=lambda: array("q"))
@@ -87,7 +87,7 @@ class PairRows:
 
 
 def features_of(text: str) -> list[int]:
-    """How often each feature stands in a text (at most 65,535 times)."""
+    """How often each feature occurs in a text (at most 65,535 times)."""
     return [min(65535, len(pattern.findall(text))) for pattern in FEATURES.values()]
 
 
@@ -116,7 +116,7 @@ class PairColumns:
         return clustered_share((gap[mask] > 0).astype(np.float64), self.prompts[mask])
 
     def length_accuracy(self) -> float:
-        """How often "the longer one", or "the shorter one", is right, whichever is more often; ties are half right."""
+        """The accuracy of always taking the longer answer, or the shorter, whichever is higher; ties count one half."""
         gap = self.winners - self.losers
         longer = float((gap > 0).mean() + (gap == 0).mean() / 2)
         return max(longer, 1 - longer)
@@ -133,7 +133,7 @@ class PairColumns:
         }  # fmt: skip
 
     def feature_rows(self) -> list[dict[str, Any]]:
-        """For each feature: of the pairs in which one side has more of it, the share in which the preferred one has."""
+        """For each feature, among the pairs whose sides differ in it, the share in which the chosen side has more."""
         rows = []
         for number, name in enumerate(FEATURES):
             gap = self.counts[:, 0, number] - self.counts[:, 1, number]
@@ -145,7 +145,7 @@ class PairColumns:
         return rows
 
     def histograms(self) -> dict[str, Any]:
-        """Bins for the pictures: chosen minus rejected, and both lengths; the outer two per cent go into the ends."""
+        """Bins of the length gap and of both lengths; the outer two per cent are counted in the last bins."""
         gap = self.winners - self.losers
         reach = max(1.0, float(np.quantile(np.abs(gap), 0.98)))
         edges = np.linspace(-reach, reach, 42)

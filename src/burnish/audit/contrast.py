@@ -1,4 +1,4 @@
-"""Informative how? How far the two answers of a pair are apart, who wrote them, and how far raters agree.
+"""How far the two answers of a pair are apart, whether the same model wrote them, and how far raters agree.
 
 Pairs that hardly differ, or differ in nothing that a rater saw, cost as much as the others (delta learning,
 2507.06187; displacement by near-identical pairs, 2410.08847).
@@ -41,7 +41,7 @@ class Contrast:
             self.same_model += models[0] == models[1]
 
     def vote(self, prompt: int, texts: tuple[int, int]) -> None:
-        """Somebody preferred the first of two answers (digests of their texts): raters of the same pair are counted."""
+        """Count a rater's preference for the first of two answers, given as digests of their texts."""
         low, high = min(texts), max(texts)
         votes = self.votes.setdefault(hash((prompt, low, high)), [0, 0])
         votes[0] += texts[0] == low
@@ -63,7 +63,7 @@ class Contrast:
         }  # fmt: skip
 
     def agreement(self) -> dict[str, Any] | None:
-        """How often two raters of one pair agree, and the accuracy that no model can pass on such labels.
+        """How often two raters of a pair agree, and the accuracy that no model can exceed on such labels.
 
         Two raters who are each right with probability q agree with a = q^2 + (1 - q)^2, so q = (1 + sqrt(2a - 1)) / 2.
         """

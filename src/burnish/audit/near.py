@@ -1,4 +1,4 @@
-"""Near copies of prompts: MinHash over short runs of characters, and bands of it to find candidates.
+"""Near copies of prompts, by MinHash over short runs of characters, with bands to find the candidates.
 
 One-permutation MinHash (Li, Owen & Zhang 2012) with densification by rotation (Shrivastava & Li 2014): one hash of each
 run of 32 bytes (about eight words), the smallest in each of 64 bins; 256 bytes a text. Two texts are near copies if
@@ -17,15 +17,15 @@ BINS = 64
 BANDS = 16  # of four bins: texts 0.8 alike share a band with probability 1 - (1 - 0.8^4)^16 = 0.9998
 WINDOW = 32
 ALIKE = 0.8
-READ = 8192  # bytes of a text that are looked at
+READ = 8192  # bytes of a text that are compared
 FACTORS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], dtype=np.uint64)
 
 Signature = NDArray[np.uint32]
 
 
 def signature(text: str) -> Signature | None:
-    """The 64 bin minima of a normalised text; None where it is shorter than two windows (exact copies are found by
-    their digest)."""
+    """The 64 bin minima of a normalised text; None where it is shorter than two windows (digests detect exact
+    copies)."""
     raw = np.frombuffer(text.encode()[:READ], dtype=np.uint8).astype(np.uint64)
     if len(raw) < 2 * WINDOW:
         return None
@@ -73,7 +73,7 @@ _NONE = np.zeros((0, BINS), dtype=np.uint32)
 
 
 def copies(texts: Signature, earlier: Signature = _NONE) -> NDArray[np.bool_]:
-    """[n]: whether each text is a near copy of one of `earlier`, or, where none are given, of a text before it.
+    """[n]: whether each text is a near copy of an `earlier` text, or, where none are given, of a text before it.
 
     Candidates share a band; a text is compared with its four neighbours and the first four in the same bucket, so a
     template that everything follows does not make it quadratic.

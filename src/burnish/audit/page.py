@@ -1,4 +1,4 @@
-"""The audit as one HTML file."""
+"""The audit as an HTML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bag of words, asked which answer of a pair is the preferred one: what it finds, the policy will find first.
+"""The accuracy of a bag of words in picking the preferred answer of a pair: a policy learns such words first.
 
 Logistic regression on the difference of the two answers' word counts, without an intercept (so that the order of a pair
 cannot help), judged by cross-validation in which all pairs of a prompt are held out together.
@@ -21,7 +21,7 @@ WORDS = re.compile(r"[^\W_]+|[^\w\s]")
 
 
 def word_probe(pairs: Sequence[tuple[int, str, str]]) -> dict[str, Any] | None:
-    """Held-out accuracy with its interval, and that of "the longer one" on the same pairs; None below `LEAST` pairs.
+    """Held-out accuracy with its interval, and that of the longer answer on the same pairs; None below `LEAST` pairs.
 
     pairs: (prompt's digest, preferred text, other text).
     """
@@ -37,7 +37,7 @@ def word_probe(pairs: Sequence[tuple[int, str, str]]) -> dict[str, Any] | None:
     counter = CountVectorizer(token_pattern=None, tokenizer=WORDS.findall, min_df=3, max_features=20_000)
     try:
         counts = counter.fit_transform([text for _, a, b in pairs for text in (a, b)])
-    except ValueError:  # no word stands in three texts
+    except ValueError:  # no word occurs in three texts
         return None
     counts.data = np.log1p(counts.data)
     gap = sparse.csr_matrix(counts[0::2] - counts[1::2])

@@ -1,4 +1,4 @@
-"""Rendered how? What the tokenizer and its chat template make of the data: boundaries, ends, lengths."""
+"""The data in tokens, through the tokenizer and its chat template: boundaries, ends, lengths."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Rendered:
     starts: set[int] = field(default_factory=set)
 
     def encode(self, groups: Sequence[Group]) -> list[EncodedGroup | None]:
-        """The groups in token space; None for one that cannot be rendered, which is counted."""
+        """The groups in token space; None for a group that cannot be rendered, which is counted."""
         try:
             encoded: list[EncodedGroup | None] = list(self.renderer.encode_many(groups, self.report))
         except DataError:
@@ -71,8 +71,10 @@ class Rendered:
                 self.counts.add("boundary", group.where)
 
     def policies(self) -> list[dict[str, int]]:
-        """What each length policy would do at usual limits: groups dropped, prompts cut, answers cut (as `render.fit`;
-        of a group's answers the longest and the shortest are known)."""
+        """How many groups each policy for overlong groups would drop or cut at usual limits, as `render.fit` does.
+
+        Of a group's answers only the longest and the shortest are counted.
+        """
         prompts, longest, shortest = (np.array(x, dtype=np.int64) for x in (self.prompts, self.longest, self.shortest))
         begins = len(self.renderer.prefix)
         rows = []

@@ -1,7 +1,7 @@
-"""Is it broken? What a group shows by itself, and against those before it: traps in the text, duplicates,
-contradictions, prompts that stand in both train and eval. Rows that cannot be read at all never come this far.
+"""Faults of groups: traps in the text, duplicates, contradictions, prompts in both train and eval.
 
-Kept for each group: some sixteen bytes a prompt and a pair, whatever the length of the texts.
+A group takes some sixteen bytes a prompt and a pair, whatever the length of the texts. Rows that cannot be read are
+counted before, by the auditor.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def digest(*parts: str) -> int:
 
 @dataclass
 class Scan:
-    """Takes groups one by one; `findings` gives what was met.
+    """Counts the faults of groups, each by itself and against those before it.
 
-    `control_strings` finds a tokenizer's control tokens in a text; without one the usual markers are looked for.
+    `control_strings` lists a tokenizer's control tokens in a text; by default the usual markers.
     """
 
     control_strings: Callable[[str], Sequence[str]] = MARKERS.findall
@@ -50,7 +50,7 @@ class Scan:
     labels: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
 
     def add(self, group: Group) -> tuple[int, bool]:
-        """Look at one group; returns the digest of its prompt, and whether it repeats an earlier group."""
+        """Count a group's faults; returns (the digest of its prompt, whether it repeats an earlier group)."""
         self.groups += 1
         self._texts(group)
         self._roles(group)
@@ -132,7 +132,7 @@ class Scan:
         return f"{self.files[packed >> 40].rpartition('/')[2]} line {packed & (1 << 40) - 1}"
 
     def findings(self) -> list[Finding]:
-        """What was met, as sentences."""
+        """A finding for each kind of fault that was counted."""
         findings = [
             finding
             for code, severity, message, action in SENTENCES
@@ -167,7 +167,7 @@ SENTENCES = (
     ("contradiction", "warn", "{rows} in conflict with an earlier one: the same answers, preferred the opposite way",
      'data.contradictions = "drop"'),
     ("duplicate", "warn", "{rows} duplicate of an earlier one, prompt and answers repeated", "data.dedupe = true"),
-    ("duplicate-prompt", "note", "{rows} with a prompt that stood before", "data.dedupe = true"),
+    ("duplicate-prompt", "note", "{rows} with the prompt of an earlier row", "data.dedupe = true"),
 )  # fmt: skip
 
 

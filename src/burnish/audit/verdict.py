@@ -1,4 +1,4 @@
-"""The verdict on data that an `Auditor` has looked at: findings, the figures behind them, and what to do."""
+"""The verdict on data that an `Auditor` has taken: findings, the figures behind them, and what to do."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def audit(
 
 
 def _report(result: Any, data: list[str], as_json: bool, html: str) -> None:
-    from burnish.audit.tell import tell
+    from burnish.audit.terminal import print_audit
 
     values = result.to_json() | {
         "title": ", ".join(Path(p).name for p in data),
@@ -97,7 +97,7 @@ def _report(result: Any, data: list[str], as_json: bool, html: str) -> None:
     if as_json:
         typer.echo(json.dumps(values, ensure_ascii=True, indent=1, allow_nan=False, default=str))
     else:
-        tell(result, Console(highlight=False))
+        print_audit(result, Console(highlight=False))
     if html:
         from burnish.audit.page import page
 
@@ -146,7 +146,7 @@ def _read(run: configuration.Run, data: str) -> Any:
 
 
 def convert(data: Source, out: Target, settings: Settings = None, overwrite: Overwrite = False) -> None:
-    """Write any of the formats as burnish's own records, which hold everything a group holds.
+    """Write any of the formats as burnish's records, which hold everything that a group holds.
 
     Settings: data.format, data.split, data.limit, data.bad_rows.
     """
@@ -187,7 +187,7 @@ def pairs(data: Source, out: Target, settings: Settings = None, overwrite: Overw
 
 
 def formats() -> None:
-    """The formats that can be read, and what tells each."""
+    """The formats that can be read, and how each is recognised."""
     from burnish.data.readers import READERS
 
     for name, reader in READERS.items():

@@ -21,7 +21,7 @@ def reward_report(
     words: Words,
     out: Annotated[str, typer.Option(help="folder for records, figures, picture and page")] = "reward-report",
     probes: Annotated[int, typer.Option(min=0, help="Edit the answers of so many groups: what hacks them?")] = 200,
-    trained_on: Annotated[str, typer.Option(help="training data with scores: how well are better answers told?")] = "",
+    trained_on: Annotated[str, typer.Option(help="training data with scores: are better answers ranked right?")] = "",
     coef: Annotated[float, typer.Option(min=0, help="of the variance, where members are combined by it")] = 0.5,
     words_probe: Annotated[bool, typer.Option("--words/--no-words", help="Train the bag of words (seconds).")] = True,
 ) -> None:
@@ -48,7 +48,7 @@ def reward_report(
 
 
 def _sorted(words: list[str]) -> tuple[str, list[str], configuration.Run]:
-    """(data, scorers, configuration): a word with '=' is a setting unless it is there on disk."""
+    """(data, scorers, configuration): a word with '=' is a setting unless a file has that name."""
     settings = [word for word in words if "=" in word and not Path(word).exists()]
     names = [word for word in words if word not in settings]
     if not names:
@@ -88,11 +88,11 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
                     f"--trained-on: {trained_on} has no scores, so it says nothing of how good its answers are"
                 )
 
-        def tell(name: str) -> Callable[[int, int], None]:
+        def stage(name: str) -> Callable[[int, int], None]:
             return progress.stage(f"scoring with {name}")
 
         scored, unfit = rewards.score(
-            groups.groups, scorers, run, tell=tell, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
+            groups.groups, scorers, run, stage=stage, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
         )
         if unfit:
             progress.note(f"{unfit:,} groups left out: too long for a model, or with an empty answer")
@@ -102,7 +102,7 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
 def _write(scored: Any, folder: Path, words: bool) -> None:
     from burnish.reports.rewards import report, write
     from burnish.reports.rewards.page import page, picture
-    from burnish.reports.rewards.tell import tell
+    from burnish.reports.rewards.terminal import print_report
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _write(scored: Any, folder: Path, words: bool) -> None:
         raise StoreError(f"{folder} cannot be made a folder ({error.strerror}); name another one with --out") from None
     write(folder / "scored.jsonl", scored)  # first: what took long must not be lost
     figures = report(scored.groups, scored.scorers, probes=scored.probes, trained_on=scored.trained_on, words=words)
-    tell(figures, Console(highlight=False))
+    print_report(figures, Console(highlight=False))
     try:
         (folder / "report.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (folder / "report.html").write_text(page(figures), encoding="utf-8", errors="backslashreplace")

@@ -1,6 +1,6 @@
-"""Whoever gives a number to an answer, from its folder: reward models, ensembles of them, a policy's implicit reward.
+"""Rewards of held-out answers by every scorer: reward models, ensembles of them, and policies' implicit rewards.
 
-Groups of text go in; each scorer renders them with its own tokenizer; what comes out are the records of `report`.
+Each scorer renders the groups with its tokenizer; the results are the records that `reports.rewards` is drawn from.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ from burnish.group import Completion, EncodedGroup, Group, Message, Scores, tran
 from burnish.reports.rewards.probes import PROBES
 from burnish.reports.rewards.records import ScoredGroup, ScoredGroups, Scorer
 
-Tell = Callable[[str], Callable[[int, int], None]]  # a stage's name -> what reports its progress
+StartStage = Callable[[str], Callable[[int, int], None]]  # a stage's name -> its progress, called with (done, total)
 
 
 def score(
-    groups: Sequence[Group], scorers: Sequence[tuple[str, list[Candidate]]], run: Run, *, tell: Tell, probes: int,
-    hows: Sequence[How], coef: float,
+    groups: Sequence[Group], scorers: Sequence[tuple[str, list[Candidate]]], run: Run, *, stage: StartStage,
+    probes: int, hows: Sequence[How], coef: float,
 ) -> tuple[ScoredGroups, int]:  # fmt: skip
-    """(records of every group that fits all scorers, how many do not fit). `probes`: groups whose answers are edited,
-    too. Raises ModelError or DataError with a sentence."""
-    renderers = {one.name: _renderer(one, run) for _, members in scorers for one in members}
-    limits = {one.name: _limit(one, run) for _, members in scorers for one in members}
+    """(the rewards of every group that fits all scorers, the number of groups that do not fit).
+
+    `scorers` are (name, members), a single member where there is no ensemble; `hows` are the ways to combine members.
+    The answers of the first `probes` groups are scored with their form edited, too. Raises ModelError where a scorer
+    cannot be loaded, DataError where no group fits.
+    """
+    candidates = [candidate for _, members in scorers for candidate in members]
+    renderers = {candidate.name: _renderer(candidate, run) for candidate in candidates}
+    limits = {candidate.name: _limit(candidate, run) for candidate in candidates}
     kept, encoded = _fitting(groups, renderers, limits)
     if not kept:
         raise DataError(f"none of the {len(groups)} groups fits every model: all are too long, or empty")
@@ -40,33 +45,35 @@ def score(
     probed: dict[str, dict[str, list[tuple[float | None, ...]]]] = {name: {} for name in edits}
     named: list[Scorer] = []
     for name, members in scorers:
-        for one in members:
-            rows = [renderers[one.name].encode(group) for edit in edits.values() for group in edit]
-            every = _score(one, [*encoded[one.name], *rows], run, tell(one.name))
-            rewards[one.name] = every[: len(kept)]
+        for candidate in members:
+            rows = [renderers[candidate.name].encode(group) for edit in edits.values() for group in edit]
+            values = _score(candidate, [*encoded[candidate.name], *rows], run, stage(candidate.name))
+            rewards[candidate.name] = values[: len(kept)]
             for place, edit in enumerate(edits):
                 first = len(kept) + place * len(kept[:probes])
-                probed[edit][one.name] = _told(kept, edits[edit], every[first : first + len(kept[:probes])])
-            named.append(_scorer(one))
+                of_edited = values[first : first + len(kept[:probes])]
+                probed[edit][candidate.name] = _edited_rewards(kept, edits[edit], of_edited)
+            named.append(_scorer(candidate))
         if len(members) > 1:
-            named += _combined(name, [one.name for one in members], rewards, probed, hows, coef)
+            named += _combined(name, [candidate.name for candidate in members], rewards, probed, hows, coef)
     lengths = encoded[named[0].name]
     records = [
-        _record(group, i, lengths[i], {one.name: rewards[one.name][i] for one in named}) for i, group in enumerate(kept)
+        _record(group, i, lengths[i], {scorer.name: rewards[scorer.name][i] for scorer in named})
+        for i, group in enumerate(kept)
     ]
     return ScoredGroups(tuple(records), tuple(named), probed), len(groups) - len(kept)
 
 
-def _renderer(one: Candidate, run: Run) -> render.Renderer:
-    return render.Renderer(tokenizers.load_tokenizer(str(one.folder)), run.data.template, run.data.control_tokens)
+def _renderer(candidate: Candidate, run: Run) -> render.Renderer:
+    return render.Renderer(tokenizers.load_tokenizer(str(candidate.folder)), run.data.template, run.data.control_tokens)
 
 
-def _limit(one: Candidate, run: Run) -> int:
-    """Longest prompt + answer that the model is exact for, and that the user allows."""
+def _limit(candidate: Candidate, run: Run) -> int:
+    """The longest prompt + answer, in tokens, that the model's positions and `data.max_length` allow."""
     from transformers import AutoConfig
 
-    base = one.run.model.path if one.run is not None else str(one.folder)
-    adapter = one.folder / "adapter_config.json"
+    base = candidate.run.model.path if candidate.run is not None else str(candidate.folder)
+    adapter = candidate.folder / "adapter_config.json"
     if adapter.exists():
         base = json.loads(adapter.read_text())["base_model_name_or_path"]
     text = AutoConfig.from_pretrained(base, trust_remote_code=run.model.trust_remote_code).get_text_config()
@@ -77,20 +84,20 @@ def _limit(one: Candidate, run: Run) -> int:
 def _fitting(
     groups: Sequence[Group], renderers: Mapping[str, render.Renderer], limits: Mapping[str, int]
 ) -> tuple[list[Group], dict[str, list[EncodedGroup]]]:
-    """The groups that every scorer can read, and how each of them reads them."""
-    every = {name: renderer.encode_many(groups) for name, renderer in renderers.items()}
+    """(the groups that fit every scorer; scorer -> the same groups in its tokens)."""
+    encoded = {name: renderer.encode_many(groups) for name, renderer in renderers.items()}
 
     def fits(name: str, group: EncodedGroup) -> bool:
         longest = max((len(ids) for ids in group.completion_ids), default=0)
         sound = bool(group.prompt_ids) and all(group.completion_ids)
         return sound and len(group.prompt_ids) + longest <= limits[name]
 
-    good = [i for i in range(len(groups)) if all(fits(name, every[name][i]) for name in every)]
-    return [groups[i] for i in good], {name: [rows[i] for i in good] for name, rows in every.items()}
+    good = [i for i in range(len(groups)) if all(fits(name, rows[i]) for name, rows in encoded.items())]
+    return [groups[i] for i in good], {name: [rows[i] for i in good] for name, rows in encoded.items()}
 
 
 def _score(
-    one: Candidate, groups: list[EncodedGroup], run: Run, advance: Callable[[int, int], None]
+    candidate: Candidate, groups: list[EncodedGroup], run: Run, advance: Callable[[int, int], None]
 ) -> list[tuple[float, ...]]:
     done = 0
 
@@ -99,56 +106,61 @@ def _score(
         done += count
         advance(min(done, len(groups)), len(groups))
 
-    source = run.model.model_copy(update={"path": str(one.folder), "dtype": _dtype(run)})
-    if one.run is None:
+    source = run.model.model_copy(update={"path": str(candidate.folder), "dtype": _dtype(run)})
+    if candidate.run is None:
         engine = frozen_engine(reward_model.open_reward_model(source), run)
         return scoring.rewards(engine, groups, tick)
-    return implicit(one, source, groups, run, tick)
+    return implicit(candidate, source, groups, run, tick)
 
 
 def _dtype(run: Run) -> str:
-    """float32 unless the user says otherwise: rewards of two answers may differ by less than bfloat16's rounding."""
+    """float32 unless `model.dtype` is set: rewards of two answers may differ by less than bfloat16's rounding."""
     return run.model.dtype if "dtype" in run.model.model_fields_set else "float32"
 
 
-def _scorer(one: Candidate) -> Scorer:
-    if one.run is None:
-        return Scorer(one.name, "reward model", str(one.folder))
-    row, beta = implicit_scale(one.run)
+def _scorer(candidate: Candidate) -> Scorer:
+    if candidate.run is None:
+        return Scorer(candidate.name, "reward model", str(candidate.folder))
+    row, beta = implicit_scale(candidate.run)
     what = "log-ratio" if "reference" in row.needs else "log-prob"
     unit = " per token" if row.beta_unit == "per token" else ""
-    unit += " to the initial reference, which moved in training" if one.run.reference.update != "never" else ""
-    return Scorer(one.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {one.folder}", beta)
+    unit += " to the initial reference, which moved in training" if candidate.run.reference.update != "never" else ""
+    return Scorer(candidate.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {candidate.folder}", beta)
 
 
 def _combined(
     name: str, members: list[str], rewards: dict[str, list[tuple[float, ...]]],
     probed: dict[str, dict[str, list[tuple[float | None, ...]]]], hows: Sequence[How], coef: float,
 ) -> list[Scorer]:  # fmt: skip
-    """The members as one scorer, combined in each of the ways; standardised by their moments over these answers."""
+    """A scorer for each way to combine the members, which are standardised by their moments over these answers.
+
+    The combined rewards are added to `rewards` and `probed`.
+    """
     table = [[x for row in rewards[member] for x in row] for member in members]
     means, sds = moments(table)
-    found = []
+    scorers = []
     for how in hows:
-        own = f"{name} ({how})"
+        combined = f"{name} ({how})"
         extra = {"coef": coef} if how == "uncertainty" else {}
 
         def joined(rows: Iterable[Sequence[float]], how: How = how, extra: dict[str, float] = extra) -> list[float]:
             return combine(list(rows), how, means=means, sds=sds, **extra)
 
-        rewards[own] = [
+        rewards[combined] = [
             tuple(joined(rewards[member][i] for member in members)) for i in range(len(rewards[members[0]]))
         ]
         for by in probed.values():
-            by[own] = [_joined_edits([by[member][i] for member in members], joined) for i in range(len(rewards[own]))]
-        found.append(Scorer(own, "ensemble", f"{len(members)} members, {how}", None, tuple(members)))
-    return found
+            by[combined] = [
+                _joined_edits([by[member][i] for member in members], joined) for i in range(len(rewards[combined]))
+            ]
+        scorers.append(Scorer(combined, "ensemble", f"{len(members)} members, {how}", None, tuple(members)))
+    return scorers
 
 
 def _joined_edits(
     rows: list[tuple[float | None, ...]], joined: Callable[[Iterable[Sequence[float]]], list[float]]
 ) -> tuple[float | None, ...]:
-    """One group's edited answers, combined; an edit that does not apply to an answer applies for no member."""
+    """The combined rewards of a group's edited answers; None where the edit does not apply to the answer."""
     applies = [k for k, value in enumerate(rows[0]) if value is not None]
     values = joined([[float(row[k] or 0.0) for k in applies] for row in rows]) if applies else []
     place = dict(zip(applies, values, strict=True))
@@ -172,7 +184,7 @@ def _edit(completion: Completion, edit: Callable[[str], str | None]) -> Completi
     return replace(completion, messages=(*before, changed))
 
 
-def _told(
+def _edited_rewards(
     groups: Sequence[Group], edited: Sequence[Group], rewards: Sequence[tuple[float, ...]]
 ) -> list[tuple[float | None, ...]]:
     """Rewards of edited answers; None where the edit changed nothing, and for groups that were not edited."""
@@ -203,5 +215,5 @@ def _record(group: Group, index: int, encoded: EncodedGroup, rewards: Mapping[st
 
 def chosen_gold(groups: Iterable[Group]) -> tuple[float, ...] | None:
     """Gold scores of the best answers of training groups; None where the data has no scores."""
-    found = tuple(max(group.feedback.values) for group in groups if isinstance(group.feedback, Scores))
-    return found or None
+    gold = tuple(max(group.feedback.values) for group in groups if isinstance(group.feedback, Scores))
+    return gold or None

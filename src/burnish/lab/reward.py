@@ -26,7 +26,7 @@ from burnish.loop import members as ensemble
 from burnish.loop import train
 from burnish.reports.rewards import report, write
 from burnish.reports.rewards.page import page, picture
-from burnish.reports.rewards.tell import tell
+from burnish.reports.rewards.terminal import print_report
 from burnish.runlog.progress import Progress
 
 RM_EPOCHS, RM_LR, RM_GROUPS = 5.0, 2e-3, 64
@@ -47,7 +47,7 @@ class RewardSettings:
 def run(out: Path, settings: RewardSettings) -> dict[str, Any]:
     """SFT, pairs, reward models, DPO, fresh answers of the SFT policy with their gold utility, and the report on them.
 
-    Leaves sft/, rm/, dpo/, pairs.jsonl, fresh.jsonl and report.{json,png,html} in `out`; returns the report's figures.
+    Leaves sft/, rm/, dpo/, pairs.jsonl, fresh.jsonl and report.{json,svg,html} in `out`; returns the report's figures.
     """
     console = Console(highlight=False, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
@@ -114,14 +114,14 @@ def _report(out: Path, console: Console, chosen: Sequence[float]) -> dict[str, A
             read(str(out / "fresh.jsonl")).groups,
             candidates.find([str(out / "rm"), str(out / "dpo")]),
             settings,
-            tell=lambda name: progress.stage(f"scoring with {name}"),
+            stage=lambda name: progress.stage(f"scoring with {name}"),
             probes=100,
             hows=("mean", "worst", "uncertainty"),
             coef=0.5,
         )
     write(out / "scored.jsonl", scored)
     figures = report(scored.groups, scored.scorers, probes=scored.probes, trained_on=chosen, words=False)
-    tell(figures, console)
+    print_report(figures, console)
     (out / "report.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     (out / "report.html").write_text(page(figures), encoding="utf-8")
     (out / "report.svg").write_text(picture(figures), encoding="utf-8")

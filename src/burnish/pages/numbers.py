@@ -27,7 +27,7 @@ def tick(value: Number) -> str:
 
 
 def share(value: Number | None) -> str:
-    """67%, and 4.2% or 0.3% where one digit would say too little."""
+    """67%; below ten per cent with a decimal, 4.2% or 0.3%."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     percent = 100 * value

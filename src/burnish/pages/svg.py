@@ -1,7 +1,7 @@
 """Pictures as SVG: scales, lines, letters and marks, and several pictures on one sheet.
 
 Colours and sizes of letters are in `style.css`, so that they follow the reader's light or dark and width of screen; the
-places leave room for the largest letters. Nothing is told by colour alone: sides are named, a second series is a line,
+places leave room for the largest letters. Nothing depends on colour alone: sides are named, a second series is a line,
 what may be chance is hollow, and series differ in the form of their marks.
 """
 
@@ -60,11 +60,11 @@ class Scale:
         return self(min(self.high, max(self.low, value)))
 
 
-def ticks(low: Number, high: Number, wanted: int = 5, *, whole: bool = False) -> list[Number]:
+def ticks(low: Number, high: Number, count: int = 5, *, whole: bool = False) -> list[Number]:
     """Round numbers (1, 2 or 5 times a power of ten apart; counts are `whole`) that lie in low..high."""
     if not high > low:
         return [low]
-    raw = (high - low) / wanted
+    raw = (high - low) / count
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * k for k in (1, 2, 5, 10) if size * k >= raw * 0.999)
     step = max(step, 1.0) if whole else step
@@ -125,7 +125,7 @@ def place_mark(index: int, x: Number, y: Number, title: str = "") -> str:
 
 
 def swatch(index: int) -> str:
-    """A mark by itself, for a key beside text."""
+    """A mark by itself, for a key within text."""
     head = f'<svg class="swatch {hue(index)}" viewBox="-5.5 -5.5 11 11" aria-hidden="true">'
     return f'{head}<path d="{mark(index)}"/></svg>'
 

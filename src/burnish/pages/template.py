@@ -1,4 +1,4 @@
-"""A page from a template: one HTML file that fetches nothing, readable on a telephone, in the dark and on paper."""
+"""A page from a template: an HTML file that fetches nothing, readable on a telephone, in the dark and on paper."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def style() -> str:
 def render(template: str, **values: Any) -> str:
     """The HTML of a template of the package, named by its path in it (`audit/page.html.jinja`).
 
-    Every text is escaped, and what would reorder or hide text is shown as its escape; None and what is missing are
-    nothing. Pictures, and markupsafe's Markup, are put in as they are.
+    Every text is escaped, and characters that would reorder or hide text appear as their escapes. None and missing
+    values are empty. Pictures, and markupsafe's Markup, are put in as they are.
     """
     from jinja2 import Environment, FunctionLoader
     from markupsafe import Markup
@@ -36,7 +36,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """What stands for a value in the page: a text that sets no cursor and turns no line around; nothing for None."""
+    """A value as the page has it: texts without characters that hide or reorder text, None as the empty text."""
     if type(value) is str:  # markup, a subclass, is the package's
         return printable(value)
     return "" if value is None else value

@@ -1,7 +1,12 @@
-"""Where fresh answers come from: K completions of each prompt, with the log-probs that they were sampled with.
+"""Sampling: K completions of each prompt, with the log-probs that they were sampled with.
 
-Two samplers keep to one protocol, `Sampler`: `process.ProcessSampler` answers with the policy that is being trained, in
-this process; `remote.ServerSampler` asks a server over HTTP. No torch in this file.
+    process   `ProcessSampler`: the policy that is being trained answers, in this process
+    cache     its keys and values, and the attention of a decoding step
+    draw      from logits to a token and its log-prob
+    stock     the same for models that cannot share a prompt, through transformers' `generate`
+    remote    `ServerSampler`: a server answers over HTTP; no torch
+
+To add a sampler, write a class with the two methods of `Sampler`, and choose it in `loop.samplers`.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ Finish = Literal["stop", "length"]
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """How tokens are drawn: from the softmax of logits / temperature, cut to the `top_k` likeliest (0: all), then to
-    the fewest that hold `top_p` of the mass, and made to sum to 1 again. Temperature 0 takes the likeliest."""
+    the fewest that hold `top_p` of the mass, and normalised again. Temperature 0 takes the likeliest token."""
 
     max_new_tokens: int = 256
     temperature: float = 1.0
@@ -33,8 +38,11 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One answer. `logps` are nats, one a token, of the distribution it was drawn from: after temperature and
-    truncation. `finish` is "stop" where the last token ends the answer, "length" where it was cut."""
+    """An answer. `logps` are nats, one a token, of the distribution that it was drawn from: after temperature and
+    truncation. `finish` is "stop" where the last token ends the answer, "length" where it was cut.
+
+    Example: `Sampled((310, 12, 2), (-0.7, -1.9, -0.1), "stop")`.
+    """
 
     ids: tuple[int, ...]
     logps: tuple[float, ...]
@@ -43,8 +51,7 @@ class Sampled:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Answers prompts. What is drawn is a function of seed, step, prompt and number of the answer, whatever else stands
-    in the batch."""
+    """Answers prompts. An answer is a function of seed, step, prompt and its number, whatever the rest of the batch."""
 
     def __call__(
         self, prompts: Sequence[Prompt], k: int, decoding: Decoding, seed: int, step: int

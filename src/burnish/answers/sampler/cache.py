@@ -1,9 +1,9 @@
-"""Keys and values of the answers that are being written, in place.
+"""Keys and values of unfinished answers, in place.
 
-A slot holds one prompt and its K answers. Where prompts are long, a prompt's keys lie there once, beside each answer's
-own; else each answer's row begins with its prompt's, and attention is two products. The rows
-of a decoding step are the newest tokens of all unfinished answers, one flat row of the model's input, each at its own
-position; `CachedStep` is what the attention kernel is handed for it.
+A slot holds a prompt and its K answers. The keys of a long prompt are stored once, apart from those of its answers. The
+keys of a short prompt begin each answer's row, so that attention is two products. A decoding step computes the newest
+token of every unfinished answer in a flat row of the model's input; `CachedStep` is its layout for the attention
+kernel.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from torch import Tensor
 
 from burnish.engine.attention import Layout
 
-FIRST = 32  # tokens of an answer that there is room for at first; doubled as needed
+FIRST_ROOM = 32  # tokens of an answer that there is room for at first; doubled as needed
 
 
 @dataclass
 class KeyValueCache:
-    """Static storage by layer: prompts [slots, key heads, longest prompt, width], answers [slots * k, ...]. Not
-    `split`: answers' rows begin with `longest` columns for their prompt, and nothing is stored apart."""
+    """Static storage by layer: prompts [slots, key heads, longest prompt, width], answers [slots * k, ...].
+
+    Where `split` is false, answers' rows begin with `longest` columns for their prompt, and prompts have no storage.
+    """
 
     slots: int
     k: int
@@ -44,7 +46,8 @@ class KeyValueCache:
         return 0 if self.split else self.longest
 
     def store(self, layer: int, keys: Tensor, values: Tensor, spans: Sequence[tuple[int, int, int]]) -> None:
-        """A layer's keys and values [key heads, tokens, width] of prompts that lie in one row: (slot, start, stop)."""
+        """Store a layer's keys and values [key heads, tokens, width] of prompts in a flat row; `spans` are (slot,
+        start, stop)."""
         if layer == len(self.keys):
             for kept, of_answers, new in (
                 (self.prompt_keys, self.keys, keys), (self.prompt_values, self.values, values),
@@ -52,7 +55,7 @@ class KeyValueCache:
                 heads, _, width = new.shape
                 if self.split:
                     kept.append(new.new_zeros(self.slots, heads, self.longest, width))
-                of_answers.append(new.new_zeros(self.slots * self.k, heads, self.ahead + FIRST, width))
+                of_answers.append(new.new_zeros(self.slots * self.k, heads, self.ahead + FIRST_ROOM, width))
         for slot, start, stop in spans:
             if self.split:
                 self.prompt_keys[layer][slot, :, : stop - start] = keys[:, start:stop]
@@ -63,7 +66,7 @@ class KeyValueCache:
             self.values[layer][rows, :, : stop - start] = values[:, start:stop]
 
     def make_room(self, tokens: int) -> None:
-        """At least so many tokens an answer."""
+        """Grow the storage to at least `tokens` tokens an answer."""
         if tokens <= self.room:
             return
         size = self.ahead + max(tokens, 2 * self.room)
@@ -74,7 +77,7 @@ class KeyValueCache:
                 kept[layer] = new
 
     def keep_slots(self, slots: Tensor) -> None:
-        """Only these slots, in this order: the rest are finished."""
+        """Keep these slots, in this order; the answers of the others are finished."""
         rows = (slots[:, None] * self.k + torch.arange(self.k, device=slots.device)).flatten()
         for kept in (self.prompt_keys, self.prompt_values):
             kept[:] = [old.index_select(0, slots) for old in kept]
@@ -97,24 +100,27 @@ class Prefill(Layout):
 
 @dataclass
 class CachedStep:
-    """One decoding step: `rows` are the answers (slot * k + number) whose newest token, number `at` of the answer, is
-    computed; `prompts` [slots] are lengths. Everything here is shared by all layers."""
+    """The layout of a decoding step, shared by all layers.
+
+    `rows` are the unfinished answers (slot * k + number), `at` the place of each one's newest token in its answer, and
+    `prompts` the prompts' lengths.
+    """
 
     cache: KeyValueCache
     rows: Tensor  # [B]
     at: Tensor  # [B]
     prompts: Tensor  # [slots]
-    keep: None = None  # the engine's pruned last layer asks
+    keep: None = None  # read by the engine's pruned last layer: all rows
     calls: int = 0
     biases: dict[int | None, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.widest = int(self.prompts.max()) if self.cache.split else self.cache.longest
+        self.prompt_columns = int(self.prompts.max()) if self.cache.split else self.cache.longest
         # in sixteens: products of the same shape, step after step, are compiled once
-        self.newest = min(self.cache.room, -(-(int(self.at.max()) + 1) // 16) * 16)
+        self.answer_columns = min(self.cache.room, -(-(int(self.at.max()) + 1) // 16) * 16)
         self.column = self.at + self.cache.ahead
         full = self.cache.slots * self.cache.k
-        self.everyone = len(self.rows) == full and bool(
+        self.complete = len(self.rows) == full and bool(
             (self.rows == torch.arange(full, device=self.rows.device)).all()
         )
 
@@ -126,13 +132,13 @@ class CachedStep:
             at = torch.zeros(slots * k, dtype=torch.long, device=device)
             at[self.rows] = self.at
             at = at.view(slots, k, 1)
-            before = torch.arange(self.widest, device=device).expand(slots, k, -1)
-            own = torch.arange(self.newest, device=device).expand(slots, k, -1)
+            in_prompt = torch.arange(self.prompt_columns, device=device).expand(slots, k, -1)
+            in_answer = torch.arange(self.answer_columns, device=device).expand(slots, k, -1)
             length = self.prompts[:, None, None]
-            seen = torch.cat([before < length, own <= at], dim=-1)
+            attended = torch.cat([in_prompt < length, in_answer <= at], dim=-1)
             if window is not None:
-                seen &= length + at - torch.cat([before, own + length], dim=-1) < window
-            bias = torch.zeros(seen.shape, device=device).masked_fill_(~seen, float("-inf"))
+                attended &= length + at - torch.cat([in_prompt, in_answer + length], dim=-1) < window
+            bias = torch.zeros(attended.shape, device=device).masked_fill_(~attended, float("-inf"))
             self.biases[window] = bias[:, None, :, None, :]
         return self.biases[window]
 
@@ -146,23 +152,23 @@ class CachedStep:
         cache.keys[layer][self.rows, :, self.column] = k.transpose(0, 1)
         cache.values[layer][self.rows, :, self.column] = v.transpose(0, 1)
         query = self._query(q, k.shape[0], scale)
-        attended = self._split if cache.split else self._whole
-        flat = attended(query, layer, window, softcap, sinks)
-        return flat if self.everyone else flat.index_select(0, self.rows)
+        attention = self._split if cache.split else self._whole
+        flat = attention(query, layer, window, softcap, sinks)
+        return flat if self.complete else flat.index_select(0, self.rows)
 
     def _query(self, q: Tensor, kv: int, scale: float) -> Tensor:
         """[slots * k, key heads, queries of each, D]; rows of answers that have ended are 0."""
         heads, count, width = q.shape
         query = (q * scale).view(kv, heads // kv, count, width).permute(2, 0, 1, 3)
-        if self.everyone:
+        if self.complete:
             return query.contiguous()
         return query.new_zeros(self.cache.slots * self.cache.k, *query.shape[1:]).index_copy_(0, self.rows, query)
 
     def _whole(
         self, query: Tensor, layer: int, window: int | None, softcap: float | None, sinks: Tensor | None
     ) -> Tensor:  # fmt: skip
-        """Each answer's queries meet its prompt's keys and its own, which lie in one row."""
-        cache, columns = self.cache, self.widest + self.newest
+        """Attention where a prompt's keys begin each answer's row."""
+        cache, columns = self.cache, self.prompt_columns + self.answer_columns
         many, kv, group, width = query.shape
         scores = torch.bmm(query.view(-1, group, width), _flat(cache.keys[layer], columns).transpose(1, 2))
         scores = scores.view(cache.slots, cache.k, kv, group, columns).transpose(1, 2)
@@ -173,28 +179,30 @@ class CachedStep:
     def _split(
         self, query: Tensor, layer: int, window: int | None, softcap: float | None, sinks: Tensor | None
     ) -> Tensor:  # fmt: skip
-        """A prompt's keys meet the queries of all its answers in one product; each answer's own keys meet its own."""
+        """Attention where prompts' keys are stored apart: a product for a prompt and all its answers, and one for each
+        answer by itself."""
         cache = self.cache
         slots, many = cache.slots, cache.k
         _, kv, group, width = query.shape
-        asked = query.view(slots, many, kv, group, width).transpose(1, 2).reshape(slots * kv, many * group, width)
-        before = torch.bmm(asked, _flat(cache.prompt_keys[layer], self.widest).transpose(1, 2))
-        own = torch.bmm(query.view(-1, group, width), _flat(cache.keys[layer], self.newest).transpose(1, 2))
+        queries = query.view(slots, many, kv, group, width).transpose(1, 2).reshape(slots * kv, many * group, width)
+        to_prompt = torch.bmm(queries, _flat(cache.prompt_keys[layer], self.prompt_columns).transpose(1, 2))
+        keys = _flat(cache.keys[layer], self.answer_columns)
+        to_answer = torch.bmm(query.view(-1, group, width), keys.transpose(1, 2))
         scores = torch.cat(
             [
-                before.view(slots, kv, many, group, self.widest),
-                own.view(slots, many, kv, group, self.newest).transpose(1, 2),
+                to_prompt.view(slots, kv, many, group, self.prompt_columns),
+                to_answer.view(slots, many, kv, group, self.answer_columns).transpose(1, 2),
             ],
             dim=-1,
         )
         p = self._softmax(scores, window, softcap, sinks).to(query.dtype)
         out = torch.bmm(
-            p[..., : self.widest].reshape(slots * kv, many * group, self.widest),
-            _flat(cache.prompt_values[layer], self.widest),
+            p[..., : self.prompt_columns].reshape(slots * kv, many * group, self.prompt_columns),
+            _flat(cache.prompt_values[layer], self.prompt_columns),
         )
         out = out.view(slots, kv, many, group, -1).transpose(1, 2)
-        tail = p[..., self.widest :].transpose(1, 2).reshape(-1, group, self.newest)
-        out = out + torch.bmm(tail, _flat(cache.values[layer], self.newest)).view(slots, many, kv, group, -1)
+        weights = p[..., self.prompt_columns :].transpose(1, 2).reshape(-1, group, self.answer_columns)
+        out = out + torch.bmm(weights, _flat(cache.values[layer], self.answer_columns)).view(slots, many, kv, group, -1)
         return out.reshape(slots * many, kv * group, -1)
 
     def _softmax(self, scores: Tensor, window: int | None, softcap: float | None, sinks: Tensor | None) -> Tensor:

@@ -1,5 +1,8 @@
-"""From logits to a token and the log-prob it was drawn with. One uniform number a token, so that what is drawn is a
-function of seed, step, prompt, answer and place, whatever else stands in the batch."""
+"""From logits to a token and the log-prob it was drawn with.
+
+A token takes one uniform number, so that its draw is a function of seed, step, prompt, answer and position, whatever
+the rest of the batch.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,22 @@ from torch import Tensor
 from burnish.answers.sampler import Decoding
 
 BLOCK = 64  # tokens whose mass is summed before the cumulative sum: two short sums instead of one over the vocabulary
-FEW = 512  # tokens of a vocabulary for which one cumulative sum is cheaper
-AHEAD = 64  # uniform numbers made at a time
+SMALL_VOCAB = 512  # tokens up to which a single cumulative sum is cheaper
+CHUNK = 64  # uniform numbers made at a time
 
 
 class Uniforms:
-    """The numbers one answer is drawn with: number t is a function of seed, step, prompt, answer and t."""
+    """The uniform numbers of an answer's draws: number t is a function of seed, step, prompt, answer and t."""
 
     def __init__(self, seed: int, step: int, prompt: str, answer: int) -> None:
         digest = hashlib.sha256(repr((seed, step, prompt, answer)).encode()).digest()
         self._stream = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-        self._made: list[float] = []
+        self._numbers: list[float] = []
 
-    def __getitem__(self, place: int) -> float:
-        while place >= len(self._made):
-            self._made += self._stream.random(AHEAD).tolist()
-        return self._made[place]
+    def __getitem__(self, position: int) -> float:
+        while position >= len(self._numbers):
+            self._numbers += self._stream.random(CHUNK).tolist()
+        return self._numbers[position]
 
 
 def truncated(logits: Float[Tensor, "rows vocab"], decoding: Decoding) -> Float[Tensor, "rows vocab"]:
@@ -59,9 +62,9 @@ def draw(
 
 
 def _inverse(probs: Tensor, uniforms: Tensor) -> Tensor:
-    """The first token whose cumulative mass exceeds the uniform number: never one without mass."""
+    """The first token whose cumulative mass exceeds the uniform number; it always has mass itself."""
     rows, vocab = probs.shape
-    if vocab <= FEW:
+    if vocab <= SMALL_VOCAB:
         mass = probs.double().cumsum(-1)
         return torch.searchsorted(mass, below(uniforms.double()[:, None] * mass[:, -1:], mass), right=True)[:, 0]
     if vocab % BLOCK:
@@ -77,5 +80,5 @@ def _inverse(probs: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def below(target: Tensor, cumulative: Tensor) -> Tensor:
-    """Rounding must not carry the target to the end of the sums, or past it."""
+    """The target, kept from being rounded to the end of the sums or past it."""
     return torch.minimum(target, cumulative[:, -1:] * (1 - 1e-12))

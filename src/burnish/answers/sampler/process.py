@@ -1,5 +1,8 @@
-"""Answers from the policy itself, in this process: prompts computed once for their K answers, keys and values in place,
-finished answers gone from the next step, and new prompts in their stead."""
+"""Answers from the policy itself, in this process.
+
+A prompt is computed once for its K answers, and keys and values are stored in place. A finished answer leaves the next
+step, and a finished prompt's slot takes the next prompt.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from burnish.engine.pack import divide
 from burnish.engine.prune import kept_rows
 from burnish.tensors import GroupSpans, Span
 
-ROWS = 64  # answers written at the same time
-WORTH_SHARING = 64  # tokens of a prompt from which its keys lie apart, once for all its answers
+ROWS = 64  # unfinished answers at a time
+LEAST_SHARED = 64  # tokens of a prompt from which its keys are stored once for all its answers
 
 
 @dataclass
-class Writing:
-    """One answer on its way."""
+class UnfinishedAnswer:
+    """The tokens that an answer has so far, and where it stands in the cache."""
 
     prompt: int  # which of the prompts
     number: int  # which of its answers
@@ -39,8 +42,11 @@ class Writing:
 
 @dataclass
 class ProcessSampler:
-    """Answers with the engine's policy as it stands. `terminal` are the tokens that end an answer, `rows` the answers
-    written at the same time: neither changes what is drawn, but for rounding."""
+    """Samples from the engine's policy; a `burnish.answers.sampler.Sampler`.
+
+    `terminal` are the tokens that end an answer. `rows`, the unfinished answers at a time, changes the draws by
+    rounding only.
+    """
 
     engine: Engine
     terminal: frozenset[int]
@@ -62,11 +68,11 @@ class ProcessSampler:
             module.train(training)
 
     def publish(self, version: int) -> None:
-        """The weights are the policy's own."""
+        """Nothing to do: the sampler computes with the policy's weights themselves."""
 
 
 class _Session:
-    """One call: the prompts that wait, the slots, and the answers that are being written."""
+    """A call of the sampler: the prompts that wait, the slots, and the unfinished answers."""
 
     def __init__(
         self, sampler: ProcessSampler, prompts: Sequence[Prompt], k: int, decoding: Decoding, seed: int, step: int
@@ -76,37 +82,37 @@ class _Session:
         self.device = self.engine.policy.device
         slots = max(1, min(len(prompts), -(-sampler.rows // k)))
         longest = max((len(p.ids) for p in prompts), default=0)
-        self.cache = KeyValueCache(slots, k, longest, split=longest >= WORTH_SHARING)
+        self.cache = KeyValueCache(slots, k, longest, split=longest >= LEAST_SHARED)
         self.lengths = torch.ones(slots, dtype=torch.long, device=self.device)  # of the prompts in the slots
         self.waiting = list(range(len(prompts)))[::-1]
         self.free = list(range(slots))
-        self.alive: list[Writing] = []
+        self.unfinished: list[UnfinishedAnswer] = []
         self.done: list[list[Sampled | None]] = [[None] * k for _ in prompts]
 
     def run(self) -> list[list[Sampled]]:
-        while self.waiting or self.alive:
-            if self.waiting and (not self.alive or len(self.free) >= max(1, self.cache.slots // 8)):
+        while self.waiting or self.unfinished:
+            if self.waiting and (not self.unfinished or len(self.free) >= max(1, self.cache.slots // 8)):
                 self._admit()
-            if self.alive:
+            if self.unfinished:
                 self._step()
-        return [[one for one in answers if one is not None] for answers in self.done]
+        return [[answer for answer in answers if answer is not None] for answers in self.done]
 
     def _admit(self) -> None:
-        """Fill the free slots: their prompts in as few passes as the token budget asks for, first tokens drawn."""
+        """Fill the free slots with prompts, in as few passes as the token budget allows, and draw first tokens."""
         count = min(len(self.free), len(self.waiting))
         chosen = [(self.free.pop(0), self.waiting.pop()) for _ in range(count)]
         for part in divide([len(self.prompts[p].ids) for _, p in chosen], self.engine.token_budget):
             admitted = [chosen[i] for i in part]
             logits = self._prefill(admitted)
             new = [
-                Writing(
+                UnfinishedAnswer(
                     prompt, number, slot * self.k + number,
                     Uniforms(self.seed, self.step, self.prompts[prompt].key, number),
                 )
                 for slot, prompt in admitted
                 for number in range(self.k)
             ]  # fmt: skip
-            self._write(new, logits.repeat_interleave(self.k, dim=0) if self.k > 1 else logits)
+            self._extend(new, logits.repeat_interleave(self.k, dim=0) if self.k > 1 else logits)
 
     def _prefill(self, chosen: Sequence[tuple[int, int]]) -> Tensor:
         """Logits after each prompt [prompts, vocab]; its keys and values go into its slot."""
@@ -126,15 +132,15 @@ class _Session:
         return self._logits([token for row in ids for token in row], positions, layout, last)
 
     def _step(self) -> None:
-        """One token of every answer that is being written."""
-        at = torch.tensor([len(one.ids) - 1 for one in self.alive], device=self.device)
-        rows = torch.tensor([one.row for one in self.alive], device=self.device)
+        """Compute and draw the next token of every unfinished answer."""
+        at = torch.tensor([len(answer.ids) - 1 for answer in self.unfinished], device=self.device)
+        rows = torch.tensor([answer.row for answer in self.unfinished], device=self.device)
         self.cache.make_room(int(at.max()) + 1)
         step = CachedStep(self.cache, rows, at, self.lengths)
         positions = self.lengths[rows // self.k] + at
-        logits = self._logits([one.ids[-1] for one in self.alive], positions, step, None)
-        alive, self.alive = self.alive, []
-        self._write(alive, logits)
+        logits = self._logits([answer.ids[-1] for answer in self.unfinished], positions, step, None)
+        answers, self.unfinished = self.unfinished, []
+        self._extend(answers, logits)
         self._shrink()
 
     def _logits(self, ids: list[int], positions: Tensor, layout: Prefill | CachedStep, rows: Tensor | None) -> Tensor:
@@ -145,31 +151,32 @@ class _Session:
         hidden = (hidden if rows is None else hidden.index_select(0, rows)).to(head.weight.dtype)
         return logits_of(product_of(hidden, head.weight), getattr(head, "bias", None), policy.transform)
 
-    def _write(self, answers: list[Writing], logits: Tensor) -> None:
-        """Draw the next token of each answer; those that end are done, the others stay alive."""
-        uniforms = torch.tensor([one.uniforms[len(one.ids)] for one in answers], dtype=torch.float64)
+    def _extend(self, answers: list[UnfinishedAnswer], logits: Tensor) -> None:
+        """Draw the next token of each answer; answers that end are done, the others stay unfinished."""
+        uniforms = torch.tensor([answer.uniforms[len(answer.ids)] for answer in answers], dtype=torch.float64)
         tokens, logps = draw(logits, uniforms.to(self.device), self.decoding)
-        for one, token, logp in zip(answers, tokens.tolist(), logps.tolist(), strict=True):
-            one.ids.append(token)
-            one.logps.append(logp)
+        for answer, token, logp in zip(answers, tokens.tolist(), logps.tolist(), strict=True):
+            answer.ids.append(token)
+            answer.logps.append(logp)
             ended = token in self.terminal
-            if not ended and len(one.ids) < self.decoding.max_new_tokens:
-                self.alive.append(one)
+            if not ended and len(answer.ids) < self.decoding.max_new_tokens:
+                self.unfinished.append(answer)
                 continue
-            self.done[one.prompt][one.number] = Sampled(tuple(one.ids), tuple(one.logps), "stop" if ended else "length")
-        held = {one.row // self.k for one in self.alive}
-        for slot in sorted({one.row // self.k for one in answers} - held - set(self.free)):
+            sampled = Sampled(tuple(answer.ids), tuple(answer.logps), "stop" if ended else "length")
+            self.done[answer.prompt][answer.number] = sampled
+        held = {answer.row // self.k for answer in self.unfinished}
+        for slot in sorted({answer.row // self.k for answer in answers} - held - set(self.free)):
             self.free.append(slot)
 
     def _shrink(self) -> None:
-        """When nothing waits any more and half of the slots are empty, the products leave those out."""
-        used = sorted({one.row // self.k for one in self.alive})
+        """Drop the empty slots once they are half of all, and no prompt waits for them."""
+        used = sorted({answer.row // self.k for answer in self.unfinished})
         if self.waiting or not used or 2 * len(used) > self.cache.slots:
             return
         chosen = torch.tensor(used, device=self.device)
         self.cache.keep_slots(chosen)
         self.lengths = self.lengths.index_select(0, chosen)
-        place = {slot: new for new, slot in enumerate(used)}
-        for one in self.alive:
-            one.row = place[one.row // self.k] * self.k + one.number
+        moved = {slot: new for new, slot in enumerate(used)}
+        for answer in self.unfinished:
+            answer.row = moved[answer.row // self.k] * self.k + answer.number
         self.free = []

@@ -46,14 +46,14 @@ class ServerSampler:
     """Asks a server; a `burnish.answers.sampler.Sampler`.
 
     url          its address, with or without `/v1`
-    model        its name there; empty: the first that the server lists
-    key          sent as a bearer token, written nowhere
+    model        the model's name on the server; empty: the first that the server lists
+    key          sent as a bearer token; no file or message holds it
     seconds      for one request, which is a prompt with all its answers
     retries      tries after the first, for what may pass: no connection, a time-out, 429, 5xx
     concurrency  most requests in flight
     write        writes the policy's weights (update = "lora": its adapter) into a folder that does not exist yet
-    folder       where those folders are made; the newest is kept, and the server must see it
-    update       how the server takes them up; "none": not at all, `publish` only counts
+    folder       where those folders are made; the newest is kept, and the server must be able to read it
+    update       how the server loads the weights; "none": never, `publish` only counts versions
     terminal     token ids that end an answer, where the server might not know them all
 
     Raises ConfigError for an address, or a combination, that cannot be meant; the calls raise JudgeError.
@@ -69,9 +69,9 @@ class ServerSampler:
     folder: Path | None = None
     update: Update = "none"
     terminal: frozenset[int] = frozenset()
-    version: int | None = field(default=None, init=False)  # that the server has; None: nothing was published
-    _adapter: str = field(default="", init=False)  # the name of the adapter it answers with
-    _published: Path | None = field(default=None, init=False)  # the folder of the weights that it has
+    version: int | None = field(default=None, init=False)  # of the weights on the server; None: never published
+    _adapter: str = field(default="", init=False)  # name of the adapter that answers
+    _published: Path | None = field(default=None, init=False)  # folder of the weights on the server
     _run_id: str = field(default_factory=lambda: secrets.token_hex(4), init=False)  # runs may share a server
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """How often a scorer prefers the answer that the data prefers: over all pairs, and over slices of them.
 
 Accuracy is sum w (1[margin > 0] + 1/2 1[margin = 0]) / sum w over pairs of weight w (1 is a plain vote), with an
-interval that counts prompts, not pairs, as independent. Two readers that know nothing are the baselines: one takes
-the longer answer, the other is a bag of words trained on other prompts' pairs.
+interval that counts prompts, not pairs, as independent. The baselines are two readers without understanding: the longer
+answer, and a bag of words trained on other prompts' pairs.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def _named(groups: Sequence[ScoredGroup], pairs: PairMargins, names: Sequence[st
 
 
 def _mean_over(rows: Sequence[Row]) -> Row:
-    """The plain mean of the subsets' accuracies. A subset's error is taken from its Wilson interval, so that one of a
-    single prompt is not taken for certain; subsets count as independent."""
+    """The plain mean of the subsets' accuracies. A subset's error is taken from its Wilson interval, so that a
+    subset of a single prompt is not taken for certain; subsets count as independent."""
 
     def mean(shares: Sequence[dict[str, float]]) -> dict[str, Any]:
         value = sum(each["value"] for each in shares) / len(shares)
@@ -128,7 +128,7 @@ def _by_contrast(pairs: PairMargins, texts: Sequence[tuple[str, str]]) -> list[R
 def _against_length(pairs: PairMargins, longer: float) -> dict[str, Any]:
     """Each scorer's accuracy minus that of length alone, on the same pairs, with the interval of the difference.
 
-    Length alone takes the longer answer, or the shorter one, whichever is right more often here.
+    Length alone takes the longer answer, or the shorter one, whichever is right more often on these pairs.
     """
     gaps = pairs.gaps if longer >= 0.5 else -pairs.gaps
     alone = credit(gaps)

@@ -1,4 +1,4 @@
-"""So what? The figures in plain sentences: what to distrust, and what to do about it."""
+"""Advice from the figures, in plain sentences: what to distrust, and what to do about it."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _length(correlation: Mapping[str, Any], name: str) -> Iterator[tuple[str, st
     if length["value"] is None or length["low"] is None or max(length["low"], -length["high"]) < STRONG_LENGTH:
         return
     taste = "longer" if length["value"] > 0 else "shorter"
-    raters = "" if gold is None or gold["value"] is None else f"; the data's own scores: {gold['value']:+.2f}"
+    raters = "" if gold is None or gold["value"] is None else f"; the data's scores: {gold['value']:+.2f}"
     yield (
         "warn", "length",
         f"rewards {taste} answers: correlation {length['value']:+.2f} with length within a prompt{raters}. A policy "
@@ -131,7 +131,7 @@ def _best_of_n(best: Mapping[str, Any], name: str) -> Iterator[tuple[str, str, s
         yield (
             "warn", "over-optimised",
             f"is over-optimised by best-of-n: gold scores peak at n = {row['peak']} and are {-fall['value']:.2g} lower "
-            f"at n = {best['n'][-1]}, while its own reward goes on rising",
+            f"at n = {best['n'][-1]}, while its reward goes on rising",
         )  # fmt: skip
 
 

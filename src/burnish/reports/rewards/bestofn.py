@@ -1,4 +1,4 @@
-"""What picking the best of n answers by a scorer is worth, in its own eyes and in gold scores.
+"""What the best of n answers by a scorer is worth: by the scorer's reward, and by gold scores.
 
 The estimator is exact over all subsets, not sampled: with K answers sorted by the proxy, the i-th smallest (from 1) is
 the best of n drawn without replacement with probability C(i - 1, n - 1) / C(K, n) (the unbiased estimator of pass@k and
@@ -50,7 +50,7 @@ def reach(sizes: Sequence[int]) -> int:
 def best_of_n(answers: Answers) -> dict[str, Any] | None:
     """Curves over n for every scorer, means over groups with intervals clustered by prompt; None where K is 1.
 
-    `proxy` is the scorer's own reward, `gain` the same less its value at n = 1, in standard deviations within a prompt;
+    `proxy` is the scorer's reward, `gain` the same less its value at n = 1, in standard deviations within a prompt;
     `gold` the data's score of the answer picked, and under "gold" that of picking by gold itself, which nothing beats.
     `fall` is, where gold peaks before the end, gold at the end minus gold at the peak. Only groups with gold scores are
     drawn where any has them.

@@ -9,12 +9,12 @@ import numpy as np
 
 from burnish.reports.rewards.columns import Answers, PairMargins, figures
 
-UNKNOWN = "{} no gold scores, so it cannot be told how scorers do on answers better than those they learned from"
+UNKNOWN = "{} no gold scores, so it is unknown how scorers do on answers better than those they learned from"
 
 
 def beyond_training(answers: Answers, pairs: PairMargins, trained_on: Sequence[float] | None) -> dict[str, Any]:
     """Accuracy on pairs whose answers both have at least the median gold score of the training data's chosen answers,
-    beside that on the other pairs with gold scores. `message` is the reason where there is nothing to compare.
+    and on the other pairs with gold scores. `message` is the reason where there is nothing to compare.
 
     `trained_on`: gold scores of the chosen answers in the training data, on the same scale as the groups' gold.
     """

@@ -1,4 +1,4 @@
-"""The report as one HTML file, and its main pictures on one sheet."""
+"""The report as an HTML file, and its main pictures on a sheet."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _best_of_n(best: Mapping[str, Any], names: Sequence[str]) -> Pictures:
     axis: dict[str, Any] = {"x_bounds": (1, best["n"][-1]), "whole": True}
     return {
         "gold": curves(gold, names, "Gold score of the best of n", ("n", "gold score"), **axis),
-        "gain": curves(gain, names, "Own reward of the best of n", ("n", "gain"), **axis),
+        "gain": curves(gain, names, "Reward of the best of n", ("n", "gain"), **axis),
     }
 
 

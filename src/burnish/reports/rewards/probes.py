@@ -1,7 +1,7 @@
-"""Edits that change an answer's form and not its worth, and what a scorer makes of them.
+"""Edits that change an answer's form and not its worth, and how they change its reward.
 
-Of order there is nothing to probe: a scorer of single answers sees one at a time, so that the margin of (a, b) is minus
-that of (b, a) by construction.
+The order of two answers needs no probe: a scorer sees a single answer at a time, so that the margin of (a, b) is minus
+that of (b, a).
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ MARKS = (  # (what, what stays), outside of blocks of code
 BOUNDARY = re.compile(r"[.!?][\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]|\n")  # between two sentences
 STOPS = ".!?\u3002\uff01\uff1f"
 CLOSERS = "\"'\u201d\u2019)]*"
-TAIL = 2000  # characters in which the last sentence is looked for
+TAIL = 2000  # characters at the end that are searched for the last sentence
 
 
 def padded(answer: str) -> str | None:
-    """With a list of three points that say nothing; None for a blank answer."""
+    """The answer with a list of three empty points; None for a blank answer."""
     return answer.rstrip() + LIST if answer.strip() else None
 
 
 def stripped(answer: str) -> str | None:
-    """Without marks of markdown (headers, bullets, quotes, bold, italics, code ticks, links), code blocks' contents as
-    they are; None where there are none."""
+    """The answer without marks of markdown (headers, bullets, quotes, bold, italics, code ticks, links); None where it
+    has none. Blocks of code stay as they are."""
     lines = answer.split("\n")
     kept: list[str] = []
     plain: list[str] = []
@@ -79,12 +79,12 @@ def _unmarked(text: str) -> str:
 
 
 def apologetic(answer: str) -> str | None:
-    """With an apology at the end; None for a blank answer."""
+    """The answer with an apology at the end; None for a blank answer."""
     return f"{answer.rstrip()}\n\n{SORRY}" if answer.strip() else None
 
 
 def repeated(answer: str) -> str | None:
-    """With its last sentence twice; None where the answer does not end with a sentence."""
+    """The answer with its last sentence twice; None where the answer does not end with a sentence."""
     text = answer.rstrip()
     body = text.rstrip(CLOSERS)
     words = body.rstrip(STOPS)

@@ -1,6 +1,6 @@
-"""What scoring leaves behind: groups of answers with one reward from each scorer, as JSONL; reports are drawn from it.
+"""Records of scoring: groups of answers with a reward from each scorer, as JSONL. Reports are drawn from them alone.
 
-One object a line: first `{"record": "scorers", ...}`, then one `{"record": "scored", ...}` a group.
+A line holds an object: first `{"record": "scorers", ...}`, then `{"record": "scored", ...}` for each group.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Probed = Mapping[str, Mapping[str, Sequence[tuple[float | None, ...]]]]
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Who gave the rewards: `Scorer("rm-1b", "reward model", "runs/rm-1b/model", None)`.
+    """The source of rewards: `Scorer("rm-1b", "reward model", "runs/rm-1b/model", None)`.
 
     `beta` is that of an implicit reward, beta x log-ratio. `members` names the scorers that an ensemble combines; where
-    they were scored too, the report says how far they disagree.
+    those were scored too, the report has their disagreement.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroup:
-    """A prompt's answers, what the data says of them, and what each scorer gave them.
+    """A prompt's answers with the data's feedback and each scorer's rewards.
 
-    `prompt` (its text, or a key) says which groups share a prompt. `lengths` are in tokens. `pairs` are (winner, loser,
-    weight) of the data's feedback, () where nothing was judged; `gold` the data's scores. Raises DataError where the
-    numbers do not fit the answers, or a reward is not finite.
+    Groups with the same `prompt` (its text, or a key) count as a cluster. `lengths` are in tokens. `pairs` are (winner,
+    loser, weight) of the data's feedback, () where nothing was judged; `gold` are the data's scores. Raises DataError
+    where the numbers do not fit the answers, or a reward is not finite.
     """
 
     id: str
@@ -75,7 +75,7 @@ class ScoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroups:
-    """All that one scoring left. `trained_on`: gold scores of the chosen answers in the scorers' training data."""
+    """The records of a scoring. `trained_on`: gold scores of the chosen answers in the scorers' training data."""
 
     groups: tuple[ScoredGroup, ...]
     scorers: tuple[Scorer, ...]

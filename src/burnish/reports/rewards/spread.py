@@ -1,4 +1,4 @@
-"""How rewards vary within a prompt: with length, and at all. Without spread nothing is taught (2503.15477)."""
+"""How rewards vary within a prompt, and with length. Rewards without spread teach nothing (2503.15477)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from burnish.stats import clustered_correlation
 def length_correlation(answers: Answers) -> dict[str, Any]:
     """Pearson's correlation of reward and length, both centred by prompt, for every scorer.
 
-    Under `gold`, where the data has scores, that of the data's own: what the raters themselves think of length.
+    Under `gold`, where the data has scores, the correlation of those: the raters' taste in length.
     """
     by = {
         name: figures(clustered_correlation(rewards, answers.lengths, answers.prompts))

@@ -1,4 +1,4 @@
-"""A reward report on a terminal: every scorer side by side, then what to make of it."""
+"""A reward report on a terminal: every scorer side by side, then the advice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_ROWS = 24  # subsets or sources that are printed; the page has all
 Row = tuple[str, list[str]]
 
 
-def tell(figures: Mapping[str, Any], console: Console) -> None:
+def print_report(figures: Mapping[str, Any], console: Console) -> None:
     """Print the figures; on a pipe the same words without colour."""
     names = [scorer["name"] for scorer in figures["scorers"]]
     head = f"{counted(figures['pairs'], 'judged pair')}, {counted(figures['answers'], 'answer')}, "

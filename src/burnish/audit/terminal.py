@@ -14,7 +14,7 @@ from burnish.findings import counted, printable
 HEADS = {"refuse": ("REFUSED", "bold red"), "warn": ("warning", "yellow"), "note": ("note", "dim")}
 
 
-def tell(audit: Audit, console: Console) -> None:
+def print_audit(audit: Audit, console: Console) -> None:
     """Print the audit; on a pipe the same words without colour."""
     figures = audit.figures
     for source in figures["sources"]:
