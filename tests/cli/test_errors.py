@@ -44,7 +44,7 @@ def write(folder: Path, *rows: object) -> Path:
         (["model.pth=x"], "did you mean 'model.path'"),
         (["objective.bta=1"], "did you mean 'objective.beta'"),
         (["objective.name=dpoo"], "did you mean 'dpo'"),
-        (["objective.beta=0"], "objective.beta = 0: must be positive"),
+        (["objective.beta=0"], "objective.beta = 0: must be above 0"),
         (["objective.beta=yes"], "must be a finite number"),
         (["objective.label_smoothing=0.5"], "below 0.5"),
         (["optim.lr=3"], "optim.lr"),
