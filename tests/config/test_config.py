@@ -122,6 +122,7 @@ SERVER = ["source.sampler=server", "source.url=http://127.0.0.1:1"]
         ([*JUDGED, "source.sampler=server"], "needs source.url"),
         ([*JUDGED, *SERVER, "source.update=lora"], "trains none"),
         ([*JUDGED, *SERVER, "adapter.kind=lora"], "use 'lora'"),
+        (["gold.kind=verifier", "gold.name=gsm8k", *SERVER, "source.update=lora"], "trains none"),
         (["adapter.kind=qlora"], "bitsandbytes package, which is not installed"),
     ],
 )  # fmt: skip

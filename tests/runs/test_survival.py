@@ -23,7 +23,7 @@ from burnish.errors import StoreError
 from burnish.loop import resume as state
 from burnish.loop.build import Trainer
 from burnish.runlog.log import read_rows
-from tests.runs.cli import burnish, rows
+from tests.runs.cli import burnish, rows, signalled_after
 from tests.zoo import save_model_dir
 
 SETTINGS = [
@@ -190,6 +190,27 @@ def test_a_run_that_was_changed_meanwhile_is_refused(
     if changed != "data":  # and what does not matter may change
         harmless = ["save.every=50", "engine.token_budget=64", "log.completions=false"]
         assert burnish("train", *places, "run.resume=true", *harmless) == 0
+
+
+def test_runs_of_an_older_version_are_refused_by_what_they_are(
+    model_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint whose facts have another layout, and a configuration in the spelling of before."""
+    out = tmp_path / "run"
+    places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, f"run.dir={out}"]
+    with signalled_after(2, signal.SIGTERM):
+        assert burnish("train", *places) == 75
+    manifest = next(out.glob("checkpoints/*/manifest.json"))
+    facts = json.loads(manifest.read_text())
+    del facts["format"]
+    manifest.write_text(json.dumps(facts))
+    assert burnish("train", *places, "run.resume=true") == 2
+    assert "the layout of another version" in capsys.readouterr().err
+    config = out / "config.toml"
+    config.write_text(config.read_text().replace("float32_matmul_precision", "products"))
+    assert burnish("train", *places, "run.resume=true") == 2
+    message = capsys.readouterr().err
+    assert "config.toml cannot be taken up" in message and "engine.float32_matmul_precision" in message
 
 
 def test_a_full_disk_in_the_background_is_told_at_the_next_save(

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from burnish import config as configuration
 from burnish.cli.frame import Settings, explained, file_and_words, quiet
+from burnish.config.refusals import refuse_combinations
 from burnish.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def plan(
     """
     file, words = file_and_words(settings)
     run = configuration.load_partly(file, words)
-    if run.data.train:
+    if run.data.train or run.source.prompts:
         run = configuration.load(file, words)
+    refuse_combinations(run)
     with explained():
         quiet()
         from burnish.engine import distributed

@@ -11,11 +11,16 @@ OFFLINE_SOURCE_KEYS = ("refresh_every", "epochs", "fresh", "replay", "curriculum
 
 
 def refuse(run: Run) -> None:
-    """Raises ConfigError for keys that are missing, or that cannot be meant together."""
+    """Raises ConfigError for keys that are missing, and as `refuse_combinations` does."""
     if not run.model.path:
         raise ConfigError("model.path is missing: name the folder (or hub name) of the model to train")
     if not run.data.train and not (run.sampled and run.source.prompts):
         raise ConfigError("data.train is missing: name the file, folder or hub name of the training groups")
+    refuse_combinations(run)
+
+
+def refuse_combinations(run: Run) -> None:
+    """Raises ConfigError for keys that cannot be meant together; the model and the data may still be missing."""
     if run.run.resume and run.run.overwrite:
         raise ConfigError("run.resume and run.overwrite contradict each other: go on with the run, or throw it away?")
     if run.optim.steps is not None and run.optim.epochs is not None:
@@ -25,9 +30,10 @@ def refuse(run: Run) -> None:
     _refuse_adapter(run)
     if run.sampled:
         _refuse_sampling(run)
-        _refuse_server(run)
     else:
         _refuse_offline(run)
+    if run.sampled or run.monitored:
+        _refuse_server(run)
 
 
 def _refuse_data(run: Run) -> None:

@@ -63,7 +63,7 @@ class PairsConfig(Table):
 
 class ObjectiveConfig(Table):
     name: str = key(
-        "dpo", "the objective; its own settings stand beside it (objective.beta, ...); [[objective]]: several"
+        "dpo", "the objective; its settings are keys of the same table (objective.beta, ...); [[objective]]: several"
     )
     weight: float = key(1.0, "of this objective, where [[objective]] lists several that are summed", gt=0)
     params: dict[str, Any] = key({}, "the objective's own settings, as given")
@@ -74,7 +74,7 @@ class ReferenceConfig(Table):
         "initial", "initial: the policy before training (an adapter switched off); path: another model; or none"
     )
     path: str = key("", "the other model, for kind = path")
-    store: str = key("", "folder of stored reference log-probs; empty: reference-store beside the run's folder")
+    store: str = key("", "folder of stored reference log-probs; empty: reference-store next to the run's folder")
     scores: Literal["auto", "stored", "live"] = key(
         "auto", "its log-probs: stored before training, or computed in every step; auto: stored where that will do"
     )

@@ -16,7 +16,6 @@ In what order to read it:
     views           the feedback of an encoded group as objectives use it: pairs, lists, single completions
 
     convert         groups -> burnish's files; show: a group token by token
-    length_effects  what each objective does about length
 
 How to add to it. A format: see `readers`. A rule that makes pairs: a row of `pairing.RULES` and its branch in
 `pairing._by_score`. A filter: a pure function in `filters` that returns what it kept and what it dropped, a field of

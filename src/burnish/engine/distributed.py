@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.rendezvous import rendezvous
@@ -72,12 +71,6 @@ class World:
             raise outcome[1]
         result: T = outcome[0]
         return result
-
-    def add_up(self, values: Tensor) -> Tensor:
-        """The sum over processes, in place."""
-        if self.size > 1:
-            dist.all_reduce(values)
-        return values
 
     def share(self, sizes: Sequence[int]) -> list[int]:
         """Indices of the items that fall to this process."""

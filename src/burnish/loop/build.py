@@ -1,7 +1,6 @@
 """What a run is made of, put together: policy, proved layout, reference, float32 masters, source, optimiser.
 
-This is the composition root: it imports as many modules as there are parts, and nothing but `train` and what is beside
-it imports this.
+This is the composition root: it imports as many modules as there are parts. What works on a `Trainer` imports it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from burnish.errors import ModelError
 from burnish.loop import online, references
 from burnish.loop.memory.plan import with_planned_budget
 from burnish.loop.prepare import Prepared, prepare
-from burnish.loop.refusals import refuse_different_data, refuse_processes
+from burnish.loop.refusals import mixture_of, refuse_different_data, refuse_processes
 from burnish.loop.schedule import total_steps
 from burnish.loop.sources import Source
 from burnish.loop.watch import BestWeights, RefreshMonitor
@@ -86,9 +85,9 @@ def opened(config: Run, world: World, live: bool | None) -> Iterator[Trainer]:
     """
     world.lead(lambda: refuse_resume(config))
     judges = online.judges_of(config)
-    prepared = prepare(config)
-    refuse_processes(config, prepared.mixture, world)
-    prepared = with_planned_budget(prepared, world)
+    mixture = mixture_of(config)
+    refuse_processes(config, mixture, world)
+    prepared = with_planned_budget(prepare(config, mixture), world)
     refuse_different_data(world, fingerprint([*prepared.train, *prepared.evaluation]))
     world.lead(lambda: claim_run_dir(config))
     if config.engine.threads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def signals_collected(numbers: list[int], *, patient: bool) -> Iterator[None]:
-    """The first Ctrl-C, SIGTERM or SIGUSR1 is put into `numbers`; a second one interrupts at once. `patient`: but for
-    the one that torchrun passes on of the same Ctrl-C, which arrives with it."""
+def signals_collected(numbers: list[int], note: Callable[[str], None], *, patient: bool) -> Iterator[None]:
+    """The first Ctrl-C, SIGTERM or SIGUSR1 is put into `numbers` and noted; a second one interrupts at once.
+    `patient`: but for the one that torchrun passes on of the same Ctrl-C, which arrives with it."""
     arrived = time.monotonic()
 
     def collect(number: int, frame: Any) -> None:
@@ -30,6 +30,8 @@ def signals_collected(numbers: list[int], *, patient: bool) -> Iterator[None]:
         if numbers and not (patient and time.monotonic() - arrived < 1):
             raise KeyboardInterrupt
         arrived = time.monotonic()
+        if not numbers:
+            note("asked to stop: this step is finished and saved first; ask again to stop at once")
         numbers.append(number)
 
     try:

@@ -36,10 +36,13 @@ class Prepared:
     prompts: list[Prompt] = field(default_factory=list)  # prompts that the policy answers itself
 
 
-def prepare(run: Run) -> Prepared:
-    """Read and render the data. Raises ConfigError, DataError or ModelError with a sentence; loads no weights."""
+def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
+    """Read and render the data; `mixture` where it is derived already.
+
+    Raises ConfigError, DataError or ModelError with a sentence; loads no weights.
+    """
     trackers.named(run)
-    mixture = mixture_of(run)
+    mixture = mixture_of(run) if mixture is None else mixture
     models.require_model_dir(run.model.path)
     if run.reference.kind == "path":
         models.require_model_dir(run.reference.path)

@@ -1,6 +1,6 @@
 """What a run is refused for once its objectives, its data or its model's configuration are known; each reason once.
 
-What the configuration alone decides stands in `config.refusals`. Nothing here loads a weight.
+What the configuration decides without the table of objectives stands in `config.refusals`. Nothing here loads a weight.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def refuse_processes(run: Run, mixture: Mixture, world: World) -> None:
         if run.source.sampler == "process":
             raise ConfigError(
                 "source.sampler = 'process' answers with the whole policy, and with several processes each holds a "
-                "part of it: use one process, or a server (source.sampler = 'server')"
+                "part of it: use one process"
             )
         raise ConfigError("source.sampler = 'server' needs the weights whole in one process to hand them over")
     if run.adapter.kind == "qlora":

@@ -100,10 +100,9 @@ def resume(trainer: Trainer) -> int:
 
 def _refuse_other(saved: Mapping[str, Any], folder: Path, prepared: Prepared) -> None:
     if saved.get("format") != FORMAT:
-        version = dict(saved.get("versions", {})).get("burnish", "unknown")
         raise StoreError(
-            f"run.resume: {folder} was written by another version of burnish ({version}), in a layout that this one "
-            "does not read; go on with that version, or name another run.dir"
+            f"run.resume: {folder} has the layout of another version of burnish, which this one does not read; go on "
+            "with the version that began the run, or name another run.dir"
         )
     if saved["data"] != _data_of(prepared):
         raise StoreError(

@@ -186,12 +186,6 @@ class Mixed:
         self.fresh.restore(state)
 
 
-def staleness(groups: Sequence[EncodedGroup], step: int) -> dict[str, float]:
-    """Optimiser steps since the fresh groups of a step were answered: their mean; nothing where none is fresh."""
-    ages = [step - group.rollout.version for group in groups if group.rollout is not None]
-    return {"staleness": sum(ages) / len(ages)} if ages else {}
-
-
 def one_seed(*numbers: int) -> int:
     """One seed of several numbers."""
     return int(seed_sequence(*numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -65,6 +65,12 @@ def names_of(groups: Sequence[EncodedGroup]) -> list[str]:
     return [group.where or group.id for group in groups]
 
 
+def staleness(groups: Sequence[EncodedGroup], step: int) -> dict[str, float]:
+    """Optimiser steps since the fresh groups of a step were answered: their mean; nothing where none is fresh."""
+    ages = [step - group.rollout.version for group in groups if group.rollout is not None]
+    return {"staleness": sum(ages) / len(ages)} if ages else {}
+
+
 def completion_records(
     batch: PackedBatch, scores: TokenScores | ScalarScores, losses: Sequence[Losses], groups: Sequence[EncodedGroup],
     step: int,

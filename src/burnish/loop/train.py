@@ -19,7 +19,7 @@ from burnish.loop.interrupt import Interrupted, signals_collected
 from burnish.loop.memory.retry import attempts
 from burnish.loop.passes import batch_scores, first_pass
 from burnish.loop.start import before_first_step
-from burnish.loop.tally import Tally, completion_records
+from burnish.loop.tally import Tally, completion_records, staleness
 from burnish.loop.update import update
 from burnish.runlog.records import RunRecord, StepRecord
 
@@ -41,7 +41,7 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
 
 def loop(trainer: Trainer, first: int) -> None:
     """Steps from `first` to the last, or to the alarm that ends the run."""
-    with signals_collected(trainer.signals, patient=trainer.world.size > 1):
+    with signals_collected(trainer.signals, trainer.progress.note, patient=trainer.world.size > 1):
         for step in range(first, trainer.steps):
             began = time.perf_counter()
             groups = next_groups(trainer, step)
@@ -104,10 +104,8 @@ def log_step(
     trainer: Trainer, record: StepRecord, groups: Sequence[EncodedGroup], sampling: float, training: float
 ) -> StepRecord:
     """Complete a step's record with its times (seconds) and the age of its groups, and write it."""
-    ages = [record.step - 1 - group.rollout.version for group in groups if group.rollout is not None]
-    staleness = {"staleness": sum(ages) / len(ages)} if ages else {}
     split = {"seconds/training": training} if trainer.run.sampled else {}
-    metrics = {**record.metrics, **staleness, **split}
+    metrics = {**record.metrics, **staleness(groups, record.step - 1), **split}
     record = replace(record, seconds=sampling + training, groups=len(groups), metrics=metrics)
     trainer.log.write(record)
     trainer.progress.update(record, trainer.monitor.figures)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.config import Run, load, to_toml
-from burnish.errors import StoreError
+from burnish.errors import ConfigError, StoreError
 from burnish.runlog.log import read
 from burnish.runlog.records import EndRecord
 
@@ -84,7 +84,11 @@ def refuse_resume(run: Run) -> None:
     if not run.run.resume:
         return
     if (folder / "config.toml").exists():
-        changed = _changed(load(str(folder / "config.toml")).model_dump(), run.model_dump())
+        try:
+            before = load(str(folder / "config.toml"))
+        except ConfigError as error:
+            raise StoreError(f"run.resume: {folder / 'config.toml'} cannot be taken up: {error}") from error
+        changed = _changed(before.model_dump(), run.model_dump())
         if changed:
             keys = ", ".join("objective" if key == "objective.params" else key for key in changed)
             raise StoreError(

@@ -330,3 +330,30 @@ def test_a_budget_that_is_found_changes_no_result(
     assert "engine.token_budget = auto: 256 tokens" in capsys.readouterr().out
     assert 'token_budget = "auto"' in (tmp_path / "b" / "config.toml").read_text()
     assert losses(tmp_path / "a") == pytest.approx(losses(tmp_path / "b"), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["adapter.kind=lora", "reward.train=head", "objective.name=bradley_terry"], "nothing to adapt"),
+        (["source.refresh_every=1"], "nobody judges them"),
+        (["source.k=3"], "source.k is about fresh answers"),
+        (["stop.when=gold"], "offline there is no judge"),
+    ],
+)
+def test_a_plan_is_refused_what_its_run_is_refused(
+    folders: dict[str, Path], settings: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert burnish("plan", f"model.path={folders['llama']}", *settings) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_plan_of_fresh_answers_needs_no_data_set(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "What is 1+1?", "answer": "2"}\n', encoding="utf-8")
+    fresh = [f"source.prompts={prompts}", "source.refresh_every=1", "judge.kind=verifier", "judge.name=gsm8k"]
+    words = ["objective.name=rloo", "source.max_new_tokens=8", *fresh]
+    assert burnish("plan", f"model.path={folders['llama']}", *words) == 0
+    assert "data: 1 prompts, 4 answers each" in capsys.readouterr().out
