@@ -30,6 +30,7 @@ FAILED = "burnish/failed"  # key in the store: a process has failed
 AXES = ("replicate", "shard")
 GRACE = 5.0  # seconds that the others then have to leave by themselves
 START = timedelta(minutes=10)  # longest wait for another process: they read and compile at different speeds
+WORK = timedelta(days=30)  # of groups in which processes only wait while another works: writing a large model takes hours
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def joined(run: Run) -> Iterator[World]:
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=PrefixStore("burnish", store), rank=rank, world_size=size, timeout=START)
         mesh = init_device_mesh("cuda" if cuda else "cpu", (replicate, shard), mesh_dim_names=AXES)
-        groups = [dist.new_group(backend="gloo", timeout=START) for _ in range(2)]
+        groups = [dist.new_group(backend="gloo", timeout=WORK) for _ in range(2)]
         host = init_device_mesh("cpu", (replicate, shard), mesh_dim_names=AXES) if cuda else mesh
         if replicate == 1:
             mesh, host = mesh["shard"], host["shard"]
