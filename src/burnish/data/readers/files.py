@@ -80,7 +80,7 @@ def _hub(name: str, split: str) -> Iterator[Placed]:
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{name} is no local file, and could not be loaded as a hub data set: {reason}") from error
     for number, row in enumerate(dataset):
-        yield f"{name}:{number + 1}", row
+        yield f"{name}:{number + 1}", _as_written(row)
 
 
 def _file(file: Path) -> Iterator[Placed]:
@@ -295,11 +295,25 @@ def _parquet(file: Path) -> Iterator[Placed]:
             number = 0
             _columns_once(file, table.schema_arrow.names)
             for batch in table.iter_batches(batch_size=512):
-                for row in batch.to_pylist():
+                for row in batch.to_pylist(maps_as_pydicts="strict"):
                     number += 1
-                    yield f"{file}:{number}", row
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+                    yield f"{file}:{number}", _as_written(row)
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{file} is not a sound Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _as_written(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without the nulls that a columnar file puts in objects, whose fields are the same in all its rows.
+
+    Null columns and null items of lists stay.
+    """
+    return {name: _without_nulls(value) for name, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _columns_once(file: Path, names: list[str]) -> None:
@@ -323,8 +337,8 @@ def _arrow(file: Path) -> Iterator[Placed]:
         number = 0
         for batch in batches:
             _columns_once(file, batch.schema.names)
-            for row in batch.to_pylist():
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
                 number += 1
-                yield f"{file}:{number}", row
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+                yield f"{file}:{number}", _as_written(row)
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{file} is not a sound Arrow file: {str(error).splitlines()[0]}") from None
