@@ -7,6 +7,7 @@ and row. A row that is whole but useless (an empty answer, two equal answers, tr
 In what order to read it:
 
     values      a JSON text -> its value, or a Fault
+    folders     which files of a folder hold its rows
     files       files, folders and hub data sets -> rows with their places
     messages    messages and tools as files hold them -> as chat templates take them
     shapes      the common formats: pairs, hh, ranked, unpaired, sft, burnish's record
