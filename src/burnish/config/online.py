@@ -31,6 +31,10 @@ class SourceConfig(Table):
     update: Literal["reload", "lora", "none"] = key(
         "reload", "how a server gets the new weights: a folder to read again, an adapter's folder, or not at all"
     )
+    max_mismatch: float | None = key(
+        None, "most that a server's log-probs of a text may differ from the trainer's after an update, on average; "
+        "unset: as rounding may in model.dtype", "nats", gt=0,
+    )  # fmt: skip
     max_new_tokens: int = key(256, "an answer that has not ended by then is cut", "tokens", ge=1)
     temperature: float = key(1.0, "logits are divided by it before an answer's token is drawn", gt=0)
     top_p: float = key(1.0, "draw from the likeliest tokens that hold this share", gt=0, le=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -128,8 +128,16 @@ def not_found(number: int, path: str, given: dict[str, Any]) -> Any:
     return Reply(404, {"detail": "Not Found"})
 
 
-def sampling(sampler: Sampler, reload: Callable[[Path], None] | None = None) -> Script:
-    """vLLM around a sampler, whose prompt is named by the request's seed. `reload` reads the weights in a folder."""
+Likeliest = Callable[[Sequence[int], Decoding], dict[int, float]]  # (text, how it goes on) -> log-probs of the next
+Score = Callable[[Sequence[int]], Sequence[float]]  # the log-prob of every token but the first
+
+
+def sampling(
+    sampler: Sampler, reload: Callable[[Path], None] | None = None, likeliest: Likeliest | None = None,
+    score: Score | None = None,
+) -> Script:  # fmt: skip
+    """vLLM around a sampler, whose prompt is named by the request's seed. `reload` reads the weights or
+    the adapter in a folder, `likeliest` and `score` know the log-probs of tokens that were not drawn."""
     lock = threading.Lock()  # a sampler is called by one thread at a time
 
     def script(number: int, path: str, given: dict[str, Any]) -> Any:
@@ -137,15 +145,25 @@ def sampling(sampler: Sampler, reload: Callable[[Path], None] | None = None) -> 
             return {"data": [{"id": "served"}]}
         if path == "/collective_rpc" and reload is not None:
             reload(Path(given["kwargs"]["weights_path"]))
+        if path == "/v1/load_lora_adapter" and reload is not None:
+            reload(Path(given["lora_path"]))
         if path != "/v1/completions":
             return weights_taken(number, path, given)
         decoding = Decoding(given["max_tokens"], given["temperature"], given["top_p"], given["top_k"])
         with lock:
             (answers,) = sampler([Prompt(str(given["seed"]), tuple(given["prompt"]))], given["n"], decoding, 0, 0)
+        likely: dict[str, Any] = {}
+        prompt: dict[str, Any] = {}
+        if given["logprobs"] and likeliest:
+            top = likeliest(given["prompt"], decoding).items()
+            likely["top_logprobs"] = [{f"token_id:{token}": logp for token, logp in top}]
+        if "prompt_logprobs" in given and score:
+            logps = zip(given["prompt"][1:], score(given["prompt"]), strict=True)
+            prompt["prompt_logprobs"] = [None, *({str(token): {"logprob": logp}} for token, logp in logps)]
         choices = [
             {
                 "index": i, "finish_reason": answer.finish, "token_ids": answer.ids,
-                "prompt_token_ids": given["prompt"], "logprobs": {"token_logprobs": answer.logps},
+                "prompt_token_ids": given["prompt"], "logprobs": {"token_logprobs": answer.logps, **likely}, **prompt,
             }
             for i, answer in enumerate(answers)
         ]  # fmt: skip

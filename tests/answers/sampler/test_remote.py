@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from burnish.answers.sampler.remote import ServerSampler, Update, parse_completi
 from burnish.data.prompts import Prompt
 from burnish.errors import ConfigError, JudgeError, StoreError
 from tests.answers.sampler.server import Reply, ScriptedServer, completions, not_found, sampling, weights_taken
-from tests.answers.sampler.world import Fake, engine_of, largest_difference
+from tests.answers.sampler.world import Fake, engine_of, largest_difference, likeliest
 
 PROMPTS = [Prompt(f"p{i}", tuple(range(5, 7 + i))) for i in range(4)]
 
@@ -58,7 +59,7 @@ def test_the_client_gives_back_what_the_sampler_drew(
 def test_log_probs_of_a_real_model_are_those_of_the_engine() -> None:
     engine = engine_of("llama")
     sampler = ProcessSampler(engine, frozenset({1, 5}), rows=8)
-    with ScriptedServer(sampling(sampler)) as server:
+    with ScriptedServer(sampling(sampler, likeliest=partial(likeliest, engine))) as server:
         ask = ServerSampler(server.url, terminal=sampler.terminal)
         ask.check(Decoding(8, 0.8, 0.95, 50))
         answers = ask(PROMPTS, 2, Decoding(8), 1, 1)
@@ -197,7 +198,8 @@ def test_ids_may_be_written_as_tokens() -> None:
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_log_probs_before_temperature_are_refused(raw: bool) -> None:
-    with ScriptedServer(sampling(Fake(raw=raw))) as server:
+    fake = Fake(raw=raw)
+    with ScriptedServer(sampling(fake, likeliest=fake.likeliest)) as server:
         ask = ServerSampler(server.url)
         ask.check(Decoding(8))  # plain: both are the same
         for decoding in (Decoding(8, 0.7), Decoding(8, 1.0, 0.9), Decoding(8, 1.0, 1.0, 5)):
@@ -208,13 +210,46 @@ def test_log_probs_before_temperature_are_refused(raw: bool) -> None:
                 ask.check(decoding)
 
 
-@pytest.mark.parametrize("sure", [0.0, -0.6931])
-def test_a_model_that_is_sure_does_not_hide_raw_log_probs(sure: float) -> None:
+@pytest.mark.parametrize("raw", [False, True])
+@pytest.mark.parametrize("gap", [0.5, 7.0, 30.0])  # nats between two tokens that hold all the mass of the model itself
+def test_a_model_that_is_sure_does_not_hide_raw_log_probs(raw: bool, gap: float) -> None:
     def reply(number: int, path: str, given: dict[str, Any]) -> Any:
-        return completions(number, path, given, token_ids=[5], logprobs={"token_logprobs": [sure]})
+        if path == "/v1/models" or given["top_k"] != 2:
+            return completions(number, path, given, token_ids=[5], logprobs={"token_logprobs": [0.0]})
+        distance = gap if raw else gap / given["temperature"]
+        first = -math.log1p(math.exp(-distance))
+        top = {"token_id:6": first - distance, "token_id:5": first}
+        return completions(
+            number, path, given, token_ids=[5], logprobs={"token_logprobs": [first], "top_logprobs": [top]}
+        )
 
-    with ScriptedServer(reply) as server, pytest.raises(JudgeError, match="processed_logprobs"):
-        ServerSampler(server.url, "m").check(Decoding(8, 0.7), (5, 6))
+    with ScriptedServer(reply) as server:
+        ask = ServerSampler(server.url, "m")
+        if raw:
+            with pytest.raises(JudgeError, match="processed_logprobs"):
+                ask.check(Decoding(8, 0.7), (5, 6))
+        else:
+            ask.check(Decoding(8, 0.7), (5, 6))
+
+
+def test_the_check_asks_for_nothing_that_vllm_refuses() -> None:
+    """Temperatures up to 2; a run's own beyond that is refused before it trains."""
+    fake = Fake()
+    script = sampling(fake, likeliest=fake.likeliest)
+
+    def reply(number: int, path: str, given: dict[str, Any]) -> Any:
+        hot = Reply(400, {"error": {"message": "temperature must be at most 2"}})
+        return hot if given.get("temperature", 0) > 2 else script(number, path, given)
+
+    with ScriptedServer(reply) as server:
+        ServerSampler(server.url).check(Decoding(8, 2.0))
+        with pytest.raises(JudgeError, match=r"refused the request \(400\): temperature must be at most 2"):
+            ServerSampler(server.url).check(Decoding(8, 2.5))
+
+
+def test_a_server_without_the_likeliest_log_probs_is_refused() -> None:
+    with ScriptedServer(sampling(Fake())) as server, pytest.raises(JudgeError, match="two likeliest tokens"):
+        ServerSampler(server.url).check(Decoding(8, 0.7))
 
 
 def weights(text: str) -> Callable[[Path], None]:

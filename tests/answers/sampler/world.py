@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from burnish.answers.sampler import Decoding, Sampled
+from burnish.answers.sampler.draw import truncated
 from burnish.data.prompts import Prompt
 from burnish.engine import canary, model
 from burnish.engine.engine import Engine
@@ -66,6 +67,13 @@ class Fake:
             logp = math.log(plain[at] / sum(plain))
         return (at + 3) % self.vocabulary, logp
 
+    def likeliest(self, text: Sequence[int], decoding: Decoding) -> dict[int, float]:
+        """The log-probs of tokens 3 and 4."""
+        plain = [-t / 8 for t in range(self.vocabulary)]
+        logits = plain if self.raw else [logit / decoding.temperature for logit in plain[: decoding.top_k]]
+        whole = math.log(sum(map(math.exp, logits)))
+        return {3: logits[0] - whole, 4: logits[1] - whole}
+
     def publish(self, version: int) -> None:
         raise AssertionError("a server's sampler is not told versions")
 
@@ -76,6 +84,24 @@ def engine_of(family: str, dtype: torch.dtype = torch.float32) -> Engine:
     policy = model.Policy(module, module, family, dtype, module.config._attn_implementation)
     verdict = canary.decide(policy, "auto")
     return Engine(policy, 512, shared=verdict.shared, plain_head=verdict.plain_head, pruned=verdict.pruned)
+
+
+def likeliest(engine: Engine, text: Sequence[int], decoding: Decoding) -> dict[int, float]:
+    """The log-probs of the two likeliest tokens behind a text, after temperature and truncation."""
+    group = EncodedGroup("", tuple(text), ((0,),), (True,), Unjudged())
+    with torch.no_grad():
+        (head, _) = engine.head_and_values(next(iter(engine.plan([group]))))
+        logps = truncated(head.log_probs(slice(None))[1], decoding).log_softmax(-1)[0]
+    top = logps.topk(2)
+    return dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+
+
+def score(engine: Engine, text: Sequence[int]) -> list[float]:
+    """The log-prob of every token of a text but the first."""
+    group = EncodedGroup("", tuple(text[:1]), (tuple(text[1:]),), (True,), Unjudged())
+    with torch.no_grad():
+        logps: list[float] = engine.score(next(iter(engine.plan([group])))).logps.tolist()
+    return logps
 
 
 def largest_difference(engine: Engine, prompts: Sequence[Prompt], answers: Sequence[Sequence[Sampled]]) -> float:

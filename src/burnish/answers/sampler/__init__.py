@@ -5,6 +5,7 @@
     draw      from logits to a token and its log-prob
     stock     the same for models that cannot share a prompt, through transformers' `generate`
     remote    `ServerSampler`: a server answers over HTTP; no torch
+    arrival   whether the weights that it was handed have arrived
 
 To add a sampler, write a class with the two methods of `Sampler`, and choose it in `loop.samplers`.
 """

@@ -5,7 +5,8 @@ log-probs in return (`return_token_ids`: vLLM from 0.10.2). An answer without ei
 is refused: training on them would be silently wrong. No torch.
 
 vLLM's part was written from its documents (features/lora, features/sleep_mode and training/layerwise of its main branch
-in 2026, training/async_rl of 0.32.0), and has not been run against one:
+in 2026, training/async_rl of 0.32.0), and is tested with its build for CPUs (0.32.0, `tests/real`), whose reload leaves
+out a head that is tied to the embedding, and says that all went well:
 
     vllm serve MODEL --logprobs-mode processed_logprobs        log-probs after temperature and truncation, not before
     update = "lora"    also --enable-lora, and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True: `/v1/load_lora_adapter`
@@ -26,19 +27,20 @@ import math
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from burnish.answers.http import Client, address, run
 from burnish.answers.sampler import Decoding, Finish, Sampled
+from burnish.answers.sampler.arrival import FURTHER, Arrival
 from burnish.data.prompts import Prompt
 from burnish.errors import ConfigError, JudgeError, StoreError
 
 Update = Literal["reload", "lora", "none"]
 ROUNDING = 1e-5  # nats: how far above 0 a log-prob may lie by rounding
 NEVER = -9000.0  # nats: servers write -9999 where the log-prob is minus infinity
-HOT = 100.0  # a temperature at which the two likeliest tokens are nearly alike
+COLD = 0.5  # a temperature that every server allows; vLLM refuses those above 2
 
 
 @dataclass
@@ -54,6 +56,7 @@ class ServerSampler:
     write        writes the policy's weights (update = "lora": its adapter) into a folder that does not exist yet
     folder       where those folders are made; the newest is kept, and the server must be able to read it
     update       how the server loads the weights; "none": never, `publish` only counts versions
+    arrival      compares the server's log-probs with the trainer's after each update; None: they are not compared
     terminal     token ids that end an answer, where the server might not know them all
 
     Raises ConfigError for an address, or a combination, that cannot be meant; the calls raise JudgeError.
@@ -68,6 +71,7 @@ class ServerSampler:
     write: Callable[[Path], None] | None = None
     folder: Path | None = None
     update: Update = "none"
+    arrival: Arrival | None = None
     terminal: frozenset[int] = frozenset()
     version: int | None = field(default=None, init=False)  # of the weights on the server; None: never published
     _adapter: str = field(default="", init=False)  # name of the adapter that answers
@@ -96,7 +100,8 @@ class ServerSampler:
     def publish(self, version: int) -> None:
         """Write the policy's weights and wait until the server has them. The same version is not sent twice.
 
-        Raises JudgeError where the server does not take them, StoreError where they cannot be written.
+        Raises JudgeError where the server does not take them, StoreError where they cannot be written, TrainingError
+        where the server computes with other weights afterwards.
         """
         if version != self.version and self.update != "none":
             assert self.folder is not None and self.write is not None
@@ -112,6 +117,8 @@ class ServerSampler:
             if self._published is not None and self._published != folder:
                 shutil.rmtree(self._published, ignore_errors=True)
             self._published = folder
+            if self.arrival is not None:
+                run(self._compare(self.arrival, version))
         self.version = version
 
     def _client(self) -> Client:
@@ -148,12 +155,18 @@ class ServerSampler:
     async def _complete(
         self, client: Client, model: str, ids: Sequence[int], k: int, decoding: Decoding, seed: int
     ) -> list[Sampled]:
+        return (await self._request(client, model, ids, k, decoding, seed))[0]
+
+    async def _request(
+        self, client: Client, model: str, ids: Sequence[int], k: int, decoding: Decoding, seed: int, **more: Any
+    ) -> tuple[list[Sampled], Any]:
+        """(the k answers, the reply that they came in); `more` goes into the request."""
         body = {
             "model": model, "prompt": list(ids), "n": k, "seed": seed, "max_tokens": decoding.max_new_tokens,
             "temperature": decoding.temperature, "top_p": decoding.top_p, "top_k": decoding.top_k,
             # vLLM takes what is not named from the model's generation_config.json
             "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0,
-            "logprobs": 0, "return_token_ids": True, "return_tokens_as_token_ids": True, "stream": False,
+            "logprobs": 0, "return_token_ids": True, "return_tokens_as_token_ids": True, "stream": False, **more,
         }  # fmt: skip
         if self.terminal:
             body["stop_token_ids"] = sorted(self.terminal)
@@ -161,27 +174,56 @@ class ServerSampler:
         if reply is None:
             raise JudgeError(f"{self.url} has no /v1/completions: it is no server of language models")
         try:
-            return parse_completions(reply, ids, k, decoding.max_new_tokens, self.terminal)
+            return parse_completions(reply, ids, k, decoding.max_new_tokens, self.terminal), reply
         except JudgeError as error:
             raise JudgeError(f"{self.url}: {error}") from None
 
     async def _check(self, decoding: Decoding, probe: tuple[int, ...]) -> None:
-        """With top_k = 1 a processed log-prob is 0, and with top_k = 2 and a high temperature it is -ln 2: the first
-        fails for raw ones unless the model is sure of its token, the second where it is."""
+        """With top_k = 2 the two likeliest tokens hold all the mass, and their log-probs lie twice as far apart at half
+        the temperature. Raw log-probs fail the first test unless two tokens hold all the mass of the model itself, and
+        the second unless those two are equally likely, when raw and processed are the same."""
         async with self._client() as client:
             model = await self._model_name(client)
+            await self._complete(client, model, probe, 1, replace(decoding, max_new_tokens=1), 0)
             if decoding.plain:
-                await self._complete(client, model, probe, 1, Decoding(1), 0)
                 return
-            (greedy,) = await self._complete(client, model, probe, 1, Decoding(1, 1.0, 1.0, 1), 0)
-            hot = await self._complete(client, model, probe, 4, Decoding(1, HOT, 1.0, 2), 0)
-        (logp,) = greedy.logps
-        if abs(logp) > 1e-3 or any(abs(answer.logps[0] + math.log(2)) > 0.35 for answer in hot):
+            mild = await self._two_likeliest(client, model, probe, 1.0)
+            cold = await self._two_likeliest(client, model, probe, COLD)
+        mass = math.exp(cold[0]) + math.exp(cold[1])
+        gap = mild[0] - mild[1]
+        if abs(mass - 1) > 1e-3 or cold[0] - cold[1] < 1.5 * gap - 0.1:
             raise JudgeError(
-                f"{self.url} takes log-probs before temperature and truncation (with top_k = 1 one is {logp:.3f}, and "
-                "must be 0), so importance ratios would be wrong. Start vLLM with --logprobs-mode processed_logprobs, "
-                "or set source.temperature = 1, source.top_p = 1 and source.top_k = 0"
+                f"{self.url} takes log-probs before temperature and truncation (with top_k = 2 the two likeliest "
+                f"tokens hold {mass:.3f} of the mass, and must hold all; at half the temperature their log-probs differ "
+                f"by {cold[0] - cold[1]:.3f}, and must by {2 * gap:.3f}), so importance ratios would be wrong. Start "
+                "vLLM with --logprobs-mode processed_logprobs, or set source.temperature = 1, source.top_p = 1 and "
+                "source.top_k = 0"
             )
+
+    async def _two_likeliest(
+        self, client: Client, model: str, probe: Sequence[int], temperature: float
+    ) -> tuple[float, float]:
+        """The log-probs of the two likeliest tokens behind the probe, drawn with top_k = 2; the larger comes first."""
+        _, reply = await self._request(client, model, probe, 1, Decoding(1, temperature, 1.0, 2), 0, logprobs=2)
+        try:
+            first, second, *_ = sorted(map(float, reply["choices"][0]["logprobs"]["top_logprobs"][0].values()))[::-1]
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+            raise JudgeError(
+                f"{self.url} does not give the log-probs of the two likeliest tokens (`logprobs` = 2), which say "
+                "whether they are taken after temperature and truncation: set source.temperature = 1, source.top_p = 1 "
+                "and source.top_k = 0"
+            ) from None
+        return first, second
+
+    async def _compare(self, arrival: Arrival, version: int) -> None:
+        """Log-probs of a text, where the server gives those of prompts, and of the tokens that it goes on with."""
+        async with self._client() as client:
+            model = await self._model_name(client)
+            decoding = Decoding(FURTHER)
+            (answer,), reply = await self._request(client, model, arrival.text, 1, decoding, 0, prompt_logprobs=0)
+        arrival.compare(
+            [*arrival.text, *answer.ids], [*_prompt_logps(reply["choices"][0], arrival.text), *answer.logps], version
+        )
 
     async def _publish_adapter(self, version: int, folder: Path) -> None:
         name = f"burnish-{self._run_id}-{version}"
@@ -238,6 +280,18 @@ def parse_completions(
             raise JudgeError(f"the prompt's {len(prompt)} tokens became other ones, {len(prompt_ids)}, on the server")
         answers.append(_parse_choice(choice, limit, terminal))
     return answers
+
+
+def _prompt_logps(choice: Mapping[str, Any], prompt: Sequence[int]) -> list[float | None]:
+    """The log-prob of every token of the prompt but the first; None where the server gives none. Raises JudgeError
+    where they are those of another prompt."""
+    given = choice.get("prompt_logprobs")
+    if given is None:
+        return [None] * (len(prompt) - 1)
+    try:
+        return [float(row[str(token)]["logprob"]) for token, row in zip(prompt[1:], given[1:], strict=True)]
+    except (KeyError, TypeError, ValueError):
+        raise JudgeError("the log-probs of a prompt are not those of its tokens") from None
 
 
 def _parse_choice(choice: Mapping[str, Any], limit: int, terminal: frozenset[int]) -> Sampled:
