@@ -15,18 +15,9 @@ from typing import Any
 import torch
 
 from burnish.config import AdapterConfig, ModelConfig
-from burnish.engine import norms
-from burnish.engine.model import (
-    DTYPES,
-    Place,
-    Policy,
-    add_adapter,
-    load_base,
-    open_adapter,
-    refuse_foreign_tokenizer,
-    require_model_dir,
-    silence_dropout,
-)
+from burnish.engine import norms, weights
+from burnish.engine.model import Policy, add_adapter, fold_adapters, refuse_foreign_tokenizer, silence_dropout
+from burnish.engine.weights import DTYPES, Place
 from burnish.errors import ModelError
 
 ABOUT = "reward.json"  # in the model's folder: padding token, and mean and spread of the rewards on held-out answers
@@ -49,7 +40,8 @@ def load_reward_model(
     classifier of several labels.
     """
     fresh = _is_fresh(model)
-    base = load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
+    base = weights.load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
+    base, folded = fold_adapters(base, weights.origin(model).adapters, adapter, scalar=True, place=place)
     require_head(base, model.path)
     refuse_foreign_tokenizer(base, model.path, len(tokenizer))
     lines = [f"reward model: the scalar head of {model.path} is trained further"]
@@ -65,7 +57,9 @@ def load_reward_model(
     module = base if adapter.kind == "none" else add_adapter(base, adapter, scalar=True)
     if head_only:
         train_head_only(module)
-    policy = Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True)
+    policy = Policy(
+        module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True, folded=folded
+    )
     return policy, lines
 
 
@@ -83,16 +77,14 @@ def open_reward_model(model: ModelConfig) -> Policy:
     if (folder / "model" / ABOUT).exists():
         folder = folder / "model"
     about = json.loads((folder / ABOUT).read_text()) if (folder / ABOUT).exists() else {}
-    adapter = folder / "adapter_config.json"
-    path = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else str(folder)
-    source = model.model_copy(update={"path": path})
-    if not adapter.exists() and _is_fresh(source):
+    model = model.model_copy(update={"path": str(folder)})
+    if _is_fresh(model):
         raise ModelError(f"{model.path} is a language model without a scalar head, not a reward model")
-    base = load_base(source, quantize=False, scalar=True)
-    require_head(base, path)
-    module: Any = base
-    if adapter.exists():
-        module = open_adapter(base, folder)
+    *below, last = weights.origin(model).adapters or (None,)
+    base = weights.load_base(model, quantize=False, scalar=True)
+    base, _ = fold_adapters(base, below, AdapterConfig(), scalar=True)
+    require_head(base, str(folder))
+    module: Any = base if last is None else weights.open_adapter(base, last, trained="SEQ_CLS")
     if "pad_token_id" in about:
         base.config.get_text_config().pad_token_id = about["pad_token_id"]
     silence_dropout(base)
@@ -116,19 +108,12 @@ def write_about(policy: Policy, folder: Path, rewards: Sequence[Sequence[float]]
 
 
 def _is_fresh(model: ModelConfig) -> bool:
-    """Whether the folder holds a language model, whose scalar head is still to be made."""
-    from transformers import AutoConfig
-
-    require_model_dir(model.path)
-    try:
-        config = AutoConfig.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"model.path: the configuration of {model.path} cannot be read: {reason}") from error
-    classifier = any("SequenceClassification" in str(name) for name in config.architectures or [])
-    if classifier and config.num_labels != 1:
+    """Whether the scalar head is still to be made: the folder holds a language model, or an adapter on one."""
+    config = weights.configuration(model)
+    if weights.is_classifier(config) and config.num_labels != 1:
         raise ModelError(f"{model.path} tells {config.num_labels} classes apart; a reward model has one label")
-    return not classifier
+    adapted = any(weights.has_scalar_head(folder) for folder in weights.origin(model).adapters)
+    return not weights.is_classifier(config) and not adapted
 
 
 def require_head(base: Any, path: str) -> None:

@@ -13,7 +13,7 @@ from burnish.config import Run
 from burnish.data import prompts, render, tokenizers, views
 from burnish.data.load import gather
 from burnish.data.prompts import Prompt
-from burnish.engine import model as models
+from burnish.engine import weights
 from burnish.errors import DataError
 from burnish.group import EncodedGroup, Group
 from burnish.loop.refusals import mixture_of, refuse_missing_margins, refuse_model_config
@@ -43,14 +43,14 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     """
     trackers.named(run)
     mixture = mixture_of(run) if mixture is None else mixture
-    models.require_model_dir(run.model.path)
+    origins = [weights.origin(run.model)]
     if run.reference.kind == "path":
-        models.require_model_dir(run.reference.path)
-    tokenizer = tokenizers.load_tokenizer(run.model.path)
+        origins.append(weights.origin(run.model.model_copy(update={"path": run.reference.path})))
+    tokenizer = tokenizers.load_tokenizer(run.model.path, trust_remote_code=run.model.trust_remote_code)
     renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens)
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
-    lines = [renderer.describe()]
+    lines = [*filter(None, (origin.line for origin in origins)), renderer.describe()]
     to_answer: list[Prompt] = []
     if run.sampled or run.monitored:
         to_answer, prompt_lines = prompts.prompts_of(run, renderer)
