@@ -26,6 +26,16 @@ def test_gradients_of_microbatches_add_up_in_float32() -> None:
     torch.testing.assert_close(masters.parameters[0].grad, inputs.float().sum(0, keepdim=True), rtol=0, atol=0)
 
 
+def test_cleared_gradients_leave_nothing_of_a_pass_that_did_not_end() -> None:
+    layer = nn.Linear(4, 1, bias=False)
+    masters = Masters(layer.named_parameters(), torch.bfloat16)
+    layer(torch.ones(1, 4).bfloat16()).sum().backward()
+    layer.weight.grad = torch.ones_like(layer.weight)  # memory ran out between the backward pass and the hook
+    masters.clear_gradients()
+    layer(torch.ones(1, 4).bfloat16()).sum().backward()
+    torch.testing.assert_close(masters.parameters[0].grad, torch.ones(1, 4), rtol=0, atol=0)
+
+
 def test_updates_below_a_bfloat16_step_show_once_they_add_up() -> None:
     layer = nn.Linear(4, 4, bias=False)
     masters = Masters(layer.named_parameters(), torch.bfloat16)

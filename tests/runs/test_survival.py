@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -20,7 +21,6 @@ from transformers import AutoModelForCausalLM
 from burnish.cli import main
 from burnish.engine import checkpoint
 from burnish.errors import StoreError
-from burnish.loop import resume as state
 from burnish.loop.build import Trainer
 from burnish.runlog.log import read_rows
 from tests.runs.cli import burnish, rows, signalled_after
@@ -229,12 +229,25 @@ def test_a_full_disk_in_the_background_is_told_at_the_next_save(
     assert [p.name for p in checkpoint.folders(tmp_path)] == ["step-1"]
 
 
-def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path: Path) -> None:
-    """The run goes on while the copy is written."""
+def test_what_is_saved_is_what_was_there_when_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on while the copy is written: weights move, and histories of alarms grow."""
+    changed = threading.Event()
+
+    def slow(*arguments: Any, **options: Any) -> None:
+        assert changed.wait(10)
+        save(*arguments, **options)
+
+    save = checkpoint.save_dcp
+    monkeypatch.setattr(checkpoint, "save_dcp", slow)
     writer, weight = checkpoint.Writer(tmp_path, keep=1), torch.arange(4.0)
-    writer.save(1, {"a": weight}, {"step": 1})
+    facts = {"step": 1, "monitor": {"history": {"length": [5.0]}}}
+    writer.save(1, {"a": weight}, facts)
     weight.zero_()
+    facts["monitor"]["history"]["length"].append(7.0)  # type: ignore[index]
+    changed.set()
     writer.join()
+    saved = checkpoint.facts_of(tmp_path / "checkpoints" / "step-1")
+    assert saved == {"step": 1, "monitor": {"history": {"length": [5.0]}}}
     into = {"a": torch.empty(4)}
     checkpoint.load(tmp_path / "checkpoints" / "step-1", into)
     assert into["a"].tolist() == [0.0, 1.0, 2.0, 3.0]
@@ -252,4 +265,3 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
     (folder / ".metadata").write_bytes(b"no")
     with pytest.raises(StoreError, match="cannot be read"):
         checkpoint.names(folder)
-    assert state.fingerprint([]) != ""

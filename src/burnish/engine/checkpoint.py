@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -44,10 +45,12 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
             os.replace(target, old)
         os.replace(temporary, target)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError) as error:  # torch and safetensors report a full disk as RuntimeError
+    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:  # so libraries report a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         kept = f"; the last one saved is still in {target}" if target.exists() else ""
-        raise StoreError(f"the {what} could not be written to {target}: {error}{kept}. Free some space") from error
+        raise StoreError(
+            f"the {what} could not be written to {target}: {reason_of(error)}{kept}. Free some space"
+        ) from error
 
 
 class Writer:
@@ -68,7 +71,8 @@ class Writer:
         if (target / MANIFEST).exists():  # a run resumed from this step and stopped again has nothing new to save
             return target
         copies = {name: on_host(tensor.detach(), self.world) for name, tensor in tensors.items()}
-        self._thread = threading.Thread(target=self._write, args=(target, copies, dict(facts)), name="checkpoint")
+        manifest = json.dumps(facts, indent=1) + "\n"  # now: the next steps change what the facts are made of
+        self._thread = threading.Thread(target=self._write, args=(target, copies, manifest), name="checkpoint")
         self._thread.start()
         if wait:
             self.join()
@@ -83,10 +87,10 @@ class Writer:
             failed, self._failed = self._failed, None
             raise failed
 
-    def _write(self, target: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def _write(self, target: Path, tensors: dict[str, Tensor], manifest: str) -> None:
         def fill(folder: Path) -> None:
             self._save_tensors(tensors, folder)
-            (folder / MANIFEST).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+            (folder / MANIFEST).write_text(manifest, encoding="utf-8")
 
         try:
             if not self.world.leads:  # every process writes its slices; the first process makes them a checkpoint
@@ -98,13 +102,25 @@ class Writer:
         except StoreError as error:
             self._failed = error
         except (Exception, CheckpointException) as error:  # a thread has nobody to raise to
-            self._failed = StoreError(f"the checkpoint could not be written to {target}: {error}")
+            shutil.rmtree(part_of(target), ignore_errors=True)
+            self._failed = StoreError(f"the checkpoint could not be written to {target}: {reason_of(error)}")
 
     def _save_tensors(self, tensors: dict[str, Tensor], folder: Path) -> None:
         alone = self.world.size == 1
         with warnings.catch_warnings():  # that a single process saves alone
             warnings.simplefilter("ignore")
             save_dcp(tensors, checkpoint_id=folder, process_group=self.world.disk, no_dist=alone)
+
+
+def reason_of(error: BaseException) -> str:
+    """What happened, in one line. torch's CheckpointException gathers the tracebacks of all processes: of those the
+    last line of the first."""
+    if isinstance(error, CheckpointException) and error.failures:
+        error = next(iter(error.failures.values()))[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else repr(error)
 
 
 def part_of(target: Path) -> Path:
@@ -144,8 +160,7 @@ def load(folder: Path, into: dict[str, Tensor], world: World = ALONE) -> None:
             warnings.simplefilter("ignore")
             load_dcp(into, checkpoint_id=folder, process_group=world.disk, no_dist=world.size == 1)
     except (Exception, CheckpointException) as error:  # the latter gathers what happened on all ranks
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
-        raise StoreError(f"{folder} cannot be read as a checkpoint of this run: {reason}") from error
+        raise StoreError(f"{folder} cannot be read as a checkpoint of this run: {reason_of(error)}") from error
 
 
 def names(folder: Path) -> frozenset[str]:

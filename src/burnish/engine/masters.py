@@ -58,6 +58,11 @@ class Masters:
             if master is not working:
                 working.copy_(master)
 
+    def clear_gradients(self) -> None:
+        """Forget every gradient, also those of a backward pass that ended before it reached the masters."""
+        for master, working in zip(self.parameters, self.working, strict=True):
+            master.grad = working.grad = None
+
     def state(self) -> dict[str, Tensor]:
         return {name: master.detach() for name, master in zip(self.names, self.parameters, strict=True)}
 

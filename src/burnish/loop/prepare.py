@@ -13,7 +13,7 @@ from burnish.config import Run
 from burnish.data import prompts, render, tokenizers, views
 from burnish.data.load import gather
 from burnish.data.prompts import Prompt
-from burnish.engine import weights
+from burnish.engine import reward_model, weights
 from burnish.errors import DataError
 from burnish.group import EncodedGroup, Group
 from burnish.loop.refusals import mixture_of, refuse_missing_margins, refuse_model_config
@@ -47,7 +47,8 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     if run.reference.kind == "path":
         origins.append(weights.origin(run.model.model_copy(update={"path": run.reference.path})))
     tokenizer = tokenizers.load_tokenizer(run.model.path, trust_remote_code=run.model.trust_remote_code)
-    renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens)
+    full = mixture.needs("scalar") and reward_model.reads_full(run.model.path)
+    renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens, full=full)
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [*filter(None, (origin.line for origin in origins)), renderer.describe()]

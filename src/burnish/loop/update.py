@@ -34,7 +34,7 @@ def update(trainer: Trainer, tally: Tally, groups: Sequence[EncodedGroup], step:
         parameters["lr"] = lr
     trainer.optimizer.step()
     trainer.running = tally.running  # not before: a refused step must leave no trace in the checkpoint
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.masters.clear_gradients()
     trainer.masters.publish()
     for completion in tally.completions:
         trainer.log.write(completion)
@@ -44,7 +44,7 @@ def update(trainer: Trainer, tally: Tally, groups: Sequence[EncodedGroup], step:
 
 def _refuse_step(trainer: Trainer, step: int, names: Sequence[str], reason: str) -> None:
     """A number that is not finite: nothing is updated, what was done is kept, and the groups are named."""
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.masters.clear_gradients()
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     kept = f" The weights after step {step} are in {save(trainer, step, wait=True)}." if step else ""
     raise TrainingError(

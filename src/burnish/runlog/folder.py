@@ -6,6 +6,7 @@ model/        what was trained                    checkpoints/  where it can go 
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,12 @@ def claim_run_dir(run: Run) -> Path:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         lasting = run.run.model_copy(update={"resume": False, "overwrite": False})  # wishes of this start alone
-        (folder / "config.toml").write_text(to_toml(run.model_copy(update={"run": lasting})), encoding="utf-8")
+        part = folder / "config.toml.part"
+        try:  # a disk that is full leaves no half of it: the run may still be resumed
+            part.write_text(to_toml(run.model_copy(update={"run": lasting})), encoding="utf-8")
+            os.replace(part, folder / "config.toml")
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(f"run.dir = {folder} cannot be written: {error.strerror or error}") from error
     return folder

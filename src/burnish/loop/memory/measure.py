@@ -26,7 +26,7 @@ def measured_budget(trainer: Trainer, groups: Sequence[EncodedGroup]) -> int:
         trainer.engine.token_budget = budget
         batch = max(trainer.engine.plan(groups), key=lambda b: b.input_ids.numel())
         batch_scores(trainer, batch, groups)[0].zero_loss().backward()  # type: ignore[no-untyped-call]
-        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.masters.clear_gradients()
         return int(torch.cuda.max_memory_allocated())
 
     return largest(peak, max(sizes), sum(sizes), int(free * MARGIN))

@@ -48,7 +48,7 @@ def attempts(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> Ite
             yield attempt
             if not attempt.failed:
                 return
-            trainer.optimizer.zero_grad(set_to_none=True)  # the error is gone by now, and with it the failed tensors
+            trainer.masters.clear_gradients()  # the error is gone by now, and with it the failed tensors
             engine.token_budget //= 2
             trainer.progress.note(
                 f"step {step + 1}: out of memory; done again with engine.token_budget = {engine.token_budget}, "
