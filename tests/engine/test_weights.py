@@ -97,6 +97,18 @@ def test_files_that_are_not_the_models_are_refused_by_name(
         model.load_policy(named(rewritten(llama, tmp_path / "other", FILE, change)))
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_masks_and_frequencies_that_were_once_saved_are_made_anew(family: str, tmp_path: Path) -> None:
+    """As in the files of GPT-2, GPT-J, Pythia and Llama 2."""
+    old = ["h.0.attn.bias", "h.1.attn.masked_bias", "model.layers.0.self_attn.rotary_emb.inv_freq"]
+    zoo.tiny(family).save_pretrained(tmp_path / "new")
+    rewritten(
+        tmp_path / "new", tmp_path / "old", FILE, lambda held: held | {name: torch.ones(1) for name in old}
+    )  # fmt: skip
+    read, new = (model.load_policy(named(tmp_path / name)).base for name in ("old", "new"))
+    assert torch.equal(logits(read), logits(new))
+
+
 def test_a_damaged_file_is_refused_in_a_sentence(llama: Path, tmp_path: Path) -> None:
     shutil.copytree(llama, tmp_path / "cut")
     whole = (llama / FILE).read_bytes()

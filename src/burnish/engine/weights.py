@@ -6,6 +6,7 @@ adapter is therefore loaded here, where their load reports are read.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; now
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)  # raised by loaders
 NAMED = 4  # tensors that a refusal lists
+COMPUTED = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")  # once saved, now made anew
 
 
 def origin(model: ModelConfig) -> Origin:
@@ -40,6 +42,20 @@ def configuration(model: ModelConfig) -> Any:
         return AutoConfig.from_pretrained(base, trust_remote_code=model.trust_remote_code)
     except UNREADABLE as error:
         raise ModelError(f"model.path: the configuration of {base} cannot be read: {reason(error)}") from error
+
+
+def ends(model: ModelConfig) -> frozenset[int]:
+    """Tokens that end an answer in transformers' `generate`: those of generation_config.json, else of config.json."""
+    from transformers import GenerationConfig
+
+    base = origin(model).base
+    try:
+        named = GenerationConfig.from_pretrained(base).eos_token_id
+    except UNREADABLE:  # most folders without the file are of models that need none
+        named = None
+    if named is None:
+        named = GenerationConfig.from_model_config(configuration(model)).eos_token_id
+    return frozenset([named] if isinstance(named, int) else named or ())
 
 
 def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place: Place = "device") -> Any:
@@ -143,8 +159,8 @@ def _refuse_other_tensors(module: Any, report: dict[str, Any], base: str, fresh:
     """Raises ModelError where the files lack a tensor of the model or hold another. `fresh`: how a sequence classifier
     was loaded from a language model's files, which lack its head and hold the one over the vocabulary."""
     missing, unexpected = set(report["missing_keys"]), set(report["unexpected_keys"])
-    computed = {name for name, _ in module.named_buffers()} - module.state_dict().keys()
-    unexpected -= computed  # buffers that are made anew from the configuration
+    buffers = {name for name, _ in module.named_buffers()} - module.state_dict().keys()
+    unexpected -= buffers | set(filter(COMPUTED.search, unexpected))  # the configuration gives them
     if fresh is not None:
         head = {name for name in module.state_dict() if name.startswith("score.")}
         if head and not head & missing:
