@@ -17,7 +17,7 @@ def sampler_of(prepared: Prepared, engine: Engine) -> Sampler:
     """The policy in this process, or a server that is handed the weights through a folder that both can see."""
     run, policy = prepared.run, engine.policy
     if run.source.sampler == "process":
-        return ProcessSampler(engine, prepared.terminal)
+        return ProcessSampler(engine, prepared.ends)
     from burnish.answers.sampler.remote import ServerSampler
 
     def write(folder: Path) -> None:
@@ -25,7 +25,7 @@ def sampler_of(prepared: Prepared, engine: Engine) -> Sampler:
 
     server = ServerSampler(
         run.source.url, key=os.environ.get(run.source.key_env, ""), write=write,
-        folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=prepared.terminal,
+        folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=prepared.ends,
     )  # fmt: skip
     server.check(decoding_of(run.source))
     return server
