@@ -36,6 +36,10 @@ class SourceConfig(Table):
     top_p: float = key(1.0, "draw from the likeliest tokens that hold this share", gt=0, le=1)
     top_k: int = key(0, "draw from so many likeliest tokens; 0: from all", "tokens", ge=0)
     unfinished_penalty: float = key(0.0, "taken off the score of an answer that was cut", "score", ge=0)
+    max_unjudged: int = key(
+        3, "refreshes in a row that nobody could judge, each left out, after which the run is saved and stops",
+        "refreshes", ge=1
+    )  # fmt: skip
     is_cap: float = key(
         2.0, "truncated importance sampling: most that sampler and trainer may differ, as a ratio", ge=1
     )
