@@ -59,6 +59,12 @@ class Refresh:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def unjudged(self) -> str | None:
+        """Why nobody could judge any of the answers; None where some were judged."""
+        reasons = [a.feedback.reason for a in self.answered if isinstance(a.feedback, Unjudged)]
+        return reasons[0] if reasons and len(reasons) == len(self.answered) else None
+
+    @property
     def groups(self) -> list[EncodedGroup | None]:
         """The groups to train on, by prompt; None where the answers teach the objective nothing."""
         return [answered.group for answered in self.answered]

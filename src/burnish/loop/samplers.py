@@ -23,7 +23,7 @@ def sampler_of(prepared: Prepared, engine: Engine) -> Sampler:
     """The policy in this process, or a server that is handed the weights through a folder that both can see."""
     run, policy = prepared.run, engine.policy
     if run.source.sampler == "process":
-        return ProcessSampler(engine, prepared.terminal)
+        return ProcessSampler(engine, prepared.ends)
     from burnish.answers.sampler.remote import ServerSampler
 
     def write(folder: Path) -> None:
@@ -37,7 +37,7 @@ def sampler_of(prepared: Prepared, engine: Engine) -> Sampler:
     text = max((prompt.ids for prompt in prepared.prompts), key=len)[:LONGEST]
     server = ServerSampler(
         run.source.url, key=os.environ.get(run.source.key_env, ""), write=write,
-        folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=prepared.terminal,
+        folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=prepared.ends,
         arrival=Arrival(text, logps, ROUNDING[run.model.dtype], run.source.max_mismatch),
     )  # fmt: skip
     server.check(decoding_of(run.source))

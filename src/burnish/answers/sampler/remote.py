@@ -193,9 +193,9 @@ class ServerSampler:
         gap = mild[0] - mild[1]
         if abs(mass - 1) > 1e-3 or cold[0] - cold[1] < 1.5 * gap - 0.1:
             raise JudgeError(
-                f"{self.url} takes log-probs before temperature and truncation (with top_k = 2 the two likeliest "
-                f"tokens hold {mass:.3f} of the mass, and must hold all; at half the temperature their log-probs differ "
-                f"by {cold[0] - cold[1]:.3f}, and must by {2 * gap:.3f}), so importance ratios would be wrong. Start "
+                f"{self.url} takes log-probs before temperature and truncation: with top_k = 2 the two likeliest "
+                f"tokens hold {mass:.3f} of the mass, and must hold all; at half the temperature they differ by "
+                f"{cold[0] - cold[1]:.3f} nats, and must by {2 * gap:.3f}. Importance ratios would be wrong. Start "
                 "vLLM with --logprobs-mode processed_logprobs, or set source.temperature = 1, source.top_p = 1 and "
                 "source.top_k = 0"
             )
