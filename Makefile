@@ -1,10 +1,11 @@
 # make quickstart   the environment, then the main job on the built-in world
 # make test         the environment, then the tests
+# make real         the tests on a real model and a real server, which are made first into .real/
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: env quickstart test lint
+.PHONY: env quickstart test real lint
 
 env: $(VENV)/.installed
 
@@ -20,6 +21,11 @@ quickstart: env
 
 test: env
 	$(BIN)/python -m pytest
+
+real: env
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,real]'
+	$(BIN)/python -m tests.real.parts
+	$(BIN)/python -m pytest -m real tests/real
 
 lint: env
 	$(BIN)/ruff check .
