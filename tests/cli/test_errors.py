@@ -105,7 +105,7 @@ def test_folders_that_hold_no_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     told = burnish(capsys, "train", f"model.path={empty}", f"data.train={data}")[1]
     assert "holds no config.json" in told
     (empty / "adapter_config.json").write_text("{}")
-    assert "burnish merge" in burnish(capsys, "train", f"model.path={empty}", f"data.train={data}")[1]
+    assert "but no weights" in burnish(capsys, "train", f"model.path={empty}", f"data.train={data}")[1]
 
 
 def test_a_tokenizer_larger_than_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -138,8 +138,9 @@ def _refuse_server(run: Run) -> None:
     """A sampling server without an address, or one that is handed weights which the run does not train."""
     source = run.source
     if source.sampler == "process":
-        if source.url:
-            raise ConfigError("source.url is set, and source.sampler = 'process' asks no server")
+        for name in ("url", "max_mismatch"):
+            if getattr(source, name):
+                raise ConfigError(f"source.{name} is set, and source.sampler = 'process' asks no server")
         return
     if not source.url:
         raise ConfigError("source.sampler = 'server' needs source.url, its address")
