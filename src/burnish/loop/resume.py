@@ -70,7 +70,8 @@ def save(trainer: Trainer, done: int, *, wait: bool = False) -> Path:
 def resume(trainer: Trainer) -> int:
     """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0.
 
-    Raises StoreError where the data or what judges read changed since, or where another version of burnish wrote the checkpoint.
+    Raises StoreError where the data or what judges read changed since, or where another version of burnish wrote the
+    checkpoint.
     """
     folders = trainer.world.lead(lambda: checkpoint.folders(Path(trainer.run.run.dir)))
     if not folders:

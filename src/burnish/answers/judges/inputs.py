@@ -39,7 +39,7 @@ def fingerprint(tables: Sequence[JudgeConfig], prompts: Sequence[Prompt]) -> str
 
 
 def _files(path: Path) -> Iterator[tuple[str, Path]]:
-    """(name, file) of a file or of a folder's files; of a run's folder, of the models in it. Nothing of a hub's name."""
+    """(name, file) of a file, of a folder's files, or of the models in a run's folder. Nothing of a hub's name."""
     if path.is_file():
         yield "", path
     models = sorted(folder for folder in (path / "model", *path.glob("member-*/model")) if folder.is_dir())
