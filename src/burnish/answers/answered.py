@@ -22,6 +22,8 @@ class Measured:
     values: tuple[tuple[float, ...], ...] = ()  # by answer and token: the value head's; () without one
     kl: tuple[float, ...] = ()  # by answer: exact KL to the reference, nats summed over tokens
     entropy: tuple[float, ...] = ()  # by answer: entropy of the policy, nats summed over tokens
+    sampled: tuple[tuple[float, ...], ...] = ()  # by answer and token: the policy's log-probs as a sampler draws, after
+    # temperature and truncation; () where those of `policy` are
 
 
 NOT_JUDGED = Unjudged("not judged yet")

@@ -52,7 +52,7 @@ class Answerer:
         clock.append(time.perf_counter())
         answered = self._judge(answered)
         clock.append(time.perf_counter())
-        answered = measure(self.engine, self.reference, answered)
+        answered = measure(self.engine, self.reference, answered, decoding_of(self.source))
         described = self._figures(answered)
         answered, self.state, more = with_advantages(self.mixture, answered, self.source.is_cap, self.state)
         answered = [replace(a, group=self.view(a)) for a in answered]
@@ -111,8 +111,8 @@ class Answerer:
 
     def _figures(self, answered: Sequence[Answered]) -> Figures:
         """What the log says of the refresh: of the answers, of sampler against trainer, and of the judge itself."""
-        rollouts = [a.encoded.rollout for a in answered if a.encoded.rollout]
-        behavior, policy = ([row for r in rollouts for row in getattr(r, name)] for name in ("behavior", "policy"))
+        behavior = [row for a in answered if a.encoded.rollout for row in a.encoded.rollout.behavior]
+        policy = [row for a in answered if a.encoded.rollout for row in a.measured.sampled or a.measured.policy]
         about_judge = dict(self.judge.report()) if isinstance(self.judge, Reports) else {}
         return {**figures(answered), **mismatch(behavior, policy), **about_judge}
 

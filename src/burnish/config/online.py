@@ -72,6 +72,8 @@ class VerifierConfig(JudgeTable):
 class RewardModelConfig(JudgeTable):
     kind: Literal["reward_model"] = key("reward_model", "a reward model scores the answers")
     path: str | list[str] = key("", "folder of a sequence-classification model, or several: an ensemble")
+    trust_remote_code: bool = key(False, "run code that comes with the reward model")
+    allow_pickle: bool = key(False, "read weights that are pickles (*.bin), which may run any program")
     combine: Literal["mean", "worst", "uncertainty"] = key("mean", "how an ensemble's members become one score")
     coef: float = key(0.5, "uncertainty: times the members' standard deviation is taken off", ge=0)
     bound: Literal["none", "sigmoid", "reference"] = key(

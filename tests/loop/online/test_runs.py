@@ -44,6 +44,14 @@ def test_every_objective_trains_on_fresh_answers(place: Path, name: str) -> None
     assert fresh[2]["kl/answer"] > 1e-5
 
 
+@pytest.mark.parametrize("name", ["grpo", "online_dpo"])  # whose trainers' logits are divided, and are not
+@pytest.mark.parametrize("how", ["temperature=0.6", "temperature=1.7", "top_k=5", "top_p=0.7"])
+def test_mismatch_compares_like_with_like(place: Path, name: str, how: str) -> None:
+    folder = world.run(place, f"like-{name}-{how}", f"objective.name={name}", f"source.{how}", steps=2)
+    for record in world.records(folder, "refresh"):
+        assert record["mismatch/mean"] < 1e-5 and record["mismatch/max_ratio"] < 1.001
+
+
 def test_a_policy_learns_what_its_judge_likes(place: Path) -> None:
     folder = world.run(place, "learns", "objective.kl_in_reward=0", steps=25)
     rewards = [r["reward"] for r in world.records(folder, "refresh")]
