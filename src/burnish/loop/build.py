@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from burnish.answers.answerer import Answerer
+from burnish.answers.judges import inputs
 from burnish.config import Run
 from burnish.data.identity import fingerprint
 from burnish.engine import checkpoint, distributed, loading, model, reward_model
@@ -80,6 +81,14 @@ class Trainer:
 
 
 @contextmanager
+def locked(folder: Path, world: World) -> Iterator[Lock]:
+    """The lock on a run's folder, which the first process holds where the folder exists already. Raises StoreError."""
+    with Lock(folder) as lock:
+        world.lead(lock.take)
+        yield lock
+
+
+@contextmanager
 def opened(config: Run, world: World, live: bool | None, lock: Lock) -> Iterator[Trainer]:
     """A trainer with its log and progress open. Everything that can be refused is refused before a weight is loaded.
 
@@ -89,7 +98,8 @@ def opened(config: Run, world: World, live: bool | None, lock: Lock) -> Iterator
     mixture = mixture_of(config)
     refuse_processes(config, mixture, world)
     prepared = with_planned_budget(prepare(config, mixture), world)
-    prepared = replace(prepared, judge_inputs=online.judge_inputs(config, prepared.prompts, world))
+    judged_by = world.lead(lambda: inputs.fingerprint([*config.judge, *config.gold], prepared.prompts))
+    prepared = replace(prepared, judge_inputs=judged_by)
     refuse_different_data(world, fingerprint([*prepared.train, *prepared.evaluation]))
     world.lead(lambda: lock.take(make=True))
     lost = config.run.resume and world.lead(lambda: not (Path(config.run.dir) / "config.toml").exists())

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from burnish.config import Run
 from burnish.engine import checkpoint, model, reward_model, sharding
 from burnish.engine.model_card import model_card
 from burnish.engine.scoring import rewards
 from burnish.loop.build import Trainer
 from burnish.loop.resume import save
 from burnish.reports.run import write_summary
+from burnish.runlog.folder import is_finished
 from burnish.runlog.progress import Progress
 from burnish.runlog.records import EndRecord
 
@@ -42,10 +44,13 @@ def finish(trainer: Trainer) -> None:
     trainer.world.lead(lambda: None)  # nobody leaves before the model is written
 
 
-def already_finished(folder: Path) -> None:
-    """Say that nothing is left to resume, so that what starts runs again until they end may end. A summary that is
-    missing, because the run was killed at its very end, is written."""
-    progress = Progress()
+def already_finished(run: Run) -> bool:
+    """Whether a run to be resumed is finished, which is said: what starts runs again until they end may end. A summary
+    that is missing, because the run was killed at its very end, is written. Raises StoreError as `is_finished` does."""
+    if not is_finished(run):
+        return False
+    folder, progress = Path(run.run.dir), Progress()
     progress.note(f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume")
     if not (folder / "summary.txt").exists():
         progress.note(write_summary(folder))
+    return True

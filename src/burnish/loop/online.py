@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.answers.answerer import Answerer
-from burnish.answers.judges import Judge, inputs, panel
+from burnish.answers.judges import Judge, panel
 from burnish.answers.objective_view import ObjectiveView
 from burnish.config import Run
 from burnish.data.load import rule_of
-from burnish.data.prompts import Prompt
 from burnish.engine import checkpoint
-from burnish.engine.distributed import World
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
 from burnish.errors import ConfigError, DataError, JudgeError
@@ -36,11 +34,6 @@ def judges_of(run: Run) -> Judges:
     """The judges that the configuration names. Raises before any weight loads."""
     cache = Path(run.run.dir).parent / "judge-cache"
     return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache))
-
-
-def judge_inputs(run: Run, prompts: Sequence[Prompt], world: World) -> str:
-    """Hash of what the run's judges read besides the answers, by one process for all."""
-    return world.lead(lambda: inputs.fingerprint([*run.judge, *run.gold], prompts))
 
 
 def answerer(

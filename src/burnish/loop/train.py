@@ -12,7 +12,7 @@ from burnish.engine.distributed import ALONE, World
 from burnish.errors import JudgeError, TrainingError
 from burnish.group import EncodedGroup
 from burnish.loop import resume
-from burnish.loop.build import Trainer, opened
+from burnish.loop.build import Trainer, locked, opened
 from burnish.loop.evaluate import evaluate
 from burnish.loop.finish import already_finished, finish
 from burnish.loop.interrupt import Interrupted, signals_collected
@@ -21,18 +21,14 @@ from burnish.loop.passes import batch_scores, first_pass
 from burnish.loop.start import before_first_step
 from burnish.loop.tally import Tally, completion_records, staleness
 from burnish.loop.update import update
-from burnish.runlog.folder import is_finished
-from burnish.runlog.lock import Lock
 from burnish.runlog.records import RunRecord, StepRecord
 
 
 def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
     folder = Path(config.run.dir)
-    with Lock(folder) as lock:
-        world.lead(lock.take)
-        if world.lead(lambda: is_finished(config)):
-            world.lead(lambda: already_finished(folder))
+    with locked(folder, world) as lock:
+        if world.lead(lambda: already_finished(config)):
             return folder
         with opened(config, world, progress, lock) as trainer:
             first = resume.resume(trainer) if config.run.resume else 0
