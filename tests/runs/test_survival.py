@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -22,7 +23,8 @@ from burnish.cli import main
 from burnish.engine import checkpoint
 from burnish.errors import StoreError
 from burnish.loop.build import Trainer
-from burnish.runlog.log import read_rows
+from burnish.runlog.log import RunLog, read_rows
+from burnish.runlog.records import Record, StepRecord
 from tests.runs.cli import burnish, rows, signalled_after
 from tests.zoo import save_model_dir
 
@@ -113,7 +115,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_bit(kind: str, model_dir: Path, 
         resume = ["run.resume=true"] if (broken / "config.toml").exists() else []
         child = started("train", *places, f"run.dir={broken}", *resume)
         if target < 1000:
-            while target and steps_done(broken) < target:
+            while target and steps_done(broken) < target and child.is_alive():
                 time.sleep(0.002)
             time.sleep(draw.uniform(0, 0.03 if target else 0.5))
             kill(child)
@@ -131,7 +133,7 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
     assert burnish("train", *places, f"run.dir={tmp_path / 'whole'}") == 0
     out = tmp_path / "run"
     child = started("train", *places, f"run.dir={out}")
-    while not steps_done(out):
+    while not steps_done(out) and child.is_alive():
         time.sleep(0.005)
     kill(child, number)
     assert ended(child) == (130 if number == signal.SIGINT else 75)
@@ -177,7 +179,7 @@ def test_a_run_that_was_changed_meanwhile_is_refused(
 ) -> None:
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, f"run.dir={tmp_path / 'run'}"]
     child = started("train", *places, "save.every=1")
-    while not checkpoint.folders(tmp_path / "run"):
+    while not checkpoint.folders(tmp_path / "run") and child.is_alive():
         time.sleep(0.005)
     kill(child)
     ended(child)
@@ -211,6 +213,59 @@ def test_runs_of_an_older_version_are_refused_by_what_they_are(
     assert burnish("train", *places, "run.resume=true") == 2
     message = capsys.readouterr().err
     assert "config.toml cannot be taken up" in message and "engine.float32_matmul_precision" in message
+
+
+def test_a_finished_run_has_nothing_to_resume_and_says_so_with_0(
+    model_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    places = ["train", f"model.path={model_dir}", f"data.train={data}", *SETTINGS, "optim.steps=2", f"run.dir={out}"]
+    assert burnish(*places) == 0
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert burnish(*places, "run.resume=true") == 0
+    assert "is finished: its model is in" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == files
+    (out / "summary.txt").unlink()  # as if it was killed at its very end
+    assert burnish(*places, "run.resume=true") == 0
+    assert (out / "summary.txt").exists()
+    assert burnish(*places, "run.resume=true", "optim.lr=1e-4") == 2
+
+
+def test_a_second_process_is_refused(model_dir: Path, data: Path, tmp_path: Path, capfd: Any) -> None:
+    out = tmp_path / "run"
+    places = ["train", f"model.path={model_dir}", f"data.train={data}", *SETTINGS, "optim.steps=1000", f"run.dir={out}"]
+    child = started(*places)
+    while not steps_done(out) and child.is_alive():
+        time.sleep(0.005)
+    for more in ("run.resume=true", "run.overwrite=true"):
+        assert burnish(*places, more) == 2
+        assert f"is being written by process {child.pid}" in capfd.readouterr().err
+    steps = steps_done(out)
+    kill(child)
+    ended(child)
+    assert steps_done(out) >= steps > 0
+
+
+def test_a_folder_deleted_while_the_run_goes_on_is_named(
+    model_dir: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    places = ["train", f"model.path={model_dir}", f"data.train={data}", *SETTINGS, f"run.dir={out}"]
+    write = RunLog.write
+
+    def deleting(self: RunLog, record: Record) -> None:
+        if isinstance(record, StepRecord) and record.step == 4:
+            shutil.rmtree(out)
+        write(self, record)
+
+    monkeypatch.setattr(RunLog, "write", deleting)
+    assert burnish(*places) == 2
+    assert f"{out} is gone: it was deleted or moved" in capsys.readouterr().err
+    assert not out.exists()
+    monkeypatch.undo()
+    assert burnish(*places, "run.resume=true", "optim.steps=2") == 0
+    assert "holds no run (deleted, or of another name?): a new one begins" in capsys.readouterr().out
 
 
 def test_a_full_disk_in_the_background_is_told_at_the_next_save(

@@ -55,6 +55,12 @@ class JudgeTable(Table):
     weight: float = key(1.0, "of its scores in the sum, where [[judge]] lists several")
     gate: float | None = key(None, "answers it scores below this get 0 from the judges after it", "score")
 
+    @property
+    def inputs(self) -> dict[str, list[str]]:
+        """The files and folders that the judge reads, by the key that names them."""
+        given = {name: getattr(self, name, "") for name in ("path", "votes", "schema_file", "template")}
+        return {name: [paths] if isinstance(paths, str) else paths for name, paths in given.items() if paths}
+
 
 class VerifierConfig(JudgeTable):
     kind: Literal["verifier"] = key("verifier", "a program checks the answers")

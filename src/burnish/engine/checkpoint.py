@@ -76,6 +76,8 @@ class Writer:
         Raises StoreError where this checkpoint (with `wait`), or the one before it, could not be written.
         """
         self.join()
+        if self.world.leads and not self.run_dir.is_dir():
+            raise StoreError(f"{self.run_dir} is gone: it was deleted or moved while the run wrote into it")
         target = self.run_dir / "checkpoints" / f"step-{step}"
         if (target / MANIFEST).exists():  # a run resumed from this step and stopped again has nothing new to save
             return target
@@ -151,6 +153,11 @@ def folders(run_dir: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     complete = [p for p in (run_dir / "checkpoints").glob("step-*") if (p / MANIFEST).exists() and "." not in p.name]
     return sorted(complete, key=lambda p: int(p.name.removeprefix("step-")))
+
+
+def newest_step(run_dir: Path) -> int:
+    """The steps done at the newest complete checkpoint; 0 where there is none."""
+    return max((int(folder.name.removeprefix("step-")) for folder in folders(run_dir)), default=0)
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

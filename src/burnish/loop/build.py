@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from burnish.answers.answerer import Answerer
+from burnish.answers.judges import inputs
 from burnish.config import Run
 from burnish.data.identity import fingerprint
 from burnish.engine import checkpoint, distributed, loading, model, reward_model
@@ -35,7 +36,8 @@ from burnish.loop.sources import Source
 from burnish.loop.watch import BestWeights, RefreshMonitor
 from burnish.objectives.mixture import State
 from burnish.runlog import trackers
-from burnish.runlog.folder import claim_run_dir, refuse_resume
+from burnish.runlog.folder import claim_run_dir
+from burnish.runlog.lock import Lock
 from burnish.runlog.log import RunLog
 from burnish.runlog.progress import Progress
 
@@ -79,24 +81,37 @@ class Trainer:
 
 
 @contextmanager
-def opened(config: Run, world: World, live: bool | None) -> Iterator[Trainer]:
+def locked(folder: Path, world: World) -> Iterator[Lock]:
+    """The lock on a run's folder, which the first process holds where the folder exists already. Raises StoreError."""
+    with Lock(folder) as lock:
+        world.lead(lock.take)
+        yield lock
+
+
+@contextmanager
+def opened(config: Run, world: World, live: bool | None, lock: Lock) -> Iterator[Trainer]:
     """A trainer with its log and progress open. Everything that can be refused is refused before a weight is loaded.
 
     `live`: whether progress is drawn in place; None: where the output is a terminal. Raises BurnishError.
     """
-    world.lead(lambda: refuse_resume(config))
     judges = online.judges_of(config)
     mixture = mixture_of(config)
     refuse_processes(config, mixture, world)
     prepared = with_planned_budget(prepare(config, mixture), world)
+    judged_by = world.lead(lambda: inputs.fingerprint([*config.judge, *config.gold], prepared.prompts))
+    prepared = replace(prepared, judge_inputs=judged_by)
     refuse_different_data(world, fingerprint([*prepared.train, *prepared.evaluation]))
+    world.lead(lambda: lock.take(make=True))
+    lost = config.run.resume and world.lead(lambda: not (Path(config.run.dir) / "config.toml").exists())
     world.lead(lambda: claim_run_dir(config))
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
     steps, end = total_steps(config, len(prepared.prompts) if config.sampled else len(prepared.train))
     silent = not world.leads
     with RunLog(Path(config.run.dir), silent=silent) as log, Progress(steps, live=live, silent=silent) as progress:
-        for line in prepared.lines:
+        if lost:
+            progress.note(f"run.resume: {config.run.dir} holds no run (deleted, or of another name?): a new one begins")
+        for line in filter(None, [lock.unsupported, *prepared.lines]):
             progress.note(line)
         yield build(prepared, judges, world, log, progress, steps, end)
 
@@ -115,6 +130,9 @@ def build(
     torch.manual_seed(config.seed)
     engine, masters = _engine_and_masters(prepared, world, progress)
     monitor = RefreshMonitor(config, log, progress)
+    if config.run.resume:
+        saved = checkpoint.newest_step(Path(config.run.dir))
+        monitor.cut_after(saved)
     live = answerer = None
     if config.sampled:
         if config.reference.kind != "none" and not config.sampled_once:

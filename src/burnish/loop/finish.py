@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from burnish.config import Run
 from burnish.engine import checkpoint, model, reward_model, sharding
 from burnish.engine.model_card import model_card
 from burnish.engine.scoring import rewards
 from burnish.loop.build import Trainer
 from burnish.loop.resume import save
 from burnish.reports.run import write_summary
+from burnish.runlog.folder import is_finished
+from burnish.runlog.progress import Progress
 from burnish.runlog.records import EndRecord
 
 REWARD_SAMPLE = 512  # groups whose answers say where a reward model's rewards lie
@@ -35,7 +38,19 @@ def finish(trainer: Trainer) -> None:
     weights = sharding.gathered(policy.module, policy.dtype, trained_only=policy.adapted) if policy.sharded else None
     if trainer.world.leads:
         checkpoint.write_folder(folder / "model", fill, "model")
-        shutil.rmtree(last, ignore_errors=True)
         trainer.log.write(EndRecord(step=trainer.steps))
+        shutil.rmtree(last, ignore_errors=True)  # only now: who is killed before must find it whole
         trainer.progress.note(write_summary(folder))
     trainer.world.lead(lambda: None)  # nobody leaves before the model is written
+
+
+def already_finished(run: Run) -> bool:
+    """Whether a run to be resumed is finished, which is said: what starts runs again until they end may end. A summary
+    that is missing, because the run was killed at its very end, is written. Raises StoreError as `is_finished` does."""
+    if not is_finished(run):
+        return False
+    folder, progress = Path(run.run.dir), Progress()
+    progress.note(f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume")
+    if not (folder / "summary.txt").exists():
+        progress.note(write_summary(folder))
+    return True

@@ -31,8 +31,6 @@ def members(config: Run, world: World) -> list[Path]:
     for number in range(config.reward.members):
         folder = Path(config.run.dir) / f"member-{number}"
         folders.append(folder)
-        if config.run.resume and (folder / "model").exists():
-            continue
         started = config.run.resume and (folder / "config.toml").exists()
         settings = {
             "seed": config.seed + number,

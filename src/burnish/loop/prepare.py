@@ -35,6 +35,7 @@ class Prepared:
     ends: frozenset[int]  # tokens that end a sampled answer: those, and what the model itself names
     lines: list[str] = field(default_factory=list)  # what the user is told before training
     prompts: list[Prompt] = field(default_factory=list)  # prompts that the policy answers itself
+    judge_inputs: str = ""  # hash of what the run's judges read
 
 
 def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:

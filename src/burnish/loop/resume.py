@@ -51,6 +51,7 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
         "moved": trainer.moved,
         "world_size": trainer.world.size,
         "data": _data_of(trainer.prepared),
+        "judge_inputs": trainer.prepared.judge_inputs,
         "source": trainer.source.state(),
         "advantages": {} if answerer is None else {name: dict(values) for name, values in answerer.state.items()},
         "monitor": trainer.monitor.state(),
@@ -69,12 +70,11 @@ def save(trainer: Trainer, done: int, *, wait: bool = False) -> Path:
 def resume(trainer: Trainer) -> int:
     """Take up the newest checkpoint; returns the number of steps already done. No checkpoint: start from 0.
 
-    Raises StoreError where the data changed since, or where another version of burnish wrote the checkpoint.
+    Raises StoreError where the data or what judges read changed since, or where another version of burnish wrote the
+    checkpoint.
     """
     folders = trainer.world.lead(lambda: checkpoint.folders(Path(trainer.run.run.dir)))
     if not folders:
-        trainer.log.cut_after(0)
-        trainer.monitor.cut_after(0)
         trainer.progress.note("run.resume: this run has no checkpoint yet; it starts from the beginning")
         return 0
     saved = checkpoint.facts_of(folders[-1])
@@ -90,10 +90,8 @@ def resume(trainer: Trainer) -> int:
     if trainer.answerer is not None:
         trainer.answerer.state = saved["advantages"]
     trainer.monitor.restore(saved["monitor"])
-    trainer.monitor.cut_after(done)
     trainer.running = saved["running"]
     trainer.moved = saved["moved"]
-    trainer.log.cut_after(done)
     trainer.progress.note(f"resumed after step {done} from {folders[-1]}")
     return done
 
@@ -108,6 +106,11 @@ def _refuse_other(saved: Mapping[str, Any], folder: Path, prepared: Prepared) ->
         raise StoreError(
             f"run.resume: the training data is not what it was when {folder} was written (its groups, their order "
             "or their tokens changed); name another run.dir, or put the data back"
+        )
+    if saved["judge_inputs"] != prepared.judge_inputs:
+        raise StoreError(
+            f"run.resume: what the judges read is not what it was when {folder} was written (fields of the prompts' "
+            "rows, votes, a template, a schema or a reward model changed); name another run.dir, or put it back"
         )
 
 

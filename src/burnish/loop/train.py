@@ -12,9 +12,9 @@ from burnish.engine.distributed import ALONE, World
 from burnish.errors import JudgeError, TrainingError
 from burnish.group import EncodedGroup
 from burnish.loop import resume
-from burnish.loop.build import Trainer, opened
+from burnish.loop.build import Trainer, locked, opened
 from burnish.loop.evaluate import evaluate
-from burnish.loop.finish import finish
+from burnish.loop.finish import already_finished, finish
 from burnish.loop.interrupt import Interrupted, signals_collected
 from burnish.loop.memory.retry import attempts
 from burnish.loop.passes import batch_scores, first_pass
@@ -26,17 +26,21 @@ from burnish.runlog.records import RunRecord, StepRecord
 
 def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> Path:
     """Train as `config` says; returns the run's folder. Raises BurnishError, or Interrupted on Ctrl-C."""
-    with opened(config, world, progress) as trainer:
-        first = resume.resume(trainer) if config.run.resume else 0
-        trainer.log.write(
-            RunRecord(
-                objective=trainer.prepared.mixture.name, steps=trainer.steps, first_step=first,
-                notes=tuple(trainer.prepared.lines),
-            )
-        )  # fmt: skip
-        loop(trainer, first)
-        finish(trainer)
-    return Path(config.run.dir)
+    folder = Path(config.run.dir)
+    with locked(folder, world) as lock:
+        if world.lead(lambda: already_finished(config)):
+            return folder
+        with opened(config, world, progress, lock) as trainer:
+            first = resume.resume(trainer) if config.run.resume else 0
+            trainer.log.write(
+                RunRecord(
+                    objective=trainer.prepared.mixture.name, steps=trainer.steps, first_step=first,
+                    notes=tuple(trainer.prepared.lines),
+                )
+            )  # fmt: skip
+            loop(trainer, first)
+            finish(trainer)
+    return folder
 
 
 def loop(trainer: Trainer, first: int) -> None:

@@ -19,7 +19,7 @@ from burnish.errors import StoreError
 from burnish.findings import counted
 from burnish.group import to_json
 from burnish.loop.alarms import Alarms
-from burnish.runlog.log import RunLog
+from burnish.runlog.log import RunLog, rewrite
 from burnish.runlog.progress import Progress
 from burnish.runlog.records import AlarmRecord, NoteRecord, RefreshRecord, StoppedRecord
 
@@ -71,14 +71,20 @@ class RefreshMonitor:
         except OSError as error:
             raise StoreError(f"{file} cannot be written: {error.strerror}. Free some space") from error
 
-    def cut_after(self, step: int) -> None:
-        """Drop the answers of refreshes after `step` steps, which a resumed run gives again."""
+    def cut_after(self, done: int) -> None:
+        """Drop the records and answers that a run resumed after `done` steps gives again.
+
+        It refreshes before step `done + 1`, which was not saved. An offline run's policy answers before the checkpoint
+        of `done` steps, at its evaluation, which the checkpoint knows of.
+        """
+        refreshes = done + 1 if done and self.run.monitored else done
+        self.log.cut_after(done, refreshes)
         file = Path(self.run.run.dir) / ANSWERS
         if self.log.silent or not file.exists():
             return
         lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["meta"]["step"] < step]
-        file.write_text("".join(kept), encoding="utf-8", errors="surrogateescape")
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["meta"]["step"] < refreshes]
+        rewrite(file, "".join(kept), "surrogateescape")
 
     def state(self) -> dict[str, Any]:
         unjudged = {"judged": self.judged, "unjudged": self.unjudged}

@@ -39,7 +39,8 @@ def claim_run_dir(run: Run) -> Path:
         _spare_inputs(run, folder)
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"run.dir = {folder} is a file; name a folder")
-    if folder.is_dir() and not occupied and any(folder.iterdir()) and run.run.overwrite:
+    others = folder.is_dir() and any(path.name != "lock" for path in folder.iterdir())
+    if others and not occupied and run.run.overwrite:
         raise StoreError(f"{folder} holds files that are no run's; burnish does not delete them. Name another run.dir")
     try:
         if occupied and run.run.overwrite:
@@ -78,17 +79,17 @@ def _inputs(run: Run) -> dict[str, list[str]]:
     inputs |= {"data.train": list(data), "data.eval": [run.data.eval], "source.prompts": [run.source.prompts]}
     for table, judges in (("judge", run.judge), ("gold", run.gold)):
         for judge in judges:
-            for name in ("path", "votes", "schema_file", "template"):
-                paths = getattr(judge, name, "")
-                inputs.setdefault(f"{table}.{name}", []).extend([paths] if isinstance(paths, str) else paths)
+            for name, paths in judge.inputs.items():
+                inputs.setdefault(f"{table}.{name}", []).extend(paths)
     return inputs
 
 
-def refuse_resume(run: Run) -> None:
-    """Raises StoreError where `run.resume` asks to go on with a finished run, or with another one's settings."""
+def is_finished(run: Run) -> bool:
+    """Whether `run.resume` asks to go on with a finished run. Raises StoreError where it asks to go on with another
+    one's settings."""
     folder = Path(run.run.dir)
     if not run.run.resume:
-        return
+        return False
     if (folder / "config.toml").exists():
         try:
             before = load(str(folder / "config.toml"))
@@ -100,10 +101,7 @@ def refuse_resume(run: Run) -> None:
             raise StoreError(
                 f"run.resume: {keys} would differ from those the run in {folder} began with; name another run.dir"
             )
-    if (folder / "log.jsonl").exists() and any(read(folder, EndRecord)):
-        raise StoreError(
-            f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume"
-        )
+    return (folder / "log.jsonl").exists() and any(True for _ in read(folder, EndRecord))
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from burnish.errors import DataError, StoreError
-from burnish.runlog.records import CompletionRecord, EndRecord, R, Record, class_of, from_row, to_row
+from burnish.runlog import records
+from burnish.runlog.records import AlarmRecord, CompletionRecord, EndRecord, R, Record, RefreshRecord
 
 
 class Listener(Protocol):
@@ -56,26 +57,44 @@ class RunLog:
         """Append a record, with the time. Raises StoreError."""
         record = replace(record, time=round(time.time(), 3))
         try:
-            self._stream.write(json.dumps(to_row(record), ensure_ascii=False) + "\n")
+            self._stream.write(json.dumps(records.to_row(record), ensure_ascii=False) + "\n")
             if not isinstance(record, CompletionRecord):  # a step's record follows them and carries them to disk
                 self._stream.flush()
+                self.path.stat()
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self.path.parent} is gone: it was deleted or moved while the run wrote into it"
+            ) from None
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror}. Free some space") from error
         for listener in self.listeners:
             listener(record)
 
-    def cut_after(self, step: int) -> None:
-        """Drop what was recorded after `step`, so that a resumed run repeats no record."""
+    def cut_after(self, step: int, refresh: int | None = None) -> None:
+        """Drop what was recorded after `step`, so that a resumed run repeats no record. `refresh`: the last step whose
+        refresh is kept, with its alarms; None: `step`, too. Raises StoreError."""
         if self.silent:
             return
         self._stream.close()
+        limits = {kind: step if refresh is None else refresh for kind in (RefreshRecord.kind, AlarmRecord.kind)}
         rows = [row for row in read_rows(self.path.parent) if row["record"] != EndRecord.kind]
-        kept = [row for row in rows if int(row.get("step", 0)) <= step]
-        temporary = self.path.with_suffix(".part")
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-        temporary.write_text(lines, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(self.path)
+        kept = [row for row in rows if int(row.get("step", 0)) <= limits.get(row["record"], step)]
+        rewrite(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), "backslashreplace")
         self._stream = self._open()
+
+
+def rewrite(file: Path, text: str, errors: str) -> None:
+    """Replace a file's whole text at once: who is killed meanwhile leaves the old one. `errors`: what becomes of half a
+    surrogate pair, as Python names it. Raises StoreError."""
+    part = file.with_suffix(".part")
+    try:
+        try:
+            part.write_text(text, encoding="utf-8", errors=errors)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"{file} cannot be written: {error.strerror}. Free some space") from error
 
 
 def _drop_cut_line(file: Path) -> None:
@@ -96,10 +115,10 @@ def read(folder: Path, *kinds: type[R]) -> Iterator[R]:
     Raises DataError where there is no log, or a line other than the last is no record.
     """
     for number, row in enumerate(read_rows(folder), 1):
-        record = class_of(row)
+        record = records.class_of(row)
         if record is not None and issubclass(record, kinds):
             try:
-                yield from_row(row, record)
+                yield records.from_row(row, record)
             except ValueError as error:
                 raise DataError(f"{folder / 'log.jsonl'}:{number}: {error}") from None
 

@@ -43,3 +43,8 @@ def absent(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
 def step_of(meta: Mapping[str, Any]) -> int:
     """The step that an answer was given for, which its id names."""
     return int(meta["id"].rpartition("@")[2].partition("/")[0].partition("#")[0])
+
+
+def unsteady(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
+    """Cannot say in two steps of every five."""
+    return None if step_of(meta) % 5 in (1, 2) else digits(prompt, answer, meta)

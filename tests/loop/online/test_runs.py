@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from burnish import config
-from burnish.errors import BurnishError, ConfigError, JudgeError
+from burnish.errors import BurnishError, ConfigError, JudgeError, StoreError
 from burnish.group import from_json
 from burnish.lab.world import CHARACTERS
 from burnish.loop import train
@@ -96,6 +96,25 @@ def test_interrupted_and_resumed_is_unbroken(place: Path, how: str, stop: int) -
         assert world.equal(whole, broken)
     lines = [(folder / "answers.jsonl").read_text() for folder in (whole, broken)]
     assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("what", ["a field of the rows", "the votes"])
+def test_a_run_whose_judge_reads_something_else_is_refused(place: Path, what: str) -> None:
+    prompts, votes = place / "read.jsonl", place / "read-votes.jsonl"
+    rows = [json.dumps({"prompt": f"_{i}+_2=", "answer": str(i + 2)}) for i in range(8)]
+    prompts.write_text("".join(row + "\n" for row in rows))
+    votes.write_text(json.dumps({"prompt": "_1+_2=", "chosen": "#3", "rejected": "#4"}) + "\n")
+    judges = ["judge.kind=verifier", f"judge.name={JUDGING}:digits", "gold.kind=human", f"gold.votes={votes}"]
+    with signalled_after(1, signal.SIGTERM), pytest.raises(Interrupted):
+        world.run(place, "reads", f"source.prompts={prompts}", *judges, steps=3)
+    file = prompts if what.startswith("a field") else votes
+    kept = file.read_text()
+    resumed = config.load(str(place / "reads" / "config.toml"), ["run.resume=true", "run.overwrite=false"])
+    file.write_text(kept.replace('"answer": "3"', '"answer": "4"').replace("#4", "#5"))
+    with pytest.raises(StoreError, match="what the judges read is not what it was"):
+        train.run(resumed)
+    file.write_text(kept)
+    train.run(resumed)
 
 
 def writable(text: str) -> bool:
