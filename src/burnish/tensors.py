@@ -138,6 +138,13 @@ class TokenScores:
         return self.sum_by_completion(self.policy - self.reference)
 
     @property
+    def reference_logps(self) -> Float[Tensor, " completions"]:
+        """The reference's summed log-probs R, in float64: float32 would round a sum of thousands of nats."""
+        if self.reference is None:
+            raise ValueError("this objective needs reference log-probs, and none were computed")
+        return self.sum_by_completion(self.reference.double())
+
+    @property
     def squares(self) -> Float[Tensor, " tokens"]:
         """`square`, for an objective that needs it."""
         if self.square is None:
@@ -178,24 +185,14 @@ class ScalarScores:
 
 @dataclass(frozen=True)
 class PairSums:
-    """Summed log-probs of every pair of a step, without gradient, from a first pass over its microbatches."""
+    """Sums over every pair of a step, without gradient, from a first pass over its microbatches."""
 
-    policy_chosen: Float[Tensor, " step_pairs"]
-    policy_rejected: Float[Tensor, " step_pairs"]
-    reference_chosen: Float[Tensor, " step_pairs"]
+    reference_chosen: Float[Tensor, " step_pairs"]  # the reference's log-probs, in float64
     reference_rejected: Float[Tensor, " step_pairs"]
+    chosen: Float[Tensor, " step_pairs"]  # log-ratios a
+    rejected: Float[Tensor, " step_pairs"]  # log-ratios b
     chosen_lengths: Int[Tensor, " step_pairs"]
     rejected_lengths: Int[Tensor, " step_pairs"]
-
-    @property
-    def chosen(self) -> Float[Tensor, " step_pairs"]:
-        """Log-ratios a."""
-        return self.policy_chosen - self.reference_chosen
-
-    @property
-    def rejected(self) -> Float[Tensor, " step_pairs"]:
-        """Log-ratios b."""
-        return self.policy_rejected - self.reference_rejected
 
 
 @dataclass(frozen=True)
@@ -223,7 +220,7 @@ class Pairs:
     rejected: Int[Tensor, " pairs"]
     weight: Float[Tensor, " pairs"]
     wins: tuple[Float[Tensor, " pairs"], Float[Tensor, " pairs"]] | None = None  # chance that each side wins, if known
-    mean_length: float | None = None  # tokens of a chosen completion, averaged over the pairs of the whole step
+    mean_length: float | None = None  # tokens of a chosen completion, the weighted mean over the whole step's pairs
     step: PairSums | None = None  # all pairs of the step, for objectives that need them; None: these pairs are the step
     place: Int[Tensor, " pairs"] | None = None  # which of the step's pairs these are
     margin: Float[Tensor, " pairs"] | None = None  # by how much the data says the chosen one is better, where it does

@@ -10,7 +10,6 @@ import torch
 from burnish.engine import canary, model, norms
 from burnish.engine.divergence import HeadInput
 from burnish.engine.engine import Engine, ForwardPass, scalar_scores, token_scores
-from burnish.engine.scoring import logps
 from burnish.group import EncodedGroup, Preferences
 from burnish.objectives import TABLE
 from burnish.objectives.feedback import StepSums
@@ -75,9 +74,12 @@ def gradient(name: str) -> torch.Tensor:
         scored: ForwardPass = engine.score(batch, square=True, reference=other)
         fixed = scored.logps.detach() - 0.2 * torch.sin(1 + torch.arange(len(scored.logps), dtype=torch.float64))
         scores = token_scores(scored, fixed, batch)
-        own = torch.tensor([x for group in logps(engine, step) for x in group])
-        theirs = own - scores.logratios.detach()
-        sums = StepSums(own, theirs, batch.lengths, torch.tensor([0.7, -0.1], dtype=torch.float64))
+        sums = StepSums(
+            scores.reference_logps,
+            scores.logratios.detach(),
+            batch.lengths,
+            torch.tensor([0.7, -0.1], dtype=torch.float64),
+        )
         _, ready = mixture.advance(mixture.start(), step, sums, 0, 1)
         loss = ready.at(step, sums, 0, 1)
         loss.total(loss(scores, batch)).backward()  # type: ignore[no-untyped-call]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import exp, expm1, log, log1p
+from typing import Any
 
 import pytest
 import torch
 from pytest import approx
 
 from burnish.objectives.likelihood import cpo, log1mexp, orpo, rpo, sft, slic_hf
-from burnish.tensors import Singles
+from burnish.tensors import Pairs, Singles
 from tests.objectives.microbatch import (
     COUNT,
     LENGTHS,
@@ -90,3 +91,23 @@ def test_log1mexp_keeps_its_digits_and_its_gradient(x: float) -> None:
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
     assert value.item() == approx(log(-expm1(x)) if x > -1 else log1p(-exp(x)), rel=1e-13, abs=1e-300)
     assert gradient.item() == approx(-1 / expm1(-x) if x > -700 else 0.0, rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize(("objective", "strength"), [(rpo, {"alpha": 0.7}), (cpo, {"nll_weight": 0.7})])
+def test_token_mean_counts_a_pairs_tokens_with_its_weight(objective: Any, strength: dict[str, float]) -> None:
+    """sum_i w_i (l_i + alpha NLL), NLL = sum_i w_i NLL_i / sum_i w_i n_i, in one microbatch and in two."""
+    (policy, reference), weights = draw(), torch.tensor([1.0, 0.25, 3.0, 0.5, 2.0], dtype=torch.float64)
+    scores, none = scores_of(policy, reference, LENGTHS), dict.fromkeys(strength, 0.0)
+    sums, lengths = scores.logps[::2], scores.lengths[::2]
+    nll = -(weights * sums).sum() / (weights * lengths).sum()
+    pairwise = objective(scores, pairs_of(COUNT, weights), nll="token_mean", **none).values
+    expected = (pairwise + 0.7 * weights * nll).sum().item()
+    assert objective(scores, pairs_of(COUNT, weights), nll="token_mean", **strength).values.sum().item() == approx(
+        expected, rel=1e-12
+    )
+    mean, total = ((weights * lengths).sum() / weights.sum()).item(), 0.0
+    for part in (slice(0, 2), slice(2, COUNT)):
+        index = 2 * torch.arange(COUNT)[part]
+        pairs = Pairs(index, index + 1, weights[part], mean_length=mean)
+        total += objective(scores, pairs, nll="token_mean", **strength).values.sum().item()
+    assert total == approx(expected, rel=1e-12)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from pytest import approx
 
-from burnish.errors import DataError
+from burnish.group import EncodedGroup, Labels
+from burnish.objectives.feedback import mismatched
 from burnish.objectives.unpaired import apo_zero_unpaired, bco, kto
 from burnish.tensors import Singles, SingleSums
 from tests.objectives.microbatch import answers, s
@@ -37,8 +38,29 @@ def test_kto(mismatched: list[float]) -> None:
     expected = [1.2 * s(-0.3 * (h[0] - z0)), 1.5 * s(-0.3 * (z0 - h[1])), 1.2 * s(-0.3 * (h[2] - z0))]
     assert losses.unit == "completion" and losses.values.tolist() == approx(expected)
     assert losses.metrics["kl/mismatched"].mean == approx(z0)
-    with pytest.raises(DataError, match="two prompts"):
+    with pytest.raises(ValueError, match="mismatched"):
         kto(SCORES, singles(YES))
+
+
+def test_kto_has_no_baseline_where_there_is_one_prompt_only() -> None:
+    losses = kto(SCORES, singles(YES, []), beta=0.3)
+    assert losses.values.tolist() == approx([s(-0.3 * h[0]), s(0.3 * h[1]), s(-0.3 * h[2])])
+    assert losses.metrics["kl/mismatched"].mean == 0.0
+
+
+def test_a_mismatched_answer_is_any_other_prompts() -> None:
+    """The next group of the step with another prompt; else the first in the data; none where there is one prompt."""
+
+    def group(prompt: int, answer: int) -> EncodedGroup:
+        return EncodedGroup(f"{answer}", (prompt,), ((answer,),), (True,), Labels((True,)))
+
+    def partners(step: list[EncodedGroup], data: list[EncodedGroup]) -> list[tuple[int, int]]:
+        return [(g.prompt_ids[0], g.completion_ids[0][0]) for g in mismatched(step, data)]
+
+    a, b, c, d = group(1, 11), group(1, 12), group(2, 13), group(2, 14)
+    assert partners([a, b, c], [a, b, c, d]) == [(1, 13), (1, 13), (2, 11)]
+    assert partners([a, b], [a, b, d, c]) == [(1, 14), (1, 14)]
+    assert partners([a, b], [a, b]) == []
 
 
 def test_bco() -> None:

@@ -101,7 +101,7 @@ def test_the_running_averages_are_moved_by_the_step() -> None:
 def test_pairs_far_from_the_mean_are_likely_left_out() -> None:
     """One pair of two is kept, drawn by exp(-(D - m0)^2 / (2 s0^2))."""
     zeros, lengths = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.long)
-    sums = PairSums(torch.tensor([0.0, 2.0], dtype=torch.float64), zeros, zeros, zeros, lengths, lengths)
+    sums = PairSums(zeros, zeros, torch.tensor([0.0, 2.0], dtype=torch.float64), zeros, lengths, lengths)
     generator = torch.Generator().manual_seed(0)
     kept = [
         beta_dpo_step({"m0": 0.0, "s0": 1.0}, sums, generator, momentum=0.999999, rho=0.5)[1]["keep"]
@@ -137,3 +137,27 @@ def test_a_first_pass_makes_microbatches_the_step(name: str, cut: int) -> None:
     assert leaf.grad is not None
     torch.testing.assert_close(total, value.sum(), rtol=1e-12, atol=0)
     torch.testing.assert_close(leaf.grad, whole, rtol=1e-10, atol=1e-14)
+
+
+def test_the_scale_of_alpha_dpo_does_not_collapse() -> None:
+    """A step of one pair has no spread and leaves sigma; of steps of like pairs it falls to a hundredth of a nat."""
+    generator = torch.Generator().manual_seed(0)
+    single, twice = (step_of(answers(POLICY[:2] * n, REFERENCE[:2] * n), pairs_of(n))[0] for n in (1, 2))
+    assert alpha_dpo_step({"mu": 2.0, "sigma": 3.0}, single, generator, momentum=0.9)[0]["sigma"] == 3.0
+    state = {"mu": 0.0, "sigma": 1.0}
+    for _ in range(100):
+        state, _ = alpha_dpo_step(state, twice, generator, momentum=0.9)
+    assert state["sigma"] == 0.01
+
+
+@pytest.mark.parametrize("name", ["aot_paired", "aot_unpaired", "bco_pair_batch_shift", "beta_dpo"])
+def test_log_ratios_of_long_answers_keep_their_digits_in_float32(name: str) -> None:
+    """Of 8,000 tokens, the losses of float32 log-probs are those of the same numbers in float64."""
+    lengths = [8000, 7000, 7500, 8000]
+    policy, reference = (x.float() for x in draw(lengths))
+    reference = policy - (policy - reference) / 100  # log-ratios of about a nat
+    losses = [
+        TABLE[name].function(scores_of(p, q, lengths), pairs_of(2)).values.double()
+        for p, q in ((policy, reference), (policy.double(), reference.double()))
+    ]
+    torch.testing.assert_close(*losses, rtol=1e-7, atol=1e-7)

@@ -37,23 +37,22 @@ def first_pass(trainer: Trainer, groups: Sequence[EncodedGroup]) -> StepSums | N
     if not needs("step") and not needs("mismatched"):
         return None
     whole_step = list(groups) if needs("step") else []
-    policy, reference = _summed(trainer, whole_step)
+    reference, logratios = _summed(trainer, whole_step)
     other = mismatched(groups, trainer.prepared.train) if needs("mismatched") else []
-    other_policy, other_reference = _summed(trainer, other)
-    lengths = torch.tensor([len(ids) for group in whole_step for ids in group.completion_ids], device=policy.device)
-    return StepSums(policy, reference, lengths, other_policy - other_reference)
+    lengths = torch.tensor([len(ids) for group in whole_step for ids in group.completion_ids], device=logratios.device)
+    return StepSums(reference, logratios, lengths, _summed(trainer, other)[1])
 
 
 def _summed(trainer: Trainer, groups: Sequence[EncodedGroup]) -> tuple[Tensor, Tensor]:
-    """Summed log-probs, policy's and reference's, of every completion of some groups, in their order."""
+    """(the reference's summed log-probs in float64, summed log-ratios) of every completion of some groups, in order."""
 
     def sums(batch: PackedBatch) -> list[list[float]]:
         reference = None if trainer.reference is None else trainer.reference.scores(batch, groups)[0]
         scores = token_scores(trainer.engine.score(batch), reference, batch)
-        both: list[list[float]] = torch.stack([scores.logps, scores.logps - scores.logratios], 1).tolist()
+        both: list[list[float]] = torch.stack([scores.reference_logps, scores.logratios.double()], 1).tolist()
         return both
 
     policy = trainer.engine.policy
     rows = [both for group in by_completion(trainer.engine, groups, sums) for both in group]
-    columns = torch.tensor(rows, dtype=wide_type(policy.dtype), device=policy.device).reshape(-1, 2).T.contiguous()
-    return columns[0], columns[1]
+    columns = torch.tensor(rows, dtype=torch.float64, device=policy.device).reshape(-1, 2).T.contiguous()
+    return columns[0], columns[1].to(wide_type(policy.dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -31,11 +32,12 @@ View = Pairs | Lists | Singles | Rollouts
 
 @dataclass(frozen=True)
 class StepSums:
-    """What a first pass found: summed log-probs of every completion of the step, in the step's order, and log-ratios
-    of mismatched answers; each empty where no objective asks."""
+    """What a first pass found of every completion of the step, in the step's order, and log-ratios of mismatched
+    answers; each empty where no objective asks. Log-ratios are summed as such: the difference of two long sums would
+    have lost their digits."""
 
-    policy: Tensor  # [completions of the step]
-    reference: Tensor
+    reference: Tensor  # [completions of the step]: the reference's summed log-probs, in float64
+    logratios: Tensor
     lengths: Tensor
     mismatched: Tensor  # [mismatched answers]
 
@@ -99,10 +101,10 @@ def _pairs(
 def pair_sums(groups: Sequence[EncodedGroup], sums: StepSums) -> PairSums:
     """The step's sums by pair, in the order of `numbered`."""
     every = numbered(groups)
-    device = sums.policy.device
+    device = sums.reference.device
     won, lost = (torch.tensor([t[side] for t in every], dtype=torch.long, device=device) for side in (0, 1))
     return PairSums(
-        sums.policy[won], sums.policy[lost], sums.reference[won], sums.reference[lost], sums.lengths[won],
+        sums.reference[won], sums.reference[lost], sums.logratios[won], sums.logratios[lost], sums.lengths[won],
         sums.lengths[lost],
     )  # fmt: skip
 
@@ -150,8 +152,8 @@ def _labels(groups: Sequence[EncodedGroup], step: StepGroups, device: torch.devi
     if step.sums is None:
         return Singles(index, desirable)
     sums = step.sums
-    every, labels = _labelled(step.groups if whole else (), sums.policy.device)
-    return Singles(index, desirable, SingleSums((sums.policy - sums.reference)[every], labels, sums.mismatched))
+    every, labels = _labelled(step.groups if whole else (), sums.logratios.device)
+    return Singles(index, desirable, SingleSums(sums.logratios[every], labels, sums.mismatched))
 
 
 def _winners(groups: Sequence[EncodedGroup], device: torch.device) -> Singles:
@@ -205,17 +207,20 @@ def _labelled(groups: Sequence[EncodedGroup], device: torch.device) -> tuple[Ten
 
 
 def mismatched(groups: Sequence[EncodedGroup], data: Sequence[EncodedGroup]) -> list[EncodedGroup]:
-    """Each group's prompt with the answers of the step's next group: what KTO estimates its KL on (2402.01306, 4.1).
+    """Each group's prompt with another prompt's answers: what KTO estimates its KL on (2402.01306, 4.1).
 
-    A rotation of the step's groups, so it is the same under any microbatching. A step of one group (the end of an
-    epoch) takes the answers of the first group in the data that has another prompt; empty where none has. Answers are
-    cut where prompt and answer would be longer than the longest group of the step.
+    They are those of the step's next group with another prompt, by rotation, so they are the same under any
+    microbatching. Where the whole step has one prompt they are those of the first group in the data with another one;
+    empty where none has. Answers are cut where prompt and answer would be longer than the longest group of the step.
     """
     limit = max((len(g.prompt_ids) + max(map(len, g.completion_ids), default=0) for g in groups), default=0)
-    others = [*groups[1:], *groups[:1]]
-    if len(groups) == 1:
-        others = [next((g for g in data if g.prompt_ids != groups[0].prompt_ids), groups[0])]
-    pairs = [(own, other) for own, other in zip(groups, others, strict=True) if own.prompt_ids != other.prompt_ids]
+    pairs = []
+    for i, own in enumerate(groups):
+        others = chain(groups[i + 1 :], groups[:i], data)
+        other = next((group for group in others if group.prompt_ids != own.prompt_ids), None)
+        if other is None:
+            return []
+        pairs.append((own, other))
     return [
         EncodedGroup(
             f"{own.id}~{other.id}", own.prompt_ids,
@@ -227,9 +232,10 @@ def mismatched(groups: Sequence[EncodedGroup], data: Sequence[EncodedGroup]) -> 
 
 
 def _mean_length(step: Sequence[EncodedGroup]) -> float:
-    """Tokens of a chosen completion, averaged over the step's pairs: the same number in each of its microbatches."""
-    lengths = [len(group.completion_ids[winner]) for group in step for winner, _, _ in pair_view(group)]
-    return sum(lengths) / len(lengths) if lengths else 1.0
+    """Tokens of a chosen completion, averaged over the step's pairs by their weights: the same number in each of its
+    microbatches."""
+    lengths = [(len(group.completion_ids[winner]), weight) for group in step for winner, _, weight in pair_view(group)]
+    return sum(n * weight for n, weight in lengths) / sum(weight for _, weight in lengths) if lengths else 1.0
 
 
 def generator(seed: int, step: int, name: str) -> torch.Generator:

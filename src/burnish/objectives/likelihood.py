@@ -137,13 +137,16 @@ def slic_hf(
 def _nll(
     scores: TokenScores, pairs: Pairs, kind: Literal["seq_sum", "seq_mean", "token_mean"]
 ) -> Float[Tensor, " pairs"]:
-    """Negative log-likelihood of the chosen answers. `token_mean` is the step's mean per token, the same for each pair:
-    the loop divides by the step's pairs, so the sum over a microbatch is brought to the step's mean length."""
+    """Negative log-likelihood of the chosen answers. `token_mean` is the step's mean per token, a pair's tokens counted
+    with its weight: sum w NLL / sum w n. It is the same for each pair of a microbatch, and its weighted sum is what the
+    microbatch has of the step's."""
     nll = -scores.logps[pairs.chosen]
     if kind == "seq_sum":
         return nll
     lengths = scores.counts[pairs.chosen]
     if kind == "seq_mean":
         return nll / lengths
-    mean = scores.lengths[pairs.chosen].to(nll.dtype).mean() if pairs.mean_length is None else pairs.mean_length
-    return (nll.mean() / mean).expand(nll.shape)
+    weights = pairs.weight.sum()
+    of_these = (pairs.weight * scores.lengths[pairs.chosen]).sum() / weights
+    mean = of_these if pairs.mean_length is None else pairs.mean_length
+    return ((pairs.weight * nll).sum() / weights / mean).expand(nll.shape)

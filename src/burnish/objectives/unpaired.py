@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from burnish.errors import DataError
 from burnish.objectives.metrics import half_ties
 from burnish.objectives.settings import Positive
 from burnish.objectives.table import DPO_LENGTHS, DPO_LR, Objective
@@ -31,13 +30,15 @@ def kto(
     h))
     Gradient: dl/dh = -w beta s(.) s(-.) for a yes, + for a no
 
-    z0 is the KL to the reference, estimated on prompts with other prompts' answers over the whole step. w is
+    z0 is the KL to the reference, estimated on prompts with other prompts' answers over the whole step; it is 0 where
+    the data has one prompt only. w is
     `desirable` or `undesirable`: keep `desirable` x yeses over `undesirable` x noes between 1 and 4/3.
     """
     ratios = scores.logratios[singles.index]
-    if singles.step is None or not len(singles.step.mismatched):
-        raise DataError("kto estimates a KL from mismatched answers, so a step needs two prompts at least")
-    baseline = singles.step.mismatched.mean().clamp(min=0)
+    if singles.step is None:
+        raise ValueError("kto needs the log-ratios of mismatched answers, and none were computed")
+    mismatched = singles.step.mismatched
+    baseline = mismatched.mean().clamp(min=0) if len(mismatched) else mismatched.new_zeros(())
     yes = desirable * torch.sigmoid(-beta * (ratios - baseline))
     no = undesirable * torch.sigmoid(-beta * (baseline - ratios))
     return _losses(torch.where(singles.desirable, yes, no), beta * scores.logratios, scores, singles, baseline)

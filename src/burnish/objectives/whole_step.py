@@ -25,17 +25,17 @@ from burnish.objectives.settings import FlippedShare, Momentum, NotNegative, Pos
 from burnish.objectives.table import DPO_LENGTHS, DPO_LR, LengthEffects, Objective, Running, log2
 from burnish.tensors import Losses, Pairs, PairSums, TokenScores
 
+LEAST_SIGMA = 0.01  # nats a token
+
 
 def step_of(scores: TokenScores, pairs: Pairs) -> tuple[PairSums, Int[Tensor, " pairs"]]:
     """(sums of the step's pairs, which of them these are); without a first pass these pairs are the step."""
     if pairs.step is not None and pairs.place is not None:
         return pairs.step, pairs.place
     with torch.no_grad():
-        policy, ratios = scores.logps, scores.logratios
-        sides = policy[pairs.chosen], policy[pairs.rejected]
-        references = sides[0] - ratios[pairs.chosen], sides[1] - ratios[pairs.rejected]
-        lengths = scores.lengths[pairs.chosen], scores.lengths[pairs.rejected]
-        return PairSums(*sides, *references, *lengths), torch.arange(len(pairs.chosen), device=policy.device)
+        references, ratios, lengths = scores.reference_logps, scores.logratios, scores.lengths
+        sides = [values[side] for values in (references, ratios, lengths) for side in (pairs.chosen, pairs.rejected)]
+        return PairSums(*sides), torch.arange(len(pairs.chosen), device=ratios.device)
 
 
 @Objective(
@@ -53,9 +53,10 @@ def aot_paired(
     u is S_w - S_l and v is R_w - R_l, each sorted over the step: not pair by pair.
     """
     step, place = step_of(scores, pairs)
-    margins = step.policy_chosen - step.policy_rejected
-    matched = (step.reference_chosen - step.reference_rejected).sort().values[_ranks(margins)][place]
-    z = beta * (margin(scores.logps, pairs) - matched)
+    v = step.reference_chosen - step.reference_rejected
+    u = v + step.chosen - step.rejected
+    moved = (v - v.sort().values[_ranks(u)])[place].to(scores.policy.dtype)
+    z = beta * (margin(scores.logratios, pairs) + moved)  # u - v_(i), without the difference of two long sums
     return pair_losses(smoothed_logistic(z, label_smoothing), beta * scores.logratios, scores, pairs)
 
 
@@ -109,13 +110,18 @@ def bco_pair_batch_shift(scores: TokenScores, pairs: Pairs, *, beta: Positive = 
 def alpha_dpo_step(
     state: Mapping[str, float], sums: PairSums, generator: torch.Generator, *, momentum: Momentum = 0.9
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Mean and standard deviation of the pairs' gap of mean log-ratios as running averages (2410.10148)."""
+    """Mean and standard deviation of the pairs' gap of mean log-ratios as running averages (2410.10148).
+
+    A step of one pair has no spread, and leaves the standard deviation as it is. That stays at `LEAST_SIGMA` or above:
+    of steps whose pairs are alike it would fall to 0, and the targets that it divides would grow without bound.
+    """
     sides = ((sums.chosen, sums.chosen_lengths), (sums.rejected, sums.rejected_lengths))
     means = [ratio.double() / length.clamp(min=1) for ratio, length in sides]
     gap = means[0] - means[1]
+    spread = float(gap.std(correction=0)) if len(gap) > 1 else state["sigma"]
     moved = {
         "mu": momentum * state["mu"] + (1 - momentum) * float(gap.mean()),
-        "sigma": momentum * state["sigma"] + (1 - momentum) * float(gap.std(correction=0)),
+        "sigma": max(LEAST_SIGMA, momentum * state["sigma"] + (1 - momentum) * spread),
     }
     return moved, dict(moved)
 
@@ -134,7 +140,8 @@ def alpha_dpo(
     Loss: -log s(beta (S hat_w - S hat_l - sg(gamma/beta + alpha (g - mu)/sigma))), g = a hat - b hat
     Gradient: dl/dS_w = -beta u / n_w ; dl/dS_l = +beta u / n_l
 
-    `gamma_beta_ratio` is gamma/beta. mu and sigma centre and scale g: running averages over the steps.
+    `gamma_beta_ratio` is gamma/beta. mu and sigma centre and scale g: running averages over the steps. sigma is 0.01
+    at least, and steps of one pair leave it as it is.
     """
     means = scores.logps / scores.counts
     gap = margin(scores.logratios / scores.counts, pairs).detach()
