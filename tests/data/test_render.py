@@ -83,7 +83,7 @@ def test_text_behind_an_end_of_turn_is_cut_and_counted() -> None:
     )
     assert made.decode(kept[0].completion_ids[0]) == "yes<|im_end|>" and report.cut_at_end == 1
     assert report.lines() == [
-        "1 completions cut at an end-of-turn token inside their text, where generation would stop"
+        "1 completion cut at an end-of-turn token inside their text, where generation would stop"
     ]
 
 

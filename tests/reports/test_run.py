@@ -100,7 +100,7 @@ def test_steps_without_a_group_cost_time_and_say_nothing() -> None:
     plain, mixed = run.words(records, []).splitlines(), run.words([empty, *records, empty], []).splitlines()
     assert plain[1] == "10 steps, 100 tokens, 5.0 s" and mixed[1] == "12 steps, 100 tokens, 9.0 s"
     assert mixed[2:] == plain[2:] and plain[2] == "loss 0.6900 -> 0.5900"
-    assert run.words([empty], []) == "\n1 steps, 0 tokens, 2.0 s\nno step had a group to learn from"
+    assert run.words([empty], []) == "\n1 step, 0 tokens, 2.0 s\nno step had a group to learn from"
     assert run.words([], []) == "no step was made"
 
 

@@ -16,6 +16,7 @@ from burnish.engine import checkpoint
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
 from burnish.errors import ConfigError, DataError
+from burnish.findings import counted
 from burnish.loop.prepare import Prepared
 from burnish.loop.samplers import sampler_of
 from burnish.loop.sources import Fixed, Mixed, Refreshed, Source, shares
@@ -89,8 +90,8 @@ def sample_once(prepared: Prepared, answerer: Answerer, monitor: RefreshMonitor)
             "all alike"
         )
     line = (
-        f"answers: {len(prepared.prompts)} prompts, {run.source.k} answers each, by the policy itself: {len(groups)} "
-        f"groups of use ({time.perf_counter() - began:.1f} s)"
+        f"answers: {counted(len(prepared.prompts), 'prompt')}, {counted(run.source.k, 'answer')} each, by the policy "
+        f"itself: {counted(len(groups), 'group')} of use ({time.perf_counter() - began:.1f} s)"
     )
     monitor.progress.note(line)
     return replace(prepared, train=groups, lines=[*prepared.lines, line])

@@ -15,6 +15,7 @@ from burnish.data.load import gather
 from burnish.data.prompts import Prompt
 from burnish.engine import model as models
 from burnish.errors import DataError
+from burnish.findings import counted
 from burnish.group import EncodedGroup, Group
 from burnish.loop.refusals import mixture_of, refuse_missing_margins, refuse_model_config
 from burnish.loop.schedule import lr_advice
@@ -103,7 +104,7 @@ def _encoded(
         renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=auditor.take
     )
     unused = sum(len(a.completions) - len(b.completions) for a, b in zip(groups, used, strict=True))
-    lines += [f"  {unused} answers set aside: {mixture.name} does not look at them"] * bool(unused)
+    lines += [f"  {counted(unused, 'answer')} set aside: {mixture.name} does not look at them"] * bool(unused)
     lines += [f"  {line}" for line in report.lines()]
     for part in mixture.parts:
         refusal = views.missing_feedback(encoded, part.objective.view, part.objective.name)
@@ -113,7 +114,8 @@ def _encoded(
     refuse_missing_margins(mixture, usable)
     if len(usable) < len(encoded):
         lines.append(
-            f"  {len(encoded) - len(usable)} groups left out: no answer in them is better than another, or good"
+            f"  {counted(len(encoded) - len(usable), 'group')} left out: no answer in them is better than another, "
+            "or good"
         )
     if not usable:
         reasons = "\n".join(line for line in lines if line.startswith((name, "  ")))
@@ -121,8 +123,8 @@ def _encoded(
     sizes = [len(c) for g in usable for c in g.completion_ids]
     prompt_sizes = [len(g.prompt_ids) for g in usable]
     lines.append(
-        f"  {name}: {len(usable)} groups in use: prompts {np.mean(prompt_sizes):.0f} tokens on average (longest "
-        f"{max(prompt_sizes)}), completions {np.mean(sizes):.0f} (longest {max(sizes)})"
+        f"  {name}: {counted(len(usable), 'group')} in use: prompts {np.mean(prompt_sizes):.0f} tokens on average "
+        f"(longest {max(prompt_sizes)}), completions {np.mean(sizes):.0f} (longest {max(sizes)})"
     )
     return usable
 

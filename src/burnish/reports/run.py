@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from burnish.findings import counted
 from burnish.reports import charts, refreshes
 from burnish.runlog import log
 from burnish.runlog.records import AlarmRecord, EvalRecord, RefreshRecord, StepRecord
@@ -48,7 +49,7 @@ def words(steps: Sequence[StepRecord], evals: Sequence[EvalRecord]) -> str:
     if not steps:
         return "no step was made"
     tokens, seconds = sum(step.tokens for step in steps), sum(step.seconds for step in steps)
-    lines = ["", f"{len(steps)} steps, {tokens:,} tokens, {seconds:.1f} s"]
+    lines = ["", f"{counted(len(steps), 'step')}, {counted(tokens, 'token')}, {seconds:.1f} s"]
     learned = learning(steps)
     if not learned:
         return "\n".join([*lines, "no step had a group to learn from"])
@@ -76,7 +77,7 @@ def words(steps: Sequence[StepRecord], evals: Sequence[EvalRecord]) -> str:
     for record in evals[-1:]:
         accuracy = record.metrics.get("rewards/accuracies")
         ranked = "" if accuracy is None else f", accuracy {accuracy:.3f}"
-        lines.append(f"held out ({record.groups} groups): loss {record.loss:.4f}{ranked}")
+        lines.append(f"held out ({counted(record.groups, 'group')}): loss {record.loss:.4f}{ranked}")
     return "\n".join(lines)
 
 
