@@ -214,7 +214,7 @@ def turns(value: Any, where: str, what: str) -> Turns:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise DataError(f"{where}: a message of the {what} has no role")
         content = message.get("content")
-        if content is None and message.get("tool_calls"):
+        if content is None and (message.get("tool_calls") or message.get("function_call")):
             content = ""
         if not isinstance(content, str):
             raise DataError(f"{where}: a message of the {what} has no text as its content")

@@ -64,7 +64,7 @@ def whole_groups(draw: st.DrawFn) -> Group:
 
 
 def some(count: int = 3) -> list[Group]:
-    called = Message("assistant", "", {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]})
+    called = Message("assistant", "", {"tool_calls": [{"function": {"name": "f", "arguments": {}}}]})
     asked = (Message("system", "s"), Message("user", f"what?{NASTY}"))
     answers = (Completion((called, Message("tool", "4")), "m", {"seed": 1}), Completion("four ☃"))
     kinds = [Scores((1.0, 0.5)), Labels((True, False)), Preferences(((1, 0, 0.25),)), Unjudged("the judge failed")]

@@ -185,3 +185,36 @@ def test_tools_may_be_a_list_or_its_json_text(tmp_path: Path) -> None:
     for wrong in ("[1]", "not json", {"name": "f"}):
         with pytest.raises(DataError, match="'tools' must be a list of objects"):
             read(write(tmp_path, {**PAIR, "tools": wrong}))
+
+
+def test_of_a_saved_data_set_the_files_that_it_names_are_read(tmp_path: Path) -> None:
+    import datasets
+
+    data = datasets.Dataset.from_list([{**PAIR, "prompt": f"Why {i}?"} for i in range(6)])
+    datasets.DatasetDict({"train": data}).save_to_disk(str(tmp_path / "saved"))
+    loaded = datasets.load_from_disk(str(tmp_path / "saved"))["train"]
+    loaded.map(lambda row: {"prompt": row["prompt"].upper()})
+    assert list((tmp_path / "saved" / "train").glob("cache-*.arrow"))
+    assert [g.prompt for g in read(str(tmp_path / "saved")).groups] == [f"Why {i}?" for i in range(6)]
+    (tmp_path / "saved" / "train" / "state.json").unlink()
+    with pytest.raises(DataError, match=r"the same rows twice \(cache-.*\.arrow is a cache of `datasets`\)"):
+        read(str(tmp_path / "saved"))
+
+
+def test_a_saved_data_set_with_a_missing_file_is_refused(tmp_path: Path) -> None:
+    import datasets
+
+    datasets.Dataset.from_list([PAIR] * 4).save_to_disk(str(tmp_path), num_shards=2)
+    (tmp_path / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(DataError, match=r"state\.json names data-00001-of-00002\.arrow, and no such file is there"):
+        read(str(tmp_path))
+
+
+def test_a_folder_with_one_name_in_two_forms_is_refused_and_hidden_folders_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path, PAIR, name="pairs.jsonl")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    write(tmp_path / ".ipynb_checkpoints", PAIR, name="pairs-checkpoint.jsonl")
+    assert len(read(str(tmp_path)).groups) == 1
+    (tmp_path / "pairs.jsonl.gz").write_bytes(gzip.compress(json.dumps(PAIR).encode()))
+    with pytest.raises(DataError, match=r"the same rows twice \(pairs\.jsonl and pairs\.jsonl\.gz\)"):
+        read(str(tmp_path))

@@ -24,16 +24,19 @@ class Renderer:
     """Renders groups with a tokenizer and a template.
 
     `template`: "auto" (the tokenizer's template, else plain text), "plain", a built-in name, or a .jinja file.
-    `control`: "text" encodes control tokens in the texts of the data as text, "keep" lets them act. Raises ConfigError
-    for a template that does not exist or does not render.
+    `control`: "text" encodes control tokens in the texts of the data as text, "keep" lets them act. With `full` a
+    completion goes on to the end of the template's rendering (the line feed behind ChatML's `<|im_end|>`), where reward
+    models are read; generation would stop before. Raises ConfigError for a template that does not exist or does not
+    render.
     """
 
-    def __init__(self, tokenizer: Any, template: str = "auto", control: str = "text") -> None:
+    def __init__(self, tokenizer: Any, template: str = "auto", control: str = "text", *, full: bool = False) -> None:
         self.tokenizer = tokenizer
         self.guard = Guard(tokenizer) if control == "text" else None
         self.name = template
         self.templated, self.template = self._find(template)
-        self.end_id, self.before_answer, self.opened = self._probe()
+        self.end_id, self.before_answer, self.opened, rendered_end = self._probe()
+        self.closing = rendered_end if full else (self.end_id,)
         self.terminal = {self.end_id, tokenizer.eos_token_id} - {None}
         if self.guard is not None:
             ends = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(self.terminal)]
@@ -57,15 +60,16 @@ class Renderer:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"data.template = '{template}' cannot be read as UTF-8 text: {error}") from error
 
-    def _probe(self) -> tuple[int, str, str]:
-        """(end-of-turn token, `before_answer`, `opened`), read off the rendering of a known answer.
+    def _probe(self) -> tuple[int, str, str, tuple[int, ...]]:
+        """(end-of-turn token, `before_answer`, `opened`, all that the template writes behind the answer), read off the
+        rendering of a known answer.
 
         `before_answer` is what the template puts between generation header and answer (a space, an empty thinking
         block): the model would have to write it, so it belongs to the completion. `opened` is the reverse: what the
         header writes on the answer's behalf (`<think>`), so that the completion must not write it again.
         """
         if not self.templated:
-            return self.tokenizer.eos_token_id, "", ""
+            return self.tokenizer.eos_token_id, "", "", (self.tokenizer.eos_token_id,)
         question = [Message("user", "question")]
         head = self._render(question, header=True)
         whole = self._render([*question, Message("assistant", SENTINEL)], header=False)
@@ -77,7 +81,9 @@ class Renderer:
         ends = sorted((after.find(t), -len(t), t) for t in special if t and t in after)
         end = self.tokenizer.convert_tokens_to_ids(ends[0][2]) if ends else self.tokenizer.eos_token_id
         opened = head[len(before) :] if head.startswith(before) else ""
-        return end, before[len(head) :] if before.startswith(head) else "", opened if opened.strip() else ""
+        lead = before[len(head) :] if before.startswith(head) else ""
+        behind = tuple(self.tokenizer([after], add_special_tokens=False, return_attention_mask=False)["input_ids"][0])
+        return end, lead, opened if opened.strip() else "", behind
 
     def _added_in_front(self) -> tuple[int, ...]:
         """What the tokenizer's post-processor puts before a text: a BOS, or nothing (what it appends is not used)."""
@@ -116,7 +122,9 @@ class Renderer:
         end = self.tokenizer.convert_ids_to_tokens(self.end_id)
         lead = f"; answers begin with {self.before_answer!r}" if self.before_answer.strip() else ""
         lead = f"; the prompt opens {self.opened!r} for the answer" if self.opened else lead
-        return f"rendering: {kind}; answers end with {end!r}; {begins}{lead}"
+        last = self.closing[-1:]
+        read = f"; rewards are read at {self.tokenizer.decode(last)!r}" if last != (self.end_id,) else ""
+        return f"rendering: {kind}; answers end with {end!r}{read}; {begins}{lead}"
 
     def prompt_text(self, group: Group) -> str:
         """The text that generation would begin with. Raises DataError naming the row where it cannot be rendered."""
@@ -256,13 +264,13 @@ class Renderer:
         return encoded
 
     def _ended(self, ids: tuple[int, ...], single: bool, report: EncodeReport) -> tuple[int, ...]:
-        """The answer's ids with the end-of-turn token once, at its end.
+        """The answer's ids with the end-of-turn token, or all that closes a full rendering, once at its end.
 
         An answer of one turn stops at the first end-of-turn or EOS in its text, as generation would; visible text
         behind it is counted as cut. Several turns keep the ends between them and lose only what trails the last.
         """
         if self.terminal.isdisjoint(ids):
-            return (*ids, self.end_id)
+            return (*ids, *self.closing)
         start = len(ids)
         if single:
             start = next(i for i, token in enumerate(ids) if token in self.terminal)
@@ -272,7 +280,7 @@ class Renderer:
             while reach and self._trails(ids[reach - 1]):
                 reach -= 1
                 start = reach if ids[reach] in self.terminal else start
-        return (*ids[:start], self.end_id)
+        return (*ids[:start], *self.closing)
 
     def _trails(self, token: int) -> bool:
         """Whether a token may follow an answer without being part of it: an end, or white space."""

@@ -30,7 +30,7 @@ FAILED = "burnish/failed"  # key in the store: a process has failed
 AXES = ("replicate", "shard")
 GRACE = 5.0  # seconds that the others then have to leave by themselves
 START = timedelta(minutes=10)  # longest wait for another process: they read and compile at different speeds
-WORK = timedelta(days=30)  # of groups in which processes only wait while another works: writing a large model takes hours
+WORK = timedelta(days=30)  # longest wait while another process works: a large model takes hours to write
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def joined(run: Run) -> Iterator[World]:
         replicate, shard = shape(run, size)
         cuda = torch.cuda.is_available()
         if cuda:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.cuda.set_device(_gpu_of(int(os.environ.get("LOCAL_RANK", "0"))))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=PrefixStore("burnish", store), rank=rank, world_size=size, timeout=START)
         mesh = init_device_mesh("cuda" if cuda else "cpu", (replicate, shard), mesh_dim_names=AXES)
@@ -196,6 +196,18 @@ class PeerWatch:
                 if not self._done.wait(GRACE):
                     os._exit(1)
                 return
+
+
+def _gpu_of(local_rank: int) -> int:
+    """The GPU of a process. Raises ConfigError where the machine has more processes than GPUs."""
+    count = torch.cuda.device_count()
+    if local_rank >= count:
+        gpus = "1 GPU" if count == 1 else f"{count} GPUs"
+        raise ConfigError(
+            f"this machine has {gpus} and was asked for more processes, of which each needs a GPU: "
+            f"torchrun --nproc-per-node {count}"
+        )
+    return local_rank
 
 
 def advise() -> list[str]:

@@ -48,6 +48,7 @@ class Policy:
     dtype: torch.dtype
     stock_attention: str  # the implementation transformers chose at load
     scalar: bool = False  # a reward model: a scalar head in place of the head over the vocabulary
+    pooled_over: tuple[int, ...] = ()  # tokens at an answer's end that a reward model by others is not read at
     sharded: bool = False  # its weights are divided over processes, in float32 (float64)
     anew: Callable[[], Policy] | None = None  # where sharded: makes the same model without weights
 
@@ -70,13 +71,6 @@ class Policy:
     def scalar_head(self) -> nn.Linear:
         """The reward model's head, [1, width]; under an adapter, the copy that is trained."""
         return scalar_head(self.base)
-
-    @property
-    def pooled_over(self) -> tuple[int, ...]:
-        """Tokens at the end that a reward model does not read its number from: its padding token, as transformers
-        pools. Where that token also ends an answer, the number is read at the token before."""
-        pad = self.base.config.get_text_config().pad_token_id
-        return (pad,) if isinstance(pad, int) and pad >= 0 else ()
 
     @property
     def transform(self) -> HeadTransform:

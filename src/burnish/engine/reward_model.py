@@ -1,8 +1,10 @@
 """Reward models: a scalar head on any backbone, in the format of `AutoModelForSequenceClassification` with one label.
 
-The reward is read at an answer's last token, whose position follows from its length; padding is never looked for. But
-transformers looks for padding in the saved model. A model saved by burnish therefore has a padding token that ends no
-answer, where its vocabulary allows it.
+The reward is read at the last token of the template's full rendering (under ChatML the line feed behind `<|im_end|>`),
+as the field's trainers and RewardBench's scoring do. The position follows from the length; padding is never looked for.
+But transformers looks for padding in the saved model. A model saved by burnish therefore has a padding token that ends
+no answer, where its vocabulary allows it. `reward.json` keeps the rule. Models by others are read where transformers
+reads them; burnish's models from before the rule was kept are read at the end-of-turn token, as they were trained.
 """
 
 from __future__ import annotations
@@ -29,8 +31,33 @@ from burnish.engine.model import (
 )
 from burnish.errors import ModelError
 
-ABOUT = "reward.json"  # in the model's folder: padding token, and mean and spread of the rewards on held-out answers
+ABOUT = "reward.json"  # in the model's folder: padding token, where the reward is read, mean and spread of rewards
+READS = "reads"  # key of the rule in ABOUT; config.json holds it as `reward_reads`
+FULL = "the last token of the chat template's full rendering"
+TURN = "the end-of-turn token"
 PAD = "<|pad|>"
+
+
+def reads_full(path: str) -> bool:
+    """Whether rewards are read at the end of the template's full rendering; else the answer ends with its turn."""
+    about = _about(Path(path))
+    return not about or about.get(READS, TURN) == FULL
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What `reward.json` says; nothing of a model by others, or a language model."""
+    file = folder / ABOUT
+    about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return about
+
+
+def _pooled_over(base: Any, about: dict[str, Any]) -> tuple[int, ...]:
+    """Tokens at the end that the reward is not read at: of models by others the padding token, as transformers pools.
+    Where that token also ends a rendering, such a model was trained to be read at the token before."""
+    if READS in about:
+        return tuple(about["pooled_over"])
+    pad = base.config.get_text_config().pad_token_id
+    return (pad,) if isinstance(pad, int) and pad >= 0 else ()
 
 
 def load_reward_model(
@@ -53,6 +80,7 @@ def load_reward_model(
     require_head(base, model.path)
     refuse_foreign_tokenizer(base, model.path, len(tokenizer))
     lines = [f"reward model: the scalar head of {model.path} is trained further"]
+    pooled_over = () if fresh else _pooled_over(base, _about(Path(model.path)))
     if fresh:
         draw = torch.randn(1, base.score.in_features, generator=torch.Generator().manual_seed(seed))
         base.score.weight.data.copy_(draw / base.score.in_features**0.5)
@@ -65,7 +93,9 @@ def load_reward_model(
     module = base if adapter.kind == "none" else add_adapter(base, adapter, scalar=True)
     if head_only:
         train_head_only(module)
-    policy = Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True)
+    base.config.reward_reads = FULL if reads_full(model.path) else TURN
+    attention = base.config._attn_implementation
+    policy = Policy(module, base, model.path, DTYPES[model.dtype], attention, scalar=True, pooled_over=pooled_over)
     return policy, lines
 
 
@@ -82,7 +112,7 @@ def open_reward_model(model: ModelConfig) -> Policy:
     folder = Path(model.path)
     if (folder / "model" / ABOUT).exists():
         folder = folder / "model"
-    about = json.loads((folder / ABOUT).read_text()) if (folder / ABOUT).exists() else {}
+    about = _about(folder)
     adapter = folder / "adapter_config.json"
     path = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else str(folder)
     source = model.model_copy(update={"path": path})
@@ -98,14 +128,18 @@ def open_reward_model(model: ModelConfig) -> Policy:
     silence_dropout(base)
     norms.fuse(base)
     module.requires_grad_(False)
-    return Policy(module, base, str(folder), DTYPES[model.dtype], base.config._attn_implementation, scalar=True)
+    attention, pooled_over = base.config._attn_implementation, _pooled_over(base, about)
+    return Policy(module, base, str(folder), DTYPES[model.dtype], attention, scalar=True, pooled_over=pooled_over)
 
 
 def write_about(policy: Policy, folder: Path, rewards: Sequence[Sequence[float]], objective: str) -> None:
-    """Write `reward.json`: mean and spread of the rewards of some groups' answers, so that models can share a scale."""
+    """Write `reward.json`: where the reward is read, and mean and spread of the rewards of some groups' answers, so
+    that models can share a scale."""
     every = torch.tensor([value for group in rewards for value in group], dtype=torch.float64)
     pad = policy.base.config.get_text_config().pad_token_id
     about = {
+        READS: policy.base.config.reward_reads,
+        "pooled_over": policy.pooled_over,  # tokens at the end that are passed over
         "pad_token_id": pad,
         "mean": float(every.mean()),
         "sd": float(every.std(correction=0)),

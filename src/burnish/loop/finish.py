@@ -23,7 +23,8 @@ def finish(trainer: Trainer) -> None:
 
     def fill(target: Path) -> None:
         model.save_model(policy, target, prepared.tokenizer, weights)
-        (target / "README.md").write_text(model_card(trainer.run, prepared.lines), encoding="utf-8")
+        reads = policy.base.config.reward_reads if policy.scalar else ""
+        (target / "README.md").write_text(model_card(trainer.run, prepared.lines, reads), encoding="utf-8")
         if policy.scalar:
             reward_model.write_about(policy, target, sample_rewards, prepared.mixture.name)
 

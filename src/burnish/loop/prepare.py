@@ -14,6 +14,7 @@ from burnish.data import prompts, render, tokenizers, views
 from burnish.data.load import gather
 from burnish.data.prompts import Prompt
 from burnish.engine import model as models
+from burnish.engine import reward_model
 from burnish.errors import DataError
 from burnish.findings import counted
 from burnish.group import EncodedGroup, Group
@@ -48,7 +49,8 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     if run.reference.kind == "path":
         models.require_model_dir(run.reference.path)
     tokenizer = tokenizers.load_tokenizer(run.model.path)
-    renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens)
+    full = mixture.needs("scalar") and reward_model.reads_full(run.model.path)
+    renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens, full=full)
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
     lines = [renderer.describe()]

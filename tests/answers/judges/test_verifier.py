@@ -83,6 +83,72 @@ def test_each_check(name: str, given: dict[str, Any], meta: dict[str, Any], righ
     assert scores(judge, right + wrong, **meta) == (1.0,) * len(right) + (0.0,) * len(wrong)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "right", "wrong"),
+    [
+        (r"\frac{1}{2}", [r"\tfrac{1}{2}", r"\tfrac12", "50\\%", r"1 \over 2"], ["0.5000001", "2"]),
+        (r"\frac{7}{2}", [r"3\frac{1}{2}", "3.5", "3 1/2"], [r"\frac{31}{2}", "-3.5"]),
+        ("12345", [r"12,\!345", "12{,}345", "12 345"], ["12,34,5", "12.345"]),
+        (r"2\sqrt{3}", [r"2\sqrt3", r"\sqrt{12}"], ["2", "23"]),
+        (r"\text{Evelyn}", ["Evelyn", r"\text{evelyn}"], ["Elvyen", "E"]),
+        ("5", ["x=5", "y = 5", r"5\text{ m}", r"\textbf{5}", "5.", r"\$5.00", "|-5|"], ["x>5", "5x", "5!", "5,6"]),
+        ("12", ["3*4=12", "12=3*4", r"3 \cdot 4"], ["3*4=13"]),
+        ("3", [], ["3*4=12", "12=3*4"]),
+        ("11", ["11"], ["1 1", r"1\,1"]),
+        ("100000", ["10^{5}", "10^5"], ["10", "5"]),
+        ("-5", ["−5", "- 5"], ["5"]),
+        (r"0.\overline{3}", [r"\frac{1}{3}"], ["0.333333"]),
+        (r"(3,\infty)", [r"(3,\infty)", r"\left(3, \infty\right)"], [r"[3,\infty)", "3"]),
+        ("90", [r"90^\circ", r"90^{\circ}", "90°", r"90\text{ degrees}"], [r"\frac{\pi}{2}"]),
+        ("x^2+1", ["1+x^2", "x^2 + 1"], ["x^2-1", "x+1"]),
+        (r"\{1,2\}", [r"\{2,1\}"], [r"\{1,3\}"]),
+        (r"\frac{x+1}{2}", ["0.5x+0.5"], [r"\frac{x}{2}"]),
+    ],
+)  # fmt: skip
+def test_mathematics_in_boxes(wanted: str, right: list[str], wrong: list[str]) -> None:
+    answers = [rf"So it is $\boxed{{{answer}}}$." for answer in right + wrong]
+    assert scores(make(config("math")), answers, final=wanted) == (1.0,) * len(right) + (0.0,) * len(wrong)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "answer", "verdict"),
+    [
+        ("3", "The answer is 3 * 4 = 12.", 0), ("12", "The answer is 3 * 4 = 12 apples.", 1),
+        ("5", "$\\fbox{5}$", 1), ("5", "The answer is $x = 5$.", 1), ("5", "The answer is $5$ for $n = 3$.", 1),
+        ("3", "The answer is $5$ for $n = 3$.", 0), ("x^2+1", "So $f = 1 + x^2$.", 1), ("5", "The answer is 5!", 1),
+        ("5", r"<think>\boxed{7}</think>\boxed{5}", 1), ("5", r"<think>\boxed{5}", 0),
+    ],
+)  # fmt: skip
+def test_mathematics_in_sentences(wanted: str, answer: str, verdict: int) -> None:
+    assert scores(make(config("math")), [answer], final=wanted) == (verdict,)
+
+
+def test_an_expression_that_takes_for_ever_costs_its_time_and_no_more() -> None:
+    began = time.monotonic()
+    judge = make(config("math", seconds=1.0))
+    assert scores(judge, [r"\boxed{9^{9^{9^{9}}}}", r"\boxed{x=5}"], final="5") == (0.0, 1.0)
+    assert time.monotonic() - began < 20
+
+
+def test_a_missing_package_is_named_before_any_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"'math' needs math_verify: pip install 'burnish\[math\]'"):
+        make(config("math"))
+
+
+@pytest.mark.parametrize(
+    ("name", "meta", "answer"),
+    [
+        ("exact", {"answer": "b"}, "b"), ("json_schema", {"schema": SCHEMA}, '{"a": 1}'),
+        ("code", {"tests": ["assert f() == 2"]}, "def f(): return 2"),
+        ("ifeval", {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}, "a b"),
+    ],
+)  # fmt: skip
+def test_thoughts_are_no_part_of_an_answer(name: str, meta: dict[str, Any], answer: str) -> None:
+    thoughts = '<think>Well, a draft:\n```\ndef f(): return 1\n```\n```json\n{"a": "x"}\n```</think>'
+    assert scores(make(config(name)), [thoughts + answer, "<think>" + answer], **meta) == (1.0, 0.0)
+
+
 def test_scores_between_right_and_wrong() -> None:
     assert scores(make(config("length", target=4)), ["a", "a b c", "a b c d e f"]) == (0.25, 0.75, 0.5)
     two = {"instruction_id_list": ["punctuation:no_comma", "startend:quotation"], "kwargs": [{}, {}]}

@@ -16,10 +16,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any
 
-from burnish.answers.judges import answers, ifeval, sandbox
+from burnish.answers.judges import answers, expressions, ifeval, sandbox
+from burnish.answers.judges.thoughts import without_thoughts
 from burnish.errors import DataError
 
 LONGEST = 200_000  # characters of an answer that a check reads; longer answers are wrong
@@ -38,6 +38,11 @@ class Request:
     answer: str
     meta: Mapping[str, Any]
     settings: Mapping[str, Any]
+
+    @property
+    def reply(self) -> str:
+        """The answer without the thoughts before it."""
+        return without_thoughts(self.answer)
 
     def expected(self, *names: str) -> Any:
         """The row's value under the first of these names that it has, or under `judge.field`. Raises Missing."""
@@ -62,6 +67,8 @@ class Check:
     required: bool = False  # `setting` or judge.field must be set
     longest: float = LONGEST
     timed: bool = False  # it has a limit of time besides
+    package: str = ""  # it cannot do without, which `extra` of burnish installs
+    extra: str = ""
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -73,12 +80,6 @@ class Check:
 # -- numbers and expressions ------------------------------------------------------------------------------------------
 
 WORKED = ("final", "answer", "solution", "reference")  # a number, or a worked solution that ends in one
-SIMPLE = re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
-NUMBER = re.compile(
-    r"(?P<sign>[-+]?) ?[$€£]?(?P<top>(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)"
-    r"(?: ?/ ?(?P<under>\d+))?(?: ?(?P<percent>%))?"
-)
-AFTER = re.compile(r"$|[.;:!?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,}")  # 5, as 2+3=5; not "5, 6" or "5x"
 
 
 def _wanted(request: Request) -> tuple[str, bool]:
@@ -92,52 +93,22 @@ def _wanted(request: Request) -> tuple[str, bool]:
 
 def number(request: Request) -> float:
     wanted, marked = _wanted(request)
-    count = len(answers.VALUE.findall(SIMPLE.sub(r"\1/\2", wanted)))
-    if answers.number(wanted) is None or (count > 1 and not marked):  # several numbers, and no mark
+    if answers.number(wanted) is None or (answers.numbers(wanted) > 1 and not marked):
         raise Missing(f"the row's expected answer {wanted[:80]!r} is no number, and no solution that marks one")
     return float(answers.says_number(answers.settled(request.answer), wanted))
 
 
 def mathematics(request: Request) -> float:
-    """The same number, or else the same expression but for blanks, case and LaTeX's spacing; no algebra: `1+x` is not
-    `x+1`. Unlike in `number`, `5x` or `5\\sqrt{2}` is not 5."""
+    """The same number, or an expression that math-verify proves equal. Unlike in `number`, `5x` or `5\\sqrt{2}` is not
+    5."""
     wanted, _ = _wanted(request)
     text = answers.settled(request.answer)
-    answer, right = answers.final(text), _value(wanted)
-    if right is None:
-        return float(_expression(text if answer is None else answer) == _expression(wanted))
-    if answer is None:
+    given, marked = answers.boxed(text), answers.final(text)
+    if marked is None and answers.value(wanted) is not None:
         return float(answers.says_number(text, wanted))
-    value = _value(answer)
-    percent = "%" in answer and "%" not in wanted  # as in `answers`: "50%" is 50, and 0.5
-    return float(value is not None and (value == right or (percent and 100 * value == right)))
-
-
-def _tidied(text: str) -> str:
-    """An expression without LaTeX's spacing: no dollars around, no sizes of brackets, no small blanks, no degrees."""
-    text = re.sub(r"\\(?:left|right|[!,;:])|\\?\^(?:\\circ|\{\\circ\})|°", "", text).replace("\\ ", " ")
-    text = re.sub(r"\\(?:text|mathrm|mbox)\{([^{}]*)\}", r" \1", text.replace("\\%", "%").replace("\\$", ""))
-    text = re.sub(r"\\[dt]frac", r"\\frac", text)
-    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
-    return " ".join(text.strip().rstrip(". ").strip("$").split()).rstrip(". ")
-
-
-def _expression(text: str) -> str:
-    return _tidied(text).replace(" ", "").casefold()
-
-
-def _value(text: str) -> Fraction | None:
-    """The number that a text is, but for words behind it; None for anything else, such as `5x` or `(1, 2)`."""
-    plain = re.sub(r"\s+", " ", SIMPLE.sub(r" \1/\2", _tidied(text))).strip()
-    plain = re.sub(r"^([-+]) (?=\d)", r"\1", plain)
-    match = NUMBER.match(plain)
-    if match is None or not AFTER.match(plain, match.end()) or len(match[0]) > 1000:
-        return None
-    under = int(match["under"] or 1)
-    value = Fraction(match["top"].replace(",", "")) / under if under else None
-    if value is None:
-        return None
-    return (-value if match["sign"] == "-" else value) / (100 if match["percent"] else 1)
+    if given is None:
+        given = expressions.formula(text if marked is None else marked, last=marked is None)
+    return float(expressions.same(given, wanted))
 
 
 # -- texts and forms --------------------------------------------------------------------------------------------------
@@ -145,7 +116,7 @@ def _value(text: str) -> Fraction | None:
 
 def exact(request: Request) -> float:
     right = str(request.expected("answer", "final", "reference"))
-    return float(request.answer.casefold().split() == right.casefold().split())
+    return float(request.reply.casefold().split() == right.casefold().split())
 
 
 def _pattern(request: Request) -> re.Pattern[str]:
@@ -191,7 +162,7 @@ def schema(request: Request) -> float:
     except jsonschema.SchemaError as error:
         raise Missing(f"the schema itself is not one: {error.message[:200]}") from None
     try:
-        return float(kind(wanted, registry=REGISTRY).is_valid(_json(request.answer)))
+        return float(kind(wanted, registry=REGISTRY).is_valid(_json(request.reply)))
     except ValueError:
         return 0.0
     except Unresolvable as error:
@@ -227,7 +198,7 @@ def instructions(request: Request, *, loose: bool = False, share: bool = False) 
     if not isinstance(keywords, Sequence) or not names or len(keywords) != len(names):
         raise Missing("the row's kwargs do not fit its instruction_id_list, or it has no instruction")
     try:
-        kept = ifeval.kept(request.answer, names, [given or {} for given in keywords], loose=loose)
+        kept = ifeval.kept(request.reply, names, [given or {} for given in keywords], loose=loose)
     except DataError as error:
         raise Missing(str(error)) from None
     return sum(kept) / len(kept) if share else float(all(kept))
@@ -267,7 +238,7 @@ def _parts(request: Request, entry: str) -> list[str]:
     """What is run before the tests: the answer alone, or behind the prompt's code. An answer that repeats the signature
     needs the prompt's code above it (imports, helpers); an answer that does not goes on from the signature."""
     defined = re.compile(rf"^[ \t]*(?:async def|def|class)[ \t]+{re.escape(entry)}\b", re.MULTILINE)
-    body = _program(request.answer, defined)
+    body = _program(request.reply, defined)
     fenced = [text for _, text in blocks(request.prompt) if entry and defined.search(text)]
     given = fenced[-1] if fenced else request.prompt
     signature = defined.search(given) if entry else None
@@ -305,7 +276,8 @@ PATTERN, IFEVAL = ("pattern",), ("instruction_id_list",)
 TABLE = (
     Check("gsm8k", number, WORKED, "the final number is the right one, as GSM8K's solutions mark it"),
     Check("numeric", number, WORKED, "the final number is the right one"),
-    Check("math", mathematics, WORKED, "the final answer is the right number or expression, \\boxed{...} first"),
+    Check("math", mathematics, WORKED, "the final answer is the right number or expression, \\boxed{...} first",
+          may_hang=True, package="math_verify", extra="math"),
     Check("exact", exact, ("answer", "final", "reference"), "the answer is the expected text but for case and blanks"),
     Check("regex", contains_pattern, PATTERN, "the pattern is found in the answer; . is any character",
           may_hang=True, setting="pattern", required=True),

@@ -115,7 +115,8 @@ def _open(candidate: Candidate) -> Member:
     engine = make_engine(policy, run)[0]
     model.cast_for_compute(policy)
     policy.module.requires_grad_(False)
-    renderer = render.Renderer(tokenizers.load_tokenizer(str(candidate.folder)))
+    full = reward_model.reads_full(str(candidate.folder))
+    renderer = render.Renderer(tokenizers.load_tokenizer(str(candidate.folder)), full=full)
     most = getattr(policy.base.config.get_text_config(), "max_position_embeddings", None)
     mean, sd = _moments(candidate)
     return Member(candidate.name, engine, renderer, most if isinstance(most, int) and most > 0 else 1 << 30, mean, sd)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import json
 import math
@@ -128,6 +128,8 @@ def make(config: VerifierConfig) -> Verifier | UserFunction:
         hint = did_you_mean(config.name.lower(), CHECKS) or f". They are: {', '.join(CHECKS)}"
         raise ConfigError(f"judge.name = '{config.name}': there is no such check{hint}")
     check = CHECKS[config.name]
+    if check.package and importlib.util.find_spec(check.package) is None:
+        raise ConfigError(f"judge.name = '{check.name}' needs {check.package}: pip install 'burnish[{check.extra}]'")
     _refuse_ignored(config, check.settings)
     given = bool(check.setting) and bool(getattr(config, check.setting))
     if given and config.field:
@@ -143,7 +145,7 @@ def make(config: VerifierConfig) -> Verifier | UserFunction:
             raise ConfigError(f"judge.pattern = '{config.pattern}' is no regular expression: {error}") from None
     if config.schema_file:
         settings["schema"] = _schema(config.schema_file)
-    return Verifier(config.name, settings, config.seconds)
+    return Verifier(config.name, settings, config.seconds, CheckProcess(check.package))
 
 
 def _refuse_ignored(config: VerifierConfig, used: Sequence[str]) -> None:

@@ -7,7 +7,9 @@ and row. A row that is whole but useless (an empty answer, two equal answers, tr
 In what order to read it:
 
     values      a JSON text -> its value, or a Fault
+    folders     which files of a folder hold its rows
     files       files, folders and hub data sets -> rows with their places
+    messages    messages and tools as files hold them -> as chat templates take them
     shapes      the common formats: pairs, hh, ranked, unpaired, sft, burnish's record
     columns     what the formats of single projects share
     formats     the formats of single projects; votes: two answers and a vote; factory: LLaMA-Factory's
@@ -29,9 +31,10 @@ from typing import Any
 
 from burnish.data.readers.files import rows
 from burnish.data.readers.formats import FORMATS
+from burnish.data.readers.messages import columns_decoded, tools_of
 from burnish.data.readers.prompts import PROMPTS
 from burnish.data.readers.shapes import RECOGNISED, SHAPES, Row, Useless
-from burnish.data.readers.values import Fault, parsed
+from burnish.data.readers.values import Fault
 from burnish.errors import DataError, did_you_mean
 from burnish.group import Group
 
@@ -95,10 +98,11 @@ class Stream:
                 yield Fault(where, f"{where}: a row must be an object with named fields, not a {type(row).__name__}")
                 continue
             try:
+                row = row if SIGNS["burnish"](row) else columns_decoded(row, where)
                 if self.format == "auto":
                     self.format, first = detect(row, where), where
                 groups = READERS[self.format](row, where)
-                tools = _tools(row, where)
+                tools = tools_of(row.get("tools"), where)
                 _refuse_unread_columns(row, self.format, where)
             except Useless as useless:
                 yield Skipped(where, str(useless))
@@ -197,18 +201,6 @@ def _refuse_unread_columns(row: Row, format: str, where: str) -> None:
         if row.get(name):
             way = "make it the first message of the prompt" if name == "system" else "only text is trained on"
             raise DataError(f"{where}: the column '{name}' would be passed over: {way}")
-
-
-def _tools(row: Row, where: str) -> tuple[Mapping[str, Any], ...]:
-    """The tools on offer, as a list of objects or as the JSON text of one. Raises DataError for anything else."""
-    tools = row.get("tools")
-    if isinstance(tools, str) and tools.strip():
-        tools = parsed(tools.encode("utf-8", "surrogatepass"), where)
-    if not tools or isinstance(tools, str):
-        return ()
-    if isinstance(tools, Fault) or not isinstance(tools, list) or not all(isinstance(t, Mapping) for t in tools):
-        raise DataError(f"{where}: 'tools' must be a list of objects, or the JSON text of one")
-    return tuple(tools)
 
 
 def _named(

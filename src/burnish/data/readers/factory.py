@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from burnish.data.readers.columns import MEDIA, Formats, about, absent, flag_of, parsed_json, refuse_media, text_of
+from burnish.data.readers.messages import tools_of
 from burnish.data.readers.shapes import Row, _answer, _field, _pair, conversation
 from burnish.errors import DataError
 from burnish.group import Completion, Feedback, Group, Labels, Unjudged
@@ -138,12 +139,8 @@ def _calls(value: Any, where: str) -> list[dict[str, Any]]:
 
 def _tools(value: Any, where: str) -> tuple[Mapping[str, Any], ...]:
     """A list of functions, or its JSON; bare ones are wrapped as chat templates expect them."""
-    if absent(value):
-        return ()
-    tools = parsed_json(value) if isinstance(value, str) else value
-    if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise DataError(f"{where}: 'tools' must be a list of function descriptions, or that list as JSON")
-    return tuple(dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools)
+    tools = tools_of(value, where)
+    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in tools)
 
 
 def _system(row: Row, spoken: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:

@@ -14,21 +14,17 @@ import gzip
 import io
 import json
 import lzma
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from burnish.data.readers.folders import SUFFIXES, files_of, plain_suffix
 from burnish.data.readers.values import Fault, no_constant, object_of, parsed
 from burnish.errors import DataError
 
-SUFFIXES = (".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow", ".feather")
-PACKED = (".gz", ".zst", ".bz2", ".xz")
 LONGEST_ROW = 1 << 28  # bytes; a file without line ends would otherwise be read whole
-ABOUT_DATA = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "README.json"}
-SPLITS = ("train", "test", "validation", "valid", "dev", "eval")
 
 
 Placed = tuple[str, Any]  # (`file:row`, the row's value or a Fault)
@@ -44,31 +40,14 @@ def rows(path: str, split: str) -> Iterator[Placed]:
     if local.is_file():
         yield from _file(local)
     elif local.is_dir():
-        for file in _files_of(local):
+        for file in files_of(local):
             yield from _file(file)
     elif local.exists():
         raise DataError(f"{path} is neither a file nor a folder")
-    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or _plain_suffix(local) in SUFFIXES:
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1 or plain_suffix(local) in SUFFIXES:
         raise DataError(f"{path} does not exist: no such file or folder")
     else:
         yield from _hub(path, split)
-
-
-def _plain_suffix(file: Path) -> str:
-    return Path(file.stem).suffix.lower() if file.suffix.lower() in PACKED else file.suffix.lower()
-
-
-def _files_of(folder: Path) -> list[Path]:
-    """The data files in a folder. Raises DataError where there is none, or where they are of several splits."""
-    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and _plain_suffix(p) in SUFFIXES]
-    files = [p for p in files if p.name not in ABOUT_DATA and not p.name.startswith((".", "_"))]
-    if not files:
-        raise DataError(f"{folder} is a folder without {', '.join(SUFFIXES)} files")
-    parts = {part for p in files for part in re.split("[^a-z]+", str(p.relative_to(folder)).lower())}
-    if len(parts & set(SPLITS)) > 1:
-        names = ", ".join(p.name for p in files[:4])
-        raise DataError(f"{folder} holds files of several splits ({names}): name the files that you mean")
-    return files
 
 
 def _hub(name: str, split: str) -> Iterator[Placed]:
@@ -80,7 +59,7 @@ def _hub(name: str, split: str) -> Iterator[Placed]:
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{name} is no local file, and could not be loaded as a hub data set: {reason}") from error
     for number, row in enumerate(dataset):
-        yield f"{name}:{number + 1}", row
+        yield f"{name}:{number + 1}", _as_written(row)
 
 
 def _file(file: Path) -> Iterator[Placed]:
@@ -169,11 +148,11 @@ def _text(file: Path, stream: Any) -> Iterator[Placed]:
     first = start.lstrip()[:1]
     if first == b"<":
         raise DataError(f"{file}:1: an HTML or XML page, not data; it looks like a failed download")
-    if _plain_suffix(file) in (".csv", ".tsv"):
-        yield from _csv(file, reader, "\t" if _plain_suffix(file) == ".tsv" else ",")
+    if plain_suffix(file) in (".csv", ".tsv"):
+        yield from _csv(file, reader, "\t" if plain_suffix(file) == ".tsv" else ",")
     elif first == b"[":
         yield from _array(file, reader)
-    elif _plain_suffix(file) == ".json":
+    elif plain_suffix(file) == ".json":
         yield from _json(file, reader)
     else:
         yield from _lines(file, reader)
@@ -295,11 +274,25 @@ def _parquet(file: Path) -> Iterator[Placed]:
             number = 0
             _columns_once(file, table.schema_arrow.names)
             for batch in table.iter_batches(batch_size=512):
-                for row in batch.to_pylist():
+                for row in batch.to_pylist(maps_as_pydicts="strict"):
                     number += 1
-                    yield f"{file}:{number}", row
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+                    yield f"{file}:{number}", _as_written(row)
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{file} is not a sound Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _as_written(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without the nulls that a columnar file puts in objects, whose fields are the same in all its rows.
+
+    Null columns and null items of lists stay.
+    """
+    return {name: _without_nulls(value) for name, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _columns_once(file: Path, names: list[str]) -> None:
@@ -323,8 +316,8 @@ def _arrow(file: Path) -> Iterator[Placed]:
         number = 0
         for batch in batches:
             _columns_once(file, batch.schema.names)
-            for row in batch.to_pylist():
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
                 number += 1
-                yield f"{file}:{number}", row
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+                yield f"{file}:{number}", _as_written(row)
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{file} is not a sound Arrow file: {str(error).splitlines()[0]}") from None

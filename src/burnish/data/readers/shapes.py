@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from burnish.data.readers.messages import templated, tools_of
 from burnish.data.readers.values import Fault, parsed
 from burnish.errors import DataError
 from burnish.group import (
@@ -48,11 +49,11 @@ def _field(row: Row, name: str, where: str) -> Any:
 
 
 def conversation(value: Any, where: str, what: str) -> Turns:
-    """Text or messages, as `group.turns` reads them, with roles that a chat template can know.
+    """Text or messages, as `messages.templated` and `group.turns` read them, with roles that a template can know.
 
     Raises DataError for a role outside `ROLES`.
     """
-    parsed_turns = turns(value, where, what)
+    parsed_turns = turns(templated(value, where, what), where, what)
     if not isinstance(parsed_turns, str):
         for message in parsed_turns:
             if message.role not in ROLES:
@@ -231,10 +232,10 @@ def _burnish(row: Row, where: str) -> Group:
         if isinstance(row, Fault):
             raise DataError(row.message)
     group = from_json(row, where)
-    conversation(row.get("prompt"), where, "prompt")
-    for completion in row["completions"]:
-        _answer(completion["messages"], where, "completion")
-    return replace(group, where=where)
+    prompt = conversation(row.get("prompt"), where, "prompt")
+    answers = [_answer(completion["messages"], where, "completion") for completion in row["completions"]]
+    completions = tuple(replace(c, messages=a) for c, a in zip(group.completions, answers, strict=True))
+    return replace(group, prompt=prompt, completions=completions, tools=tools_of(row.get("tools"), where), where=where)
 
 
 SHAPES: dict[str, Callable[[Row, str], Group]] = {
