@@ -86,8 +86,8 @@ def sample_once(prepared: Prepared, answerer: Answerer, monitor: RefreshMonitor)
     groups = [replace(group, rollout=None) for group in refresh.groups if group is not None]
     if not groups:
         raise DataError(
-            f"none of {len(prepared.prompts)} prompts got answers that {prepared.mixture.name} can learn from: "
-            "all alike"
+            f"none of {counted(len(prepared.prompts), 'prompt')} got answers that {prepared.mixture.name} can learn "
+            "from: all alike"
         )
     line = (
         f"answers: {counted(len(prepared.prompts), 'prompt')}, {counted(run.source.k, 'answer')} each, by the policy "
