@@ -22,6 +22,8 @@ class Measured:
     values: tuple[tuple[float, ...], ...] = ()  # by answer and token: the value head's; () without one
     kl: tuple[float, ...] = ()  # by answer: exact KL to the reference, nats summed over tokens
     entropy: tuple[float, ...] = ()  # by answer: entropy of the policy, nats summed over tokens
+    sampled: tuple[tuple[float, ...], ...] = ()  # by answer and token: the policy's log-probs as a sampler draws, after
+    # temperature and truncation; () where those of `policy` are
 
 
 NOT_JUDGED = Unjudged("not judged yet")
@@ -55,6 +57,12 @@ class Refresh:
 
     answered: Sequence[Answered]
     figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def unjudged(self) -> str | None:
+        """Why nobody could judge any of the answers; None where some were judged."""
+        reasons = [a.feedback.reason for a in self.answered if isinstance(a.feedback, Unjudged)]
+        return reasons[0] if reasons and len(reasons) == len(self.answered) else None
 
     @property
     def groups(self) -> list[EncodedGroup | None]:

@@ -23,8 +23,7 @@ from burnish.config import SourceConfig
 from burnish.data.prompts import Prompt
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
-from burnish.errors import JudgeError
-from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Rollout, Scores, Unjudged
+from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Rollout, Scores
 from burnish.objectives.mixture import Mixture
 
 
@@ -47,13 +46,13 @@ class Answerer:
     state: State = field(default_factory=dict)
 
     def __call__(self, prompts: Sequence[Prompt], seed: int, step: int) -> Refresh:
-        """The refresh after `step` optimiser steps. Raises JudgeError where none of the prompts could be judged."""
+        """The refresh after `step` optimiser steps. Raises JudgeError where nobody answers."""
         clock = [time.perf_counter()]
         answered = self._sample(prompts, seed, step)
         clock.append(time.perf_counter())
         answered = self._judge(answered)
         clock.append(time.perf_counter())
-        answered = measure(self.engine, self.reference, answered)
+        answered = measure(self.engine, self.reference, answered, decoding_of(self.source))
         described = self._figures(answered)
         answered, self.state, more = with_advantages(self.mixture, answered, self.source.is_cap, self.state)
         answered = [replace(a, group=self.view(a)) for a in answered]
@@ -94,17 +93,13 @@ class Answerer:
         return Answered(prompt, texts, encoded)
 
     def _judge(self, answered: Sequence[Answered]) -> list[Answered]:
-        """The judge's feedback, less the penalty on answers that were cut, and gold's as it is. Raises JudgeError where
-        no group was judged: nothing could be learnt."""
+        """The judge's feedback, less the penalty on answers that were cut, and gold's as it is."""
         texts = [a.texts for a in answered]
 
         def ask() -> tuple[list[Feedback], Sequence[Feedback | None]]:
             return self.judge(texts), self.gold(texts) if self.gold else [None] * len(texts)
 
         judged, gold = self.engine.world.lead(ask)
-        reasons = [feedback.reason for feedback in judged if isinstance(feedback, Unjudged)]
-        if judged and len(reasons) == len(judged):
-            raise JudgeError(f"{self.judge.name} judged none of {len(judged)} groups of answers: {reasons[0]}")
         penalty = self.source.unfinished_penalty
         charged = [_less_unfinished(feedback, group, penalty) for feedback, group in zip(judged, texts, strict=True)]
         if "rollouts" in self.view.views:  # advantages are taken from numbers: of votes, the share of them won
@@ -116,8 +111,8 @@ class Answerer:
 
     def _figures(self, answered: Sequence[Answered]) -> Figures:
         """What the log says of the refresh: of the answers, of sampler against trainer, and of the judge itself."""
-        rollouts = [a.encoded.rollout for a in answered if a.encoded.rollout]
-        behavior, policy = ([row for r in rollouts for row in getattr(r, name)] for name in ("behavior", "policy"))
+        behavior = [row for a in answered if a.encoded.rollout for row in a.encoded.rollout.behavior]
+        policy = [row for a in answered if a.encoded.rollout for row in a.measured.sampled or a.measured.policy]
         about_judge = dict(self.judge.report()) if isinstance(self.judge, Reports) else {}
         return {**figures(answered), **mismatch(behavior, policy), **about_judge}
 

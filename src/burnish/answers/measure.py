@@ -13,17 +13,21 @@ import torch
 from torch import Tensor
 
 from burnish.answers.answered import Answered, Measured
-from burnish.engine.divergence import look
+from burnish.answers.sampler import Decoding
+from burnish.answers.sampler.draw import drawn_logps
+from burnish.engine.divergence import HeadInput, look
 from burnish.engine.engine import Engine, to_device
+from burnish.engine.logprob import slices
 from burnish.engine.reference import Live
 from burnish.engine.scoring import by_completion
 from burnish.group import EncodedGroup
 from burnish.tensors import PackedBatch
 
 
-def measure(engine: Engine, reference: Live | None, answered: Sequence[Answered]) -> list[Answered]:
-    """The same prompts with `measured`, and with the trainer's log-probs in the rollouts."""
-    measured = measure_groups(engine, reference, [a.encoded for a in answered])
+def measure(engine: Engine, reference: Live | None, answered: Sequence[Answered], decoding: Decoding) -> list[Answered]:
+    """The same prompts with `measured`, and with the trainer's log-probs in the rollouts. `decoding`: how the answers
+    were drawn."""
+    measured = measure_groups(engine, reference, [a.encoded for a in answered], decoding)
     return [_with_measured(a, m) for a, m in zip(answered, measured, strict=True)]
 
 
@@ -35,11 +39,13 @@ def _with_measured(answered: Answered, measured: Measured) -> Answered:
 
 
 @torch.no_grad()
-def measure_groups(engine: Engine, reference: Live | None, groups: Sequence[EncodedGroup]) -> list[Measured]:
+def measure_groups(
+    engine: Engine, reference: Live | None, groups: Sequence[EncodedGroup], decoding: Decoding
+) -> list[Measured]:
     """Every group's answers through policy and reference, packed as a training step packs them."""
 
     def columns(batch: PackedBatch) -> list[dict[str, tuple[float, ...]]]:
-        by_token = {name: column for name, column in _columns(engine, reference, batch).items() if column is not None}
+        by_token = {name: c for name, c in _columns(engine, reference, batch, decoding).items() if c is not None}
         pieces = {name: batch.split(column.double().cpu()) for name, column in by_token.items()}
         return [{name: tuple(rows[k].tolist()) for name, rows in pieces.items()} for k in range(len(batch.lengths))]
 
@@ -56,22 +62,36 @@ def _of_group(answers: Sequence[Mapping[str, tuple[float, ...]]]) -> Measured:
         return tuple(answer[name] for answer in answers if name in answer)
 
     return Measured(
-        rows("policy"), rows("reference"), rows("values"), tuple(map(sum, rows("kl"))), tuple(map(sum, rows("entropy")))
-    )
+        rows("policy"), rows("reference"), rows("values"), tuple(map(sum, rows("kl"))),
+        tuple(map(sum, rows("entropy"))), rows("sampled"),
+    )  # fmt: skip
 
 
-def _columns(engine: Engine, reference: Live | None, batch: PackedBatch) -> dict[str, Tensor | None]:
+def _columns(
+    engine: Engine, reference: Live | None, batch: PackedBatch, decoding: Decoding
+) -> dict[str, Tensor | None]:
     """By token of a microbatch: log-probs of policy and reference, values, KL and entropy. The last two are missing for
-    a head of unknown make, of which only log-probs are to be had."""
+    a head of unknown make, of which only log-probs are to be had. `sampled` is missing where the trainer's distribution
+    is the one that is sampled from."""
+    beyond = replace(decoding, temperature=decoding.temperature / engine.temperature)  # what the engine does not do
     if engine.plain_head or (reference is not None and reference.engine.plain_head):
         scored = engine.score(batch)
         reference_logps = None if reference is None else reference.computed(batch)[0]
-        return {"policy": scored.logps, "reference": reference_logps, "values": scored.values}
+        targets = batch.targets.to(scored.logps.device)
+        sampled = None if beyond.plain else drawn_logps(engine.logits(batch), targets, beyond)
+        return {"policy": scored.logps, "reference": reference_logps, "values": scored.values, "sampled": sampled}
     on_device = to_device(batch, engine.policy.device)
     head, values = engine.head_and_values(on_device)
     reference_head = None if reference is None else reference.head(batch)
     tokens = look(head, reference_head, on_device.targets)
+    sampled = None if beyond.plain else _drawn(head, on_device.targets, beyond)
     return {
         "policy": tokens.policy, "reference": tokens.reference, "values": values, "kl": tokens.kl,
-        "entropy": tokens.entropy,
+        "entropy": tokens.entropy, "sampled": sampled,
     }  # fmt: skip
+
+
+def _drawn(head: HeadInput, targets: Tensor, decoding: Decoding) -> Tensor:
+    """Log-probs of tokens drawn from the head's distribution after temperature and truncation, a slice at a time."""
+    parts = [drawn_logps(head.log_probs(s)[1], targets[s], decoding) for s in slices(len(targets), len(head.weight))]
+    return torch.cat(parts) if parts else targets.new_zeros(0, dtype=torch.float32)

@@ -44,7 +44,8 @@ def _renderer(run: configuration.Run) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from burnish.data import render, tokenizers
 
-    return render.Renderer(tokenizers.load_light(run.model.path), run.data.template, run.data.control_tokens)
+    tokenizer = tokenizers.load_light(run.model.path, trust_remote_code=run.model.trust_remote_code)
+    return render.Renderer(tokenizer, run.data.template, run.data.control_tokens)
 
 
 def audit(

@@ -60,13 +60,19 @@ def check(settings: Settings = None) -> None:
 def merge(
     adapter: Annotated[str, typer.Argument(help="folder of an adapter, or of the run that trained it")],
     out: Annotated[str, typer.Argument(help="new folder for the merged model")],
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with the base model.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read weights that are pickles (*.bin), which may run any program.")
+    ] = False,
 ) -> None:
     """Fold a LoRA into its base model."""
     with explained():
         quiet()
         from burnish.engine import merge as merging
 
-        merging.merge(adapter, out)
+        merging.merge(adapter, out, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     typer.echo(f"merged model written to {out}")
 
 

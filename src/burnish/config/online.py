@@ -36,6 +36,10 @@ class SourceConfig(Table):
     top_p: float = key(1.0, "draw from the likeliest tokens that hold this share", gt=0, le=1)
     top_k: int = key(0, "draw from so many likeliest tokens; 0: from all", "tokens", ge=0)
     unfinished_penalty: float = key(0.0, "taken off the score of an answer that was cut", "score", ge=0)
+    max_unjudged: int = key(
+        3, "refreshes in a row that nobody could judge, each left out, after which the run is saved and stops",
+        "refreshes", ge=1
+    )  # fmt: skip
     is_cap: float = key(
         2.0, "truncated importance sampling: most that sampler and trainer may differ, as a ratio", ge=1
     )
@@ -62,6 +66,8 @@ class VerifierConfig(JudgeTable):
 class RewardModelConfig(JudgeTable):
     kind: Literal["reward_model"] = key("reward_model", "a reward model scores the answers")
     path: str | list[str] = key("", "folder of a sequence-classification model, or several: an ensemble")
+    trust_remote_code: bool = key(False, "run code that comes with the reward model")
+    allow_pickle: bool = key(False, "read weights that are pickles (*.bin), which may run any program")
     combine: Literal["mean", "worst", "uncertainty"] = key("mean", "how an ensemble's members become one score")
     coef: float = key(0.5, "uncertainty: times the members' standard deviation is taken off", ge=0)
     bound: Literal["none", "sigmoid", "reference"] = key(

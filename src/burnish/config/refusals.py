@@ -145,5 +145,7 @@ def _refuse_server(run: Run) -> None:
         raise ConfigError("source.sampler = 'server' needs source.url, its address")
     if source.update == "lora" and run.adapter.kind == "none":
         raise ConfigError("source.update = 'lora' hands over an adapter, and adapter.kind = 'none' trains none")
+    if source.update == "lora" and run.adapter.dora:
+        raise ConfigError("source.update = 'lora' hands over an adapter, and vLLM reads none with adapter.dora = true")
     if source.update == "reload" and run.adapter.kind != "none":
         raise ConfigError("source.update = 'reload' hands over a whole model, and an adapter is trained: use 'lora'")

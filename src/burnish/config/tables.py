@@ -11,11 +11,12 @@ from burnish.config.online import JudgeConfig, SourceConfig, StopConfig
 
 
 class ModelConfig(Table):
-    path: str = key("", "folder of a Hugging Face causal LM, or its hub name")
+    path: str = key("", "folder of a Hugging Face causal LM, or of an adapter on one, or its hub name")
     dtype: Literal["bfloat16", "float32", "float64"] = key(
         "bfloat16", "type of the computation; bfloat16 keeps float32 master weights"
     )
     trust_remote_code: bool = key(False, "run code that comes with the model")
+    allow_pickle: bool = key(False, "read weights that are pickles (*.bin), which may run any program")
     router_aux_coef: float = key(0.0, "weight of the load-balancing loss of a mixture of experts", ge=0)
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from burnish.data.folders import tokenizer_home
 from burnish.errors import ModelError
 
 REBUILT = (
@@ -32,37 +33,45 @@ BUILT_IN = {
 }
 
 
-def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a model folder or hub name, from transformers. Raises ModelError with a sentence."""
+def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a model folder or hub name, from transformers; an adapter without one has its base's.
+
+    Raises ModelError with a sentence.
+    """
     from transformers import AutoTokenizer
 
+    path = tokenizer_home(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # the library raises many kinds here; all mean that there is no usable tokenizer
-        raise ModelError(
-            f"model.path: no tokenizer could be loaded from {path}: {(str(error) or repr(error)).splitlines()[0]}"
-        ) from error
+        reason = (str(error) or repr(error)).splitlines()[0]
+        if "trust_remote_code" in str(error):
+            reason += " Set model.trust_remote_code=true to run it, if you trust where it comes from"
+        raise ModelError(f"model.path: no tokenizer could be loaded from {path}: {reason}") from error
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
     return tokenizer
 
 
-def load_light(path: str) -> Any:
+def load_light(path: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a local folder from its tokenizer.json alone: a second instead of several, and no torch.
 
-    Other folders, and hub names, go through transformers. Raises ModelError with a sentence.
+    Other folders, those with a tokenizer of their own code, and hub names go through transformers. Raises ModelError
+    with a sentence.
     """
+    path = tokenizer_home(path)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         if path.startswith((".", "/", "~")) or path.count("/") != 1:
             raise ModelError(f"model.path: there is no folder {path}")
-        return load_tokenizer(path)
+        return load_tokenizer(path, trust_remote_code=trust_remote_code)
     if not (folder / "tokenizer.json").is_file():
-        return load_tokenizer(path)
+        return load_tokenizer(path, trust_remote_code=trust_remote_code)
     from tokenizers import Tokenizer
 
-    if str(_json(folder / "tokenizer_config.json").get("tokenizer_class", "")).startswith(REBUILT):
-        return load_tokenizer(path)
+    about = _json(folder / "tokenizer_config.json")
+    if str(about.get("tokenizer_class", "")).startswith(REBUILT) or "AutoTokenizer" in (about.get("auto_map") or {}):
+        return load_tokenizer(path, trust_remote_code=trust_remote_code)
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
         config = _json(folder / "tokenizer_config.json")

@@ -40,6 +40,7 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         fill(temporary)
+        _as_open_as_the_folder(temporary)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.replace(target, old)
@@ -51,6 +52,14 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
         raise StoreError(
             f"the {what} could not be written to {target}: {reason_of(error)}{kept}. Free some space"
         ) from error
+
+
+def _as_open_as_the_folder(folder: Path) -> None:
+    """Give files the folder's own bits for reading and writing, which the umask decided: safetensors makes files that
+    nobody but their owner reads, and a server may run as somebody else."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(folder.stat().st_mode & 0o666)
 
 
 class Writer:

@@ -170,8 +170,7 @@ class Engine:
 
     def _plain(self, batch: PackedBatch, square: bool, reference: HeadInput | None) -> ForwardPass:
         """Full logits through the stock forward: slow, and right for heads that no `HeadTransform` describes."""
-        logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
-        logps = wide(logits.index_select(0, batch.predict_rows)).log_softmax(-1)
+        logps = self.logits(batch).log_softmax(-1)
         squares = (2 * logps.detach()).logsumexp(-1) if square else None
         kl = None
         if reference is not None:
@@ -179,6 +178,12 @@ class Engine:
             pointwise = reference_logps.exp() * (reference_logps - logps)
             kl = torch.where(reference_logps == -torch.inf, 0.0, pointwise).sum(-1)
         return ForwardPass(logps.gather(1, batch.targets[:, None])[:, 0], None, squares, kl)
+
+    def logits(self, batch: PackedBatch) -> Tensor:
+        """The model's own logits [tokens, vocabulary] of every completion token, in float32 or wider."""
+        batch = to_device(batch, self.policy.device)
+        logits = self._forward(self.policy.base, batch).logits.flatten(0, 1)
+        return wide(logits.index_select(0, batch.predict_rows))
 
     def _router_loss(self, output: Any, batch: PackedBatch) -> Tensor:
         """Load-balancing loss (Switch, 2101.03961 eq. 4-6) per group, summed over groups.

@@ -16,7 +16,8 @@ from burnish.engine import adapters, canary, sharding
 from burnish.engine.canary import Verdict
 from burnish.engine.distributed import ALONE, World
 from burnish.engine.engine import Engine
-from burnish.engine.model import Place, Policy
+from burnish.engine.model import Policy
+from burnish.engine.weights import Place
 from burnish.errors import ModelError
 
 USUAL_BUDGET = 8192  # tokens, where "auto" was asked of a verb that trains nothing

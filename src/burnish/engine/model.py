@@ -6,28 +6,25 @@ float32 master weights (see `masters.py`) and computes in bfloat16; buffers such
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from burnish.config import AdapterConfig, ModelConfig
-from burnish.engine import adapters, norms, sharding
+from burnish.engine import adapters, norms, sharding, weights
 from burnish.engine.logprob import HeadTransform
+from burnish.engine.weights import DTYPES, Place
 from burnish.errors import ConfigError, ModelError
-from burnish.tensors import wide_type
 
 NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes through which families add noise
-Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes only
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def scalar_head(base: Any) -> nn.Linear:
@@ -51,6 +48,7 @@ class Policy:
     pooled_over: tuple[int, ...] = ()  # tokens at an answer's end that a reward model by others is not read at
     sharded: bool = False  # its weights are divided over processes, in float32 (float64)
     anew: Callable[[], Policy] | None = None  # where sharded: makes the same model without weights
+    folded: adapters.LowRank | None = None  # of a model made of a base and adapters: what these add to the base
 
     @property
     def decoder(self) -> nn.Module:
@@ -128,26 +126,6 @@ def head_transform(config: Any) -> HeadTransform:
     return HeadTransform(scale, getattr(config, "final_logit_softcapping", None))
 
 
-def require_model_dir(path: str) -> None:
-    """Refuse, before any weight loads, a local folder that holds no model. Hub names pass."""
-    folder = Path(path)
-    if not folder.exists():
-        if path.startswith((".", "/", "~")) or path.count("/") > 1:
-            raise ModelError(f"model.path: there is no folder {path}")
-        return
-    if not folder.is_dir():
-        raise ModelError(f"model.path: {path} is a file; name the folder that holds config.json and the weights")
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-        raise ModelError(
-            f"model.path: {path} holds an adapter, not a model. Fold it into its base first "
-            f"(`burnish merge {path} OUT`), so that the reference is the model you mean"
-        )
-    if not (folder / "config.json").exists():
-        raise ModelError(f"model.path: {path} holds no config.json, so it is not a Hugging Face model folder")
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ModelError(f"model.path: {path} has a config.json but no weights (*.safetensors or *.bin)")
-
-
 def load_policy(
     model: ModelConfig,
     adapter: AdapterConfig | None = None,
@@ -155,16 +133,59 @@ def load_policy(
     tokenizer_size: int | None = None,
     place: Place = "device",
 ) -> Policy:
-    """Load the weights as float32 (float64 on request), and add the adapter where it is asked for.
+    """Load the weights as float32 (float64 on request), fold in the adapters that `model.path` names, and add the new
+    one where it is asked for.
 
     Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
     """
-    base = load_base(model, quantize=adapter is not None and adapter.kind == "qlora", place=place)
+    adapter = adapter or AdapterConfig()
+    base = weights.load_base(model, quantize=adapter.kind == "qlora", place=place)
+    base, folded = fold_adapters(base, weights.origin(model).adapters, adapter, place=place)
     refuse_foreign_tokenizer(base, model.path, tokenizer_size)
     silence_dropout(base)
     norms.fuse(base)
-    module = base if adapter is None or adapter.kind == "none" else add_adapter(base, adapter)
-    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation)
+    module = base if adapter.kind == "none" else add_adapter(base, adapter)
+    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, folded=folded)
+
+
+def open_policy(model: ModelConfig) -> Policy:
+    """A policy to score with; an adapter stays beside its base, as it was trained. Raises ModelError."""
+    origin = weights.origin(model)
+    if not origin.adapters:
+        return load_policy(model)
+    *below, last = origin.adapters
+    policy = load_policy(model.model_copy(update={"path": str(below[-1]) if below else origin.base}))
+    return replace(policy, module=weights.open_adapter(policy.base, last))
+
+
+def fold_adapters(
+    base: Any, folders: Sequence[Path], adapter: AdapterConfig, *, scalar: bool = False, place: Place = "device"
+) -> tuple[Any, adapters.LowRank | None]:
+    """(the model with adapters folded in, what they add to its weights).
+
+    `adapter` is the one to be trained on it. Raises ConfigError where that could not be saved beside them, ModelError
+    where an adapter does not fit.
+    """
+    if folders and adapter.kind == "qlora":
+        raise ConfigError(
+            f"adapter.kind = 'qlora' cannot start from an adapter: {folders[-1]} cannot be folded into 4-bit "
+            "weights. Write the whole model first (`burnish merge`)"
+        )
+    if place == "nowhere":
+        return base, None
+    every: adapters.LowRank = {}
+    for folder in folders:
+        opened = weights.open_adapter(base, folder, trained="SEQ_CLS" if scalar else "CAUSAL_LM")
+        low_rank = adapters.low_rank(opened)
+        if adapter.kind != "none" and (low_rank is None or adapter.dora):
+            raise ConfigError(
+                f"adapter.kind = '{adapter.kind}' on {folder}: the two cannot be saved as one adapter, since "
+                f"{'adapter.dora is set' if low_rank is not None else 'that one is no plain LoRA'}. Write the whole "
+                "model first (`burnish merge`)"
+            )
+        every = adapters.stacked(every, low_rank or {})
+        base = adapters.fold(opened, folder)
+    return base, every if folders else None
 
 
 def refuse_foreign_tokenizer(base: Any, path: str, tokenizer_size: int | None) -> None:
@@ -175,52 +196,6 @@ def refuse_foreign_tokenizer(base: Any, path: str, tokenizer_size: int | None) -
             f"the tokenizer has {tokenizer_size} tokens but the model's embedding only {vocabulary} rows: "
             f"this tokenizer does not belong to {path}"
         )
-
-
-def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place: Place = "device") -> Any:
-    """The PreTrainedModel in float32 (float64 on request); with `scalar` a sequence classifier of one label.
-    Raises ModelError where transformers cannot build it."""
-    import transformers
-
-    require_model_dir(model.path)
-    options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, **({"num_labels": 1} if scalar else {})}
-    kind: Any = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
-    if quantize:
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=DTYPES[model.dtype]
-        )
-        options["dtype"] = DTYPES[model.dtype]
-    else:
-        options["dtype"] = wide_type(DTYPES[model.dtype])
-    try:
-        base: Any = (
-            _weightless(kind, model.path, options)
-            if place == "nowhere"
-            else kind.from_pretrained(model.path, **options)
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0]
-        wanted = "reward model" if scalar else "causal language model"
-        raise ModelError(f"model.path: {model.path} could not be loaded as a {wanted}: {reason}") from error
-    base.config.use_cache = False
-    if model.dtype == "float64" and hasattr(base, "set_experts_implementation"):
-        base.set_experts_implementation("eager")  # the grouped product has no float64
-    if torch.cuda.is_available() and not quantize and place == "device":
-        base = base.to(torch.device("cuda"))
-    return base
-
-
-def _weightless(kind: Any, path: str, options: dict[str, Any]) -> Any:
-    """The model that `from_pretrained` makes, without reading a weight."""
-    from transformers import AutoConfig
-
-    given = {name: value for name, value in options.items() if name != "dtype"}
-    config = AutoConfig.from_pretrained(path, **given)
-    with sharding.weightless():
-        base = kind.from_config(config, dtype=options["dtype"], trust_remote_code=given["trust_remote_code"])
-    return base.eval()
 
 
 def silence_dropout(module: nn.Module) -> None:
@@ -264,15 +239,6 @@ def add_adapter(base: Any, adapter: AdapterConfig, *, scalar: bool = False) -> A
     return adapted
 
 
-def open_adapter(base: Any, folder: Path) -> Any:
-    """The model with the adapter in `folder`."""
-    from peft import PeftModel
-
-    with warnings.catch_warnings():  # peft asks transformers by names that are going out of use
-        warnings.simplefilter("ignore", FutureWarning)
-        return PeftModel.from_pretrained(base, str(folder))
-
-
 def cast_for_compute(policy: Policy) -> None:
     """Cast parameters, never buffers: rotary frequencies in bfloat16 would be off by a whole position at 256."""
     if policy.dtype == torch.bfloat16 and not policy.sharded:  # divided weights are cast when they are put together
@@ -281,33 +247,21 @@ def cast_for_compute(policy: Policy) -> None:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def weights_hash(path: str) -> str:
-    """Content hash of a model folder's weights and configuration; a hub name hashes its resolved snapshot."""
-    folder = Path(path)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        folder = Path(snapshot_download(path))
-    digest = hashlib.sha256()
-    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"]):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 24):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def save_model(policy: Policy, folder: Path, tokenizer: Any, weights: dict[str, Any] | None = None) -> None:
-    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `weights` are
-    those of a divided model, gathered."""
+def save_model(policy: Policy, folder: Path, tokenizer: Any, gathered: dict[str, Any] | None = None) -> None:
+    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `gathered` are the
+    weights of a divided model."""
     folder.mkdir(parents=True)
-    if policy.adapted and Path(policy.path).is_dir():  # so that the adapter finds its base from any folder
-        policy.module.active_peft_config.base_model_name_or_path = str(Path(policy.path).resolve())
-    policy.module.save_pretrained(folder, state_dict=weights)
+    base = Path(policy.base.name_or_path)
+    if policy.adapted and base.is_dir():  # so that the adapter finds its base from any folder
+        policy.module.active_peft_config.base_model_name_or_path = str(base.resolve())
+    if policy.adapted and policy.folded is not None:
+        adapters.save_stacked(policy.module, policy.folded, folder, gathered)
+    else:
+        policy.module.save_pretrained(folder, state_dict=gathered)
     file = folder / "config.json"
     if file.exists():
         config = json.loads(file.read_text())
-        if weights is not None:
+        if gathered is not None:
             config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model would name its masters' type
         config.pop("attn_implementation", None)
         config["use_cache"] = True

@@ -18,6 +18,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from burnish.config import ModelConfig
+from burnish.engine import weights
 from burnish.errors import StoreError
 from burnish.group import EncodedGroup
 
@@ -35,6 +37,27 @@ def row_key(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> bytes:
 def row_keys(group: EncodedGroup) -> list[bytes]:
     """Keys of a group's completions, in order."""
     return [row_key(group.prompt_ids, completion) for completion in group.completion_ids]
+
+
+def weights_hash(model: ModelConfig) -> str:
+    """Content hash of a model's weights and configuration, and those of its adapters; a hub name hashes its resolved
+    snapshot."""
+    origin = weights.origin(model)
+    folder = Path(origin.base)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(origin.base))
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), folder / "config.json"])
+    for adapter in origin.adapters:
+        files += [adapter / "adapter_config.json", *sorted(adapter.glob("adapter_model.*"))]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 24):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 class ReferenceStore:

@@ -17,18 +17,9 @@ from typing import Any
 import torch
 
 from burnish.config import AdapterConfig, ModelConfig
-from burnish.engine import norms
-from burnish.engine.model import (
-    DTYPES,
-    Place,
-    Policy,
-    add_adapter,
-    load_base,
-    open_adapter,
-    refuse_foreign_tokenizer,
-    require_model_dir,
-    silence_dropout,
-)
+from burnish.engine import norms, weights
+from burnish.engine.model import Policy, add_adapter, fold_adapters, refuse_foreign_tokenizer, silence_dropout
+from burnish.engine.weights import DTYPES, Place
 from burnish.errors import ModelError
 
 ABOUT = "reward.json"  # in the model's folder: padding token, where the reward is read, mean and spread of rewards
@@ -76,7 +67,8 @@ def load_reward_model(
     classifier of several labels.
     """
     fresh = _is_fresh(model)
-    base = load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
+    base = weights.load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
+    base, folded = fold_adapters(base, weights.origin(model).adapters, adapter, scalar=True, place=place)
     require_head(base, model.path)
     refuse_foreign_tokenizer(base, model.path, len(tokenizer))
     lines = [f"reward model: the scalar head of {model.path} is trained further"]
@@ -94,9 +86,10 @@ def load_reward_model(
     if head_only:
         train_head_only(module)
     base.config.reward_reads = FULL if reads_full(model.path) else TURN
-    attention = base.config._attn_implementation
-    policy = Policy(module, base, model.path, DTYPES[model.dtype], attention, scalar=True, pooled_over=pooled_over)
-    return policy, lines
+    return Policy(
+        module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True,
+        pooled_over=pooled_over, folded=folded,
+    ), lines  # fmt: skip
 
 
 def train_head_only(module: Any) -> None:
@@ -113,16 +106,14 @@ def open_reward_model(model: ModelConfig) -> Policy:
     if (folder / "model" / ABOUT).exists():
         folder = folder / "model"
     about = _about(folder)
-    adapter = folder / "adapter_config.json"
-    path = json.loads(adapter.read_text())["base_model_name_or_path"] if adapter.exists() else str(folder)
-    source = model.model_copy(update={"path": path})
-    if not adapter.exists() and _is_fresh(source):
+    model = model.model_copy(update={"path": str(folder)})
+    if _is_fresh(model):
         raise ModelError(f"{model.path} is a language model without a scalar head, not a reward model")
-    base = load_base(source, quantize=False, scalar=True)
-    require_head(base, path)
-    module: Any = base
-    if adapter.exists():
-        module = open_adapter(base, folder)
+    *below, last = weights.origin(model).adapters or (None,)
+    base = weights.load_base(model, quantize=False, scalar=True)
+    base, _ = fold_adapters(base, below, AdapterConfig(), scalar=True)
+    require_head(base, str(folder))
+    module: Any = base if last is None else weights.open_adapter(base, last, trained="SEQ_CLS")
     if "pad_token_id" in about:
         base.config.get_text_config().pad_token_id = about["pad_token_id"]
     silence_dropout(base)
@@ -150,19 +141,12 @@ def write_about(policy: Policy, folder: Path, rewards: Sequence[Sequence[float]]
 
 
 def _is_fresh(model: ModelConfig) -> bool:
-    """Whether the folder holds a language model, whose scalar head is still to be made."""
-    from transformers import AutoConfig
-
-    require_model_dir(model.path)
-    try:
-        config = AutoConfig.from_pretrained(model.path, trust_remote_code=model.trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"model.path: the configuration of {model.path} cannot be read: {reason}") from error
-    classifier = any("SequenceClassification" in str(name) for name in config.architectures or [])
-    if classifier and config.num_labels != 1:
+    """Whether the scalar head is still to be made: the folder holds a language model, or an adapter on one."""
+    config = weights.configuration(model)
+    if weights.is_classifier(config) and config.num_labels != 1:
         raise ModelError(f"{model.path} tells {config.num_labels} classes apart; a reward model has one label")
-    return not classifier
+    adapted = any(weights.has_scalar_head(folder) for folder in weights.origin(model).adapters)
+    return not weights.is_classifier(config) and not adapted
 
 
 def require_head(base: Any, path: str) -> None:

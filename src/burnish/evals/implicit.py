@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from burnish import objectives
 from burnish.config import ModelConfig, Run
 from burnish.engine import model, scoring
@@ -20,13 +18,7 @@ def implicit(
     """beta x log-ratio to the reference (per token where beta is); without a reference, beta x log-prob."""
     assert candidate.run is not None
     row, beta = implicit_scale(candidate.run)
-    base = source.model_copy(update={"path": candidate.run.model.path})
-    if (candidate.folder / "adapter_config.json").exists():
-        policy = model.load_policy(base)
-        policy = replace(policy, module=model.open_adapter(policy.base, candidate.folder))
-    else:
-        policy = model.load_policy(source)
-    logps = scoring.logps(frozen_engine(policy, run), groups, tick)
+    logps = scoring.logps(frozen_engine(model.open_policy(source), run), groups, tick)
     if "reference" in row.needs:
         path = candidate.run.reference.path if candidate.run.reference.kind == "path" else candidate.run.model.path
         engine = frozen_engine(model.load_policy(source.model_copy(update={"path": path})), run)

@@ -5,7 +5,6 @@ Each scorer renders the groups with its tokenizer; the results are the records t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from burnish.answers.judges.ensemble import How, combine, moments
 from burnish.config import Run
 from burnish.data import render, tokenizers
 from burnish.data.views import pair_view
-from burnish.engine import reward_model, scoring
+from burnish.engine import reward_model, scoring, weights
 from burnish.engine.candidates import Candidate
 from burnish.errors import DataError
 from burnish.evals.implicit import frozen_engine, implicit, implicit_scale
@@ -65,20 +64,14 @@ def score(
 
 
 def _renderer(candidate: Candidate, run: Run) -> render.Renderer:
-    tokenizer = tokenizers.load_tokenizer(str(candidate.folder))
+    tokenizer = tokenizers.load_tokenizer(str(candidate.folder), trust_remote_code=run.model.trust_remote_code)
     full = candidate.run is None and reward_model.reads_full(str(candidate.folder))
     return render.Renderer(tokenizer, run.data.template, run.data.control_tokens, full=full)
 
 
 def _limit(candidate: Candidate, run: Run) -> int:
     """The longest prompt + answer, in tokens, that the model's positions and `data.max_length` allow."""
-    from transformers import AutoConfig
-
-    base = candidate.run.model.path if candidate.run is not None else str(candidate.folder)
-    adapter = candidate.folder / "adapter_config.json"
-    if adapter.exists():
-        base = json.loads(adapter.read_text())["base_model_name_or_path"]
-    text = AutoConfig.from_pretrained(base, trust_remote_code=run.model.trust_remote_code).get_text_config()
+    text = weights.configuration(run.model.model_copy(update={"path": str(candidate.folder)})).get_text_config()
     known = [run.data.max_length, getattr(text, "max_position_embeddings", None)]
     return min((x for x in known if isinstance(x, int) and x > 0), default=1 << 30)
 

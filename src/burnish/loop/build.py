@@ -24,6 +24,7 @@ from burnish.engine.loading import make_engine
 from burnish.engine.masters import Masters, adamw
 from burnish.engine.reference import Live, Stored
 from burnish.engine.value_head import ValueHead
+from burnish.engine.weights import Place
 from burnish.errors import ModelError
 from burnish.findings import counted
 from burnish.loop import online, references
@@ -207,7 +208,7 @@ def _policy(prepared: Prepared, world: World, progress: Progress) -> model.Polic
     lines: list[str] = []
     untouched = copy.deepcopy(prepared.tokenizer)  # loading may give the tokenizer a padding token, once
 
-    def make(place: model.Place) -> model.Policy:
+    def make(place: Place) -> model.Policy:
         tokenizer = copy.deepcopy(untouched) if place == "nowhere" else prepared.tokenizer
         policy, lines[:] = reward_model.load_reward_model(
             config.model, config.adapter, tokenizer, set(prepared.terminal),

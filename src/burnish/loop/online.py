@@ -15,7 +15,7 @@ from burnish.data.load import rule_of
 from burnish.engine import checkpoint
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
-from burnish.errors import ConfigError, DataError
+from burnish.errors import ConfigError, DataError, JudgeError
 from burnish.findings import counted
 from burnish.loop.prepare import Prepared
 from burnish.loop.samplers import sampler_of
@@ -77,10 +77,13 @@ def source(prepared: Prepared, answerer: Answerer | None, steps: int, end: int |
 
 def sample_once(prepared: Prepared, answerer: Answerer, monitor: RefreshMonitor) -> Prepared:
     """`refresh_every = "never"` with a judge: every prompt answered by the policy as it is before the first step, and
-    then a data set like any other. Raises DataError where no answer teaches anything."""
+    then a data set like any other. Raises DataError where no answer teaches anything, JudgeError where nobody
+    could judge any."""
     began = time.perf_counter()
     run = prepared.run
     refresh = answerer(prepared.prompts, run.seed, 0)
+    if refresh.unjudged is not None:
+        raise JudgeError(f"nobody could judge any of {len(prepared.prompts)} groups of answers: {refresh.unjudged}")
     if not (run.run.resume and checkpoint.folders(Path(run.run.dir))):  # else they were recorded before
         monitor.record(0, refresh)
     groups = [replace(group, rollout=None) for group in refresh.groups if group is not None]

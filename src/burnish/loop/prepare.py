@@ -10,8 +10,7 @@ from burnish.config import Run
 from burnish.data import prompts, render, tokenizers
 from burnish.data.load import gather
 from burnish.data.prompts import Prompt
-from burnish.engine import model as models
-from burnish.engine import reward_model
+from burnish.engine import reward_model, weights
 from burnish.group import EncodedGroup
 from burnish.loop.encoded import encoded
 from burnish.loop.refusals import mixture_of, refuse_model_config
@@ -29,7 +28,8 @@ class Prepared:
     train: list[EncodedGroup]  # groups of a fixed data set; empty where all answers are fresh
     evaluation: list[EncodedGroup]  # groups held out
     mixture: Mixture  # the run's objectives with their settings and weights
-    terminal: frozenset[int]  # tokens that end an answer
+    terminal: frozenset[int]  # tokens that end an answer of the data
+    ends: frozenset[int]  # tokens that end a sampled answer: those, and what the model itself names
     lines: list[str] = field(default_factory=list)  # what the user is told before training
     prompts: list[Prompt] = field(default_factory=list)  # prompts that the policy answers itself
 
@@ -41,19 +41,21 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     """
     trackers.named(run)
     mixture = mixture_of(run) if mixture is None else mixture
-    models.require_model_dir(run.model.path)
+    origins = [weights.origin(run.model)]
     if run.reference.kind == "path":
-        models.require_model_dir(run.reference.path)
-    tokenizer = tokenizers.load_tokenizer(run.model.path)
+        origins.append(weights.origin(run.model.model_copy(update={"path": run.reference.path})))
+    tokenizer = tokenizers.load_tokenizer(run.model.path, trust_remote_code=run.model.trust_remote_code)
     full = mixture.needs("scalar") and reward_model.reads_full(run.model.path)
     renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens, full=full)
     if renderer.template is not None:
         tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
-    lines = [renderer.describe()]
+    lines = [*filter(None, (origin.line for origin in origins)), renderer.describe()]
+    terminal = frozenset(renderer.terminal)
+    ends = terminal | weights.ends(run.model)
     to_answer: list[Prompt] = []
     if run.sampled or run.monitored:
         to_answer, prompt_lines = prompts.prompts_of(run, renderer)
-        lines += prompt_lines
+        lines += [*prompt_lines, f"sampling: answers end with {_tokens(tokenizer, ends)}"]
         refuse_model_config(run, [prompts.longest_group(run, to_answer)])
     train, evaluation = _fixed_groups(run, renderer, mixture, lines)
     if train or evaluation:
@@ -63,7 +65,11 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
     if advice:
         lines.append(advice)
-    return Prepared(run, tokenizer, train, evaluation, mixture, frozenset(renderer.terminal), lines, to_answer)
+    return Prepared(run, tokenizer, train, evaluation, mixture, terminal, ends, lines, to_answer)
+
+
+def _tokens(tokenizer: Any, ids: frozenset[int]) -> str:
+    return ", ".join(repr(tokenizer.convert_ids_to_tokens(token)) for token in sorted(ids))
 
 
 def _fixed_groups(

@@ -11,7 +11,7 @@ from burnish.engine.distributed import World
 from burnish.engine.engine import VERSION, Engine
 from burnish.engine.loading import make_engine
 from burnish.engine.reference import Live, Stored, fill
-from burnish.engine.reference_store import ReferenceStore
+from burnish.engine.reference_store import ReferenceStore, weights_hash
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup
 from burnish.loop.prepare import Prepared
@@ -88,8 +88,9 @@ def stored(
     """Open the store and fill it, with the policy as it stands or with the other model the user named."""
     config, world = prepared.run, engine.world
     path = config.reference.path if config.reference.kind == "path" else config.model.path
-    weights = world.lead(lambda: model.weights_hash(path))
-    store = _open_store(prepared, weights, world)
+    source = config.model.model_copy(update={"path": path})
+    digest = world.lead(lambda: weights_hash(source))
+    store = _open_store(prepared, digest, world)
     for note in store.notes:
         progress.note(note)
     chunks = reference_chunks(prepared, steps, end)
@@ -98,7 +99,6 @@ def stored(
         store.take(world.lead(lambda: store.held(groups)))
     moved_on = config.reference.kind == "path" or config.run.resume  # the policy is not, or no longer, the reference
     if moved_on and store.missing(groups):
-        source = config.model.model_copy(update={"path": path})
         engine = make_engine(frozen(source, prepared, world), config, world)[0]
         model.cast_for_compute(engine.policy)
     began = time.perf_counter()
@@ -107,19 +107,19 @@ def stored(
     taken = len({id(group) for group in groups}) - computed
     groups_computed = f"{computed} group{'s' * (computed != 1)} computed"
     progress.note(
-        f"reference: {path} (weights {weights[:12]}), {config.model.dtype}; {groups_computed}, "
+        f"reference: {path} (weights {digest[:12]}), {config.model.dtype}; {groups_computed}, "
         f"{taken} taken from the store" + (f", {seconds:.1f} s" if computed else "")
     )
-    log.write(ReferenceRecord(weights=weights, computed=computed, stored=taken, seconds=seconds))
+    log.write(ReferenceRecord(weights=digest, computed=computed, stored=taken, seconds=seconds))
     return store
 
 
-def _open_store(prepared: Prepared, weights: str, world: World) -> ReferenceStore:
+def _open_store(prepared: Prepared, digest: str, world: World) -> ReferenceStore:
     """The store of log-probs of these weights as this run computes with them."""
     config = prepared.run
     quantized = "/nf4" if config.adapter.kind == "qlora" and config.reference.kind == "initial" else ""
     computed_in = f"{config.model.dtype}/{config.engine.float32_matmul_precision}{quantized}"
-    return ReferenceStore(Path(config.reference.store), weights, computed_in, VERSION, on_disk=world.leads)
+    return ReferenceStore(Path(config.reference.store), digest, computed_in, VERSION, on_disk=world.leads)
 
 
 def reference_chunks(prepared: Prepared, steps: int, end: int | None) -> list[list[EncodedGroup]]:

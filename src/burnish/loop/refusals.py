@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from burnish import objectives
 from burnish.config import Run
 from burnish.data import views
+from burnish.engine import weights
 from burnish.engine.distributed import World
-from burnish.errors import ConfigError, DataError, ModelError
+from burnish.errors import ConfigError, DataError
 from burnish.group import EncodedGroup
 from burnish.objectives.mixture import Mixture, WeightedObjective
 
@@ -135,15 +136,7 @@ def refuse_model_config(run: Run, groups: Sequence[EncodedGroup]) -> None:
     Raises DataError for such a group, ConfigError for a router loss without a router, ModelError where the model's
     configuration cannot be read.
     """
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(
-            run.model.path, trust_remote_code=run.model.trust_remote_code
-        ).get_text_config()
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(f"model.path: the configuration of {run.model.path} cannot be read: {reason}") from error
+    config = weights.configuration(run.model).get_text_config()
     if run.model.router_aux_coef and not getattr(config, "num_experts_per_tok", None):
         raise ConfigError(f"model.router_aux_coef is set, but {run.model.path} is not a mixture of experts")
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}

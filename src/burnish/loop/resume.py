@@ -24,7 +24,7 @@ from burnish.loop.build import Trainer
 from burnish.loop.prepare import Prepared
 from burnish.loop.watch import Best
 
-FORMAT = 2  # of the facts; another number is another layout
+FORMAT = 3  # of the facts; another number is another layout
 
 
 def tensors(trainer: Trainer) -> dict[str, Tensor]:

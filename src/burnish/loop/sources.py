@@ -60,7 +60,8 @@ class Fixed:
 
 @dataclass
 class Refreshed:
-    """Every `every` steps the policy answers as many prompts as the steps until the next time need.
+    """Every `every` steps the policy answers as many prompts as the steps until the next time need. Where nobody could
+    judge the answers, the next step asks the next prompts.
 
     `epochs` is the number of steps each group takes part in. With `replay`, `replay_share` of a step's groups are taken
     from earlier refreshes, at most `replay` steps old. `adaptive` asks prompts more often whose success is near one
@@ -96,7 +97,8 @@ class Refreshed:
 
     def next(self, step: int) -> StepInput:
         refresh = None
-        if step % self.every == 0 and self.answered != step:
+        due = step % self.every == 0 or not self.buffer
+        if due and self.answered != step:
             refresh = self._refresh(step)
             self.answered = step
         size, wanted = len(self.buffer), self.per_step - self.from_past
@@ -112,7 +114,7 @@ class Refreshed:
         if self.replay:
             self.past += [group for group in self.buffer if group is not None]
             self.past = [g for g in self.past if g.rollout and step - g.rollout.version <= self.replay]
-        self.buffer = refresh.groups
+        self.buffer = refresh.groups if refresh.unjudged is None else []
         self.refreshes += 1
         if self.adaptive:
             for answered in refresh.answered:
@@ -120,7 +122,7 @@ class Refreshed:
         return refresh
 
     def _which(self, step: int) -> list[int]:
-        count, total = self.asked_at(step), len(self.prompts)
+        count, total = self.asked_at(step - step % self.every), len(self.prompts)
         if not self.adaptive:
             usual = self.asked_at(0)  # of every refresh but the last, which may need fewer
             return step_indices(self.refreshes, total, usual, self.seed)[:count]

@@ -87,7 +87,7 @@ def gradients(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> Ta
 
 
 def next_groups(trainer: Trainer, step: int) -> list[EncodedGroup]:
-    """The step's groups, with a refresh recorded. Where nobody could judge fresh answers, what was done is saved."""
+    """The step's groups, with a refresh recorded. Where nobody answers, what was done is saved."""
     try:
         groups, refresh = trainer.source.next(step)
     except JudgeError as error:
@@ -129,9 +129,26 @@ def after_step(trainer: Trainer, done: int) -> bool:
             f"Go on with: burnish train {config.run.dir}/config.toml run.resume=true",
             signal,
         )
+    refuse_unjudged(trainer, done, last)
     if config.save.every and done % config.save.every == 0 and not last:
         resume.save(trainer, done)
     return ended
+
+
+def refuse_unjudged(trainer: Trainer, done: int, last: bool) -> None:
+    """Save and raise JudgeError where too many refreshes in a row could not be judged, or none in the whole run. A
+    resumed run goes on with the next prompts, and counts anew."""
+    monitor, most = trainer.monitor, trainer.run.source.max_unjudged
+    if last and trainer.run.sampled and not monitor.judged:
+        raise JudgeError(f"nobody could judge any answer of the whole run: {monitor.unjudged[-1]}")
+    if last or trainer.run.monitored or len(monitor.unjudged) < most:
+        return
+    reason, monitor.unjudged = monitor.unjudged[-1], []
+    folder = resume.save(trainer, done, wait=True)
+    raise JudgeError(
+        f"nobody could judge the last {most} refreshes (source.max_unjudged): {reason}. The weights after step {done} "
+        f"are in {folder}; run.resume=true goes on with the next prompts"
+    )
 
 
 def _left_reference(record: StepRecord) -> bool:

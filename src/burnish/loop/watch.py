@@ -16,11 +16,12 @@ from burnish.answers.figures import Figures
 from burnish.config import Run
 from burnish.engine.masters import Masters
 from burnish.errors import StoreError
+from burnish.findings import counted
 from burnish.group import to_json
 from burnish.loop.alarms import Alarms
 from burnish.runlog.log import RunLog
 from burnish.runlog.progress import Progress
-from burnish.runlog.records import AlarmRecord, RefreshRecord, StoppedRecord
+from burnish.runlog.records import AlarmRecord, NoteRecord, RefreshRecord, StoppedRecord
 
 ANSWERS = "answers.jsonl"
 
@@ -35,6 +36,8 @@ class RefreshMonitor:
     alarms: Alarms = field(init=False)
     figures: Figures = field(default_factory=dict)  # of the newest refresh
     ended_by: str = ""  # the alarm of `stop.when` that ends the run
+    judged: bool = False  # whether any refresh was judged so far
+    unjudged: list[str] = field(default_factory=list)  # reasons, of the newest refreshes that nobody could judge
 
     def __post_init__(self) -> None:
         self.alarms = Alarms(self.run.stop)
@@ -49,6 +52,13 @@ class RefreshMonitor:
             self.log.write(AlarmRecord(step=step + 1, name=alarm.name, text=alarm.line))
             if alarm.name in self.run.stop.when and not self.ended_by:
                 self.ended_by = alarm.name
+        if refresh.unjudged is None:
+            self.judged, self.unjudged = True, []
+            return
+        self.unjudged.append(refresh.unjudged)
+        text = f"nobody could judge the {counted(len(refresh.answered), 'group')} of answers: {refresh.unjudged}"
+        self.log.write(NoteRecord(step=step + 1, text=text))
+        self.progress.note(f"step {step + 1}: {text}")
 
     def _keep_answers(self, step: int, refresh: Refresh) -> None:
         if not self.run.log.answers or self.log.silent:
@@ -71,11 +81,13 @@ class RefreshMonitor:
         file.write_text("".join(kept), encoding="utf-8", errors="surrogateescape")
 
     def state(self) -> dict[str, Any]:
-        return {"alarms": self.alarms.state(), "ended": self.ended_by}
+        unjudged = {"judged": self.judged, "unjudged": self.unjudged}
+        return {"alarms": self.alarms.state(), "ended": self.ended_by, **unjudged}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.alarms.restore(state["alarms"])
         self.ended_by = str(state["ended"])
+        self.judged, self.unjudged = bool(state["judged"]), list(state["unjudged"])
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from burnish.answers.sampler import Decoding
-from burnish.answers.sampler.draw import Uniforms, draw, truncated
+from burnish.answers.sampler.draw import Uniforms, draw, drawn_logps, truncated
 from burnish.answers.sampler.process import ProcessSampler
 from burnish.data.prompts import Prompt
 from tests import zoo
@@ -71,6 +71,21 @@ def test_temperature_and_truncation_are_in_the_log_probs() -> None:
                 logits = engine.policy.base(input_ids=ids, use_cache=False).logits[0, len(prompt.ids) - 1 : -1]
             expected = truncated(logits, decoding).log_softmax(-1).gather(1, torch.tensor(answer.ids)[:, None])[:, 0]
             torch.testing.assert_close(torch.tensor(answer.logps, dtype=torch.float64), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["llama", "falcon"])  # with keys kept in place, and through `generate`
+def test_at_temperature_0_log_probs_are_the_models_own(family: str) -> None:
+    engine = engine_of(family)
+    answers = ProcessSampler(engine, ENDS)(prompts(5), 1, Decoding(10, temperature=0.0), 0, 0)
+    assert largest_difference(engine, prompts(5), answers) < 1e-5
+
+
+def test_a_drawn_token_at_the_edge_of_the_truncation_has_its_mass() -> None:
+    """Logits that put token 2 just beyond top_k = 2: log-softmax over the two that are kept and the drawn one."""
+    logits = torch.tensor([[3.0, 2.0, 1.999, -1.0]], dtype=torch.float64)
+    expected = 1.999 - logits[0, :3].logsumexp(-1)
+    drawn = drawn_logps(logits, torch.tensor([2]), Decoding(top_k=2))
+    assert float(drawn) == pytest.approx(float(expected), abs=1e-12)
 
 
 def test_top_k_and_top_p_keep_what_they_say() -> None:

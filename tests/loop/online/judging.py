@@ -32,5 +32,14 @@ def picky(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
 
 def tired(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
     """Cannot say any more from the third step on."""
-    step = int(meta["id"].rpartition("@")[2].partition("/")[0].partition("#")[0])
-    return None if step >= 3 else digits(prompt, answer, meta)
+    return None if step_of(meta) >= 3 else digits(prompt, answer, meta)
+
+
+def absent(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
+    """Cannot say in the first and the third step."""
+    return None if step_of(meta) in (0, 2) else digits(prompt, answer, meta)
+
+
+def step_of(meta: Mapping[str, Any]) -> int:
+    """The step that an answer was given for, which its id names."""
+    return int(meta["id"].rpartition("@")[2].partition("/")[0].partition("#")[0])

@@ -44,6 +44,14 @@ def test_every_objective_trains_on_fresh_answers(place: Path, name: str) -> None
     assert fresh[2]["kl/answer"] > 1e-5
 
 
+@pytest.mark.parametrize("name", ["grpo", "online_dpo"])  # whose trainers' logits are divided, and are not
+@pytest.mark.parametrize("how", ["temperature=0.6", "temperature=1.7", "top_k=5", "top_p=0.7"])
+def test_mismatch_compares_like_with_like(place: Path, name: str, how: str) -> None:
+    folder = world.run(place, f"like-{name}-{how}", f"objective.name={name}", f"source.{how}", steps=2)
+    for record in world.records(folder, "refresh"):
+        assert record["mismatch/mean"] < 1e-5 and record["mismatch/max_ratio"] < 1.001
+
+
 def test_a_policy_learns_what_its_judge_likes(place: Path) -> None:
     folder = world.run(place, "learns", "objective.kl_in_reward=0", steps=25)
     rewards = [r["reward"] for r in world.records(folder, "refresh")]
@@ -160,8 +168,6 @@ def test_groups_that_were_not_judged_are_left_out_and_counted(place: Path) -> No
     fresh = world.records(folder, "refresh")
     assert 0 < sum(r["unjudged"] for r in fresh) / len(fresh) < 1
     assert all(r["groups_used"] <= 1 - r["unjudged"] + 1e-9 for r in fresh)
-    with pytest.raises(JudgeError, match="judged none of 6 groups"):
-        world.run(place, "silent", f"judge.name={JUDGING}:silent")
 
 
 def test_an_alarm_ends_the_run_with_the_best_weights(place: Path) -> None:
@@ -298,10 +304,47 @@ def test_prompts_with_the_same_id_stay_apart(place: Path) -> None:
     assert len({r["group"] for r in done}) == 3 and len({(r["logp"], r["length"]) for r in done}) > 4
 
 
-def test_what_was_done_is_kept_when_the_judge_falls_silent(place: Path) -> None:
-    with pytest.raises(JudgeError, match=r"judged none of 6 groups.*after step 3 are in"):
-        world.run(place, "falls", f"judge.name={JUDGING}:tired")
-    assert (place / "falls" / "checkpoints" / "step-3").is_dir()
+def test_a_refresh_that_nobody_could_judge_is_left_out_and_the_next_step_asks_the_next_prompts(place: Path) -> None:
+    """The judge is away in the first and the third step."""
+    folder = world.run(place, "absent", f"judge.name={JUDGING}:absent", steps=6)
+    fresh, steps = world.records(folder, "refresh"), world.records(folder, "step")
+    assert [r["unjudged"] for r in fresh] == [1, 0, 1, 0, 0, 0]
+    assert [r["groups"] > 0 for r in steps] == [False, True, False, True, True, True]
+    assert ["nobody could judge the 6 groups" in r["text"] for r in world.records(folder, "note")] == [True, True]
+    every = ["source.refresh_every=3", "source.epochs=3", "objective.name=grpo"]
+    folder = world.run(place, "absent-every", f"judge.name={JUDGING}:absent", *every, steps=6)
+    assert [(r["step"], r["unjudged"]) for r in world.records(folder, "refresh")] == [(1, 1), (2, 0), (4, 0)]
+    assert [r["groups"] > 0 for r in world.records(folder, "step")] == [False, True, True, True, True, True]
+
+
+def test_several_in_a_row_end_the_run_and_the_resumed_one_goes_on_with_the_next_prompts(place: Path) -> None:
+    tired = [f"judge.name={JUDGING}:tired", "source.max_unjudged=2", "save.every=1"]
+    with pytest.raises(JudgeError, match=r"last 2 refreshes \(source.max_unjudged\).*after step 5 are in"):
+        world.run(place, "falls", *tired, steps=9)
+    saved = config.load(str(place / "falls" / "config.toml"), ["run.resume=true", "run.overwrite=false"])
+    with pytest.raises(JudgeError, match="after step 7 are in"):
+        train.run(saved)
+    train.run(saved)
+    assert [r["step"] for r in world.records(place / "falls", "refresh")] == list(range(1, 10))
+
+
+def test_a_run_of_which_nothing_could_be_judged_is_no_run(place: Path) -> None:
+    with pytest.raises(JudgeError, match="any answer of the whole run"):
+        world.run(place, "silent", f"judge.name={JUDGING}:silent", steps=2)
+    assert not (place / "silent" / "model").exists()
+    with pytest.raises(JudgeError, match="nobody could judge any of 100 groups"):
+        world.run(place, "silent", f"judge.name={JUDGING}:silent", "source.refresh_every=never", "objective.name=dpo")
+
+
+def test_a_gold_judge_that_fails_ends_no_run(place: Path) -> None:
+    data = place / "watched.jsonl"
+    row = {"prompt": "_1+_2=", "chosen": "#3", "rejected": "~~9"}
+    data.write_text("".join(json.dumps(row | {"id": str(i)}) + "\n" for i in range(8)))
+    given = [text for text in world.overrides(place, "unwatched-gold", "objective.name=dpo", steps=3)
+             if not text.startswith(("judge.", "source.refresh"))]  # fmt: skip
+    gold = ["gold.kind=verifier", f"gold.name={JUDGING}:silent", "eval.every=1", f"data.train={data}"]
+    folder = train.run(config.load(None, [*given, *gold, "source.max_unjudged=1"]))
+    assert [r["unjudged"] for r in world.records(folder, "refresh")] == [1.0] * 4
 
 
 def test_the_ratio_of_whole_answers_is_divided_by_answers(place: Path) -> None:

@@ -54,7 +54,7 @@ class RewardModel:
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
         """Scores for every group; Unjudged where its texts are too long, or the reference answer is missing."""
         if not self.members:
-            self.members = [_open(candidate) for candidate in self.candidates]
+            self.members = [_open(candidate, self.config) for candidate in self.candidates]
         if self.config.bound != "reference":
             return self._judged(groups, groups)
         extended = [_with_reference_answer(group) for group in groups]
@@ -108,15 +108,19 @@ def make(config: RewardModelConfig) -> RewardModel:
     return RewardModel(config, "reward_model", candidates)
 
 
-def _open(candidate: Candidate) -> Member:
+def _open(candidate: Candidate, config: RewardModelConfig) -> Member:
     run = configuration.load_partly(None, ["model.dtype=float32"])
-    source = run.model.model_copy(update={"path": str(candidate.folder)})
+    source = run.model.model_copy(
+        update={"path": str(candidate.folder), "trust_remote_code": config.trust_remote_code,
+                "allow_pickle": config.allow_pickle}
+    )  # fmt: skip
     policy = reward_model.open_reward_model(source)
     engine = make_engine(policy, run)[0]
     model.cast_for_compute(policy)
     policy.module.requires_grad_(False)
     full = reward_model.reads_full(str(candidate.folder))
-    renderer = render.Renderer(tokenizers.load_tokenizer(str(candidate.folder)), full=full)
+    tokenizer = tokenizers.load_tokenizer(str(candidate.folder), trust_remote_code=config.trust_remote_code)
+    renderer = render.Renderer(tokenizer, full=full)
     most = getattr(policy.base.config.get_text_config(), "max_position_embeddings", None)
     mean, sd = _moments(candidate)
     return Member(candidate.name, engine, renderer, most if isinstance(most, int) and most > 0 else 1 << 30, mean, sd)

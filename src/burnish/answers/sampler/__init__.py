@@ -39,7 +39,8 @@ class Decoding:
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """An answer. `logps` are nats, one a token, of the distribution that it was drawn from: after temperature and
-    truncation. `finish` is "stop" where the last token ends the answer, "length" where it was cut.
+    truncation; at temperature 0, of the model's own. `finish` is "stop" where the last token ends the answer, "length"
+    where it was cut.
 
     Example: `Sampled((310, 12, 2), (-0.7, -1.9, -0.1), "stop")`.
     """

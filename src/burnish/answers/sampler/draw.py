@@ -52,13 +52,30 @@ def truncated(logits: Float[Tensor, "rows vocab"], decoding: Decoding) -> Float[
 def draw(
     logits: Float[Tensor, "rows vocab"], uniforms: Float[Tensor, " rows"], decoding: Decoding
 ) -> tuple[Int[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """(tokens, their log-probs in nats under the distribution they were drawn from)."""
+    """(tokens, their log-probs in nats under the distribution they were drawn from; at temperature 0, under the model's
+    own)."""
     if decoding.temperature == 0.0:
-        return logits.argmax(-1), logits.new_zeros(logits.shape[0])
+        tokens = logits.argmax(-1)
+        return tokens, drawn_logps(logits, tokens, decoding)
     logits = logits if decoding.plain else truncated(logits, decoding)
     whole = logits.logsumexp(-1)
     tokens = _inverse((logits - whole[:, None]).exp_(), uniforms)
     return tokens, logits.gather(1, tokens[:, None])[:, 0] - whole
+
+
+def drawn_logps(
+    logits: Float[Tensor, "rows vocab"], tokens: Int[Tensor, " rows"], decoding: Decoding
+) -> Float[Tensor, " rows"]:
+    """Log-probs, in nats, of tokens that were drawn from the distribution after temperature and truncation.
+
+    At temperature 0 they are the model's own. A token that was drawn was not left out, so its mass counts even where
+    these logits put it, by rounding, just beyond the truncation.
+    """
+    column = tokens[:, None]
+    if decoding.temperature != 0.0:
+        kept = truncated(logits, decoding)
+        logits = kept.scatter(1, column, logits.gather(1, column) / decoding.temperature)
+    return logits.log_softmax(-1).gather(1, column)[:, 0]
 
 
 def _inverse(probs: Tensor, uniforms: Tensor) -> Tensor:

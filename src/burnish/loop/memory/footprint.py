@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from burnish.config import Run
-from burnish.engine import attention, logprob, reward_model
+from burnish.engine import attention, logprob, reward_model, weights
 from burnish.engine import model as models
 from burnish.engine.engine import Engine
 from burnish.engine.model import Policy
@@ -221,10 +221,10 @@ def shapes_of(run: Run, *, scalar: bool) -> Policy:
     """The run's model on the meta device, in the types it computes in. Quantised weights stand as plain ones."""
     adapter = run.adapter.model_copy(update={"kind": "lora"}) if run.adapter.kind == "qlora" else run.adapter
     if scalar:
-        base = models.load_base(run.model, quantize=False, scalar=True, place="nowhere")
+        base = weights.load_base(run.model, quantize=False, scalar=True, place="nowhere")
         reward_model.require_head(base, run.model.path)
         module = base if adapter.kind == "none" else models.add_adapter(base, adapter, scalar=True)
-        policy = Policy(module, base, run.model.path, models.DTYPES[run.model.dtype], "sdpa", scalar=True)
+        policy = Policy(module, base, run.model.path, weights.DTYPES[run.model.dtype], "sdpa", scalar=True)
         if run.reward.train == "head":
             reward_model.train_head_only(module)
     else:

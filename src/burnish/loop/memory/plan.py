@@ -13,7 +13,7 @@ import torch
 
 from burnish.config import Run
 from burnish.data import prompts
-from burnish.engine import canary, distributed, model, sharding
+from burnish.engine import canary, distributed, sharding, weights
 from burnish.engine.distributed import World
 from burnish.engine.pack import rows_needed
 from burnish.errors import ConfigError
@@ -84,7 +84,7 @@ def survey(run: Run, prepared: Prepared | None = None, *, fused: bool) -> Survey
     longest = max(sizes)
     budget = max(longest, run.engine.token_budget if isinstance(run.engine.token_budget, int) else 8192)
     foot = footprint(policy, list(_filling(groups, sizes, budget)), shared=shared, fused_attention=fused)
-    foot = foot.in_type(model.DTYPES[run.model.dtype].itemsize // policy.dtype.itemsize)
+    foot = foot.in_type(weights.DTYPES[run.model.dtype].itemsize // policy.dtype.itemsize)
     layers = sharding.blocks(policy.decoder, int(policy.base.config.get_text_config().num_hidden_layers))
     inside = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     trained = sum(p.numel() for _, p in policy.trainable())
