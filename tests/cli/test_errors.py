@@ -11,7 +11,7 @@ import torch
 
 from burnish import config
 from burnish.cli import main
-from burnish.engine import model
+from burnish.engine import model, weights
 from burnish.errors import ConfigError
 from burnish.runlog import folder as run_folder
 from tests.zoo import save_model_dir, tokenizer
@@ -75,7 +75,7 @@ def test_settings_that_cannot_be_meant(
     def no_weights(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded before the refusal")
 
-    monkeypatch.setattr(model, "load_base", no_weights)
+    monkeypatch.setattr(weights, "load_base", no_weights)
     first = [settings[0]] if settings == ["nonsense"] else []
     known = {"model.path": model_dir, "data.train": write(tmp_path, PAIR), "run.dir": tmp_path / "run"}
     given = [f"{k}={v}" for k, v in known.items() if not any(s.startswith(f"{k}=") for s in settings)]

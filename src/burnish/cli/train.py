@@ -43,14 +43,19 @@ def train(
         members.run(run)
 
 
-def check(settings: Settings = None) -> None:
+def check(
+    settings: Settings = None,
+    whole: Annotated[
+        int, typer.Option(min=0, help="Look at so many groups uncut; 0: at the starts of two, in seconds.")
+    ] = 0,
+) -> None:
     """Prove on your own model and data what training rests on: one line per identity, with the measured difference."""
     run = configuration.load(*file_and_words(settings))
     with explained():
         quiet()
         from burnish.loop import check as checking
 
-        results = checking.run(run)
+        results = checking.run(run, whole)
     for result in results:
         typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {result.name}: {result.measured}")
     if not all(result.passed for result in results):

@@ -251,7 +251,7 @@ def test_what_cannot_be_meant_is_refused_before_weights_load(
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("burnish.engine.model.load_base", never)
+    monkeypatch.setattr("burnish.engine.weights.load_base", never)
     with pytest.raises(BurnishError, match=reason):
         train.run(config.load(None, given))
 
