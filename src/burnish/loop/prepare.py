@@ -14,7 +14,7 @@ from burnish.engine import reward_model, weights
 from burnish.group import EncodedGroup
 from burnish.loop.encoded import encoded
 from burnish.loop.refusals import mixture_of, refuse_model_config
-from burnish.loop.schedule import lr_advice
+from burnish.loop.schedule import lr_advice, steps_advice, total_steps
 from burnish.objectives.mixture import Mixture, WeightedObjective
 from burnish.runlog import trackers
 
@@ -62,9 +62,10 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
         refuse_model_config(run, [*train, *evaluation])
     lines += [_objective_line(part, len(mixture.parts) > 1) for part in mixture.parts]
     main = mixture.parts[0].objective
-    advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
-    if advice:
-        lines.append(advice)
+    steps = total_steps(run, len(train or to_answer))[0]
+    short = steps_advice(steps, len(train), run.optim.groups_per_step) if train and run.optim.steps is None else None
+    rates = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none", steps)
+    lines += filter(None, (short, rates))
     return Prepared(run, tokenizer, train, evaluation, mixture, terminal, ends, lines, to_answer)
 
 
