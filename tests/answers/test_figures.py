@@ -115,3 +115,17 @@ def test_a_state_goes_on_as_before() -> None:
     resumed.restore(broken.state())
     assert [whole.hear({"kl/answer": 5.0}) for _ in range(3)] == [resumed.hear({"kl/answer": 5.0}) for _ in range(3)]
     assert whole.level() == resumed.level()
+
+
+def test_three_refreshes_without_signal_are_said_once_with_the_likely_cause() -> None:
+    alarms = Alarms(StopConfig())
+    flat = {"no_signal": 1.0, "finished": 0.0, "reward": 0.0}
+    rung = [alarm for _ in range(6) for alarm in alarms.hear(flat)]
+    assert [alarm.name for alarm in rung] == ["no_signal", "finished"]
+    assert "raise source.max_new_tokens" in rung[0].line
+    whole = Alarms(StopConfig())
+    (alarm,) = [alarm for _ in range(3) for alarm in whole.hear(flat | {"finished": 1.0})]
+    assert "too hard or too easy" in alarm.line
+    assert not [
+        alarm for _ in range(9) for alarm in Alarms(StopConfig()).hear(flat | {"no_signal": 0.5, "finished": 0.1})
+    ]

@@ -230,11 +230,10 @@ def test_a_full_disk_keeps_the_last_good_model(
     assert (held / "model.safetensors").read_bytes() == before
 
 
-def test_config_round_trips_and_shows_every_key(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_config_round_trips_and_describes_every_key(tmp_path: Path) -> None:
     run = config.load(None, ["model.path=m", 'data.train=["a", "b"]', "objective.name=ipo", "objective.tau=0.2"])
     (tmp_path / "run.toml").write_text(config.to_toml(run))
     assert config.load(str(tmp_path / "run.toml")) == run
-    assert burnish(capsys, "train", "--print-config")[0] == 0
     names = [row.name for row in config.describe_keys()]
     assert {"model.path", "objective.name", "optim.groups_per_step", "engine.token_budget", "seed"} <= set(names)
     assert all(row.meaning for row in config.describe_keys())

@@ -29,7 +29,7 @@ def test_every_promised_key_is_there_with_its_meaning() -> None:
     assert set(SPELLINGS.split()) <= set(rows)
     assert all(row.meaning for row in rows.values())
     assert rows["optim.groups_per_step"].default == "32" and rows["optim.groups_per_step"].unit == "groups"
-    assert rows["engine.token_budget"].unit == "tokens" and rows["optim.warmup"].unit == "fraction"
+    assert rows["engine.token_budget"].unit == "tokens | auto" and rows["optim.warmup"].unit == "fraction"
 
 
 @pytest.mark.parametrize(

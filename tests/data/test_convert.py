@@ -202,7 +202,7 @@ def _untouchable() -> Iterator[Group]:
 def test_a_file_that_exists_is_replaced_only_when_asked(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"
     path.write_text("precious")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="exists already; name another file, or replace it \\(--overwrite\\)"):
         convert.write(_untouchable(), str(path))
     assert path.read_text() == "precious"
     link = tmp_path / f"link{suffix}"

@@ -117,7 +117,7 @@ def test_pairs_and_convert_write_what_can_be_read(tmp_path: Path, capsys: pytest
     ]
     run_verb("convert", data, str(tmp_path / "own.jsonl.zst"))
     assert read(str(tmp_path / "own.jsonl.zst")).groups[0].feedback == read(data).groups[0].feedback
-    assert "1 pairs of 1 groups" in capsys.readouterr().out
+    assert "1 pair of 1 group" in capsys.readouterr().out
 
 
 def test_prompts_without_answers_convert_and_read_back(tmp_path: Path) -> None:

@@ -82,9 +82,7 @@ def test_text_behind_an_end_of_turn_is_cut_and_counted() -> None:
         Renderer(made, control="keep"), [group("p", ("yes<|im_end|>\nmore", "no"))], max_length=None, overlong="drop"
     )
     assert made.decode(kept[0].completion_ids[0]) == "yes<|im_end|>" and report.cut_at_end == 1
-    assert report.lines() == [
-        "1 completions cut at an end-of-turn token inside their text, where generation would stop"
-    ]
+    assert report.lines() == ["1 completion cut at an end-of-turn token inside their text, where generation would stop"]
 
 
 def test_an_answer_of_several_turns_keeps_its_inner_ends_and_stops_at_the_last() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from burnish.loop.schedule import lr_advice
+from burnish.loop.schedule import lr_advice, steps_advice
 
 
 def test_advice_only_beyond_ten_times_what_was_published() -> None:
@@ -12,3 +12,13 @@ def test_advice_only_beyond_ten_times_what_was_published() -> None:
     for lr, adapter, word in ((4.9e-8, False, "far below"), (1.1e-5, False, "far above"), (1.1e-4, True, "far above")):
         told = lr_advice("dpo", lr, published, adapter)
         assert told is not None and word in told and "dpo" in told
+
+
+def test_few_steps_are_told_what_gives_more_and_allow_a_higher_rate() -> None:
+    line = steps_advice(2, 36, 32)
+    assert line is not None and "36 groups in steps of 32 make 2 steps" in line
+    assert "optim.groups_per_step=4 optim.epochs=6" in line  # 54 steps
+    assert steps_advice(50, 36, 32) is None
+    published = (5e-8, 1e-6)
+    assert lr_advice("dpo", 2e-4, published, True, 24) is None
+    assert "far above" in str(lr_advice("dpo", 2e-4, published, True, 1000))

@@ -100,7 +100,7 @@ def test_steps_without_a_group_cost_time_and_say_nothing() -> None:
     plain, mixed = run.words(records, []).splitlines(), run.words([empty, *records, empty], []).splitlines()
     assert plain[1] == "10 steps, 100 tokens, 5.0 s" and mixed[1] == "12 steps, 100 tokens, 9.0 s"
     assert mixed[2:] == plain[2:] and plain[2] == "loss 0.6900 -> 0.5900"
-    assert run.words([empty], []) == "\n1 steps, 0 tokens, 2.0 s\nno step had a group to learn from"
+    assert run.words([empty], []) == "\n1 step, 0 tokens, 2.0 s\nno step had a group to learn from"
     assert run.words([], []) == "no step was made"
 
 
@@ -139,3 +139,9 @@ def test_the_summary_of_a_run_with_fresh_answers_has_a_picture_of_them(tmp_path:
     text = run.write_summary(tmp_path)
     assert "own answers, first and last tenth of 3 refreshes: reward 0 -> 1, gold 0 -> 0.5\n" in text
     assert (tmp_path / "answers.png").read_bytes().startswith(b"\x89PNG") and not (tmp_path / "summary.png").exists()
+
+
+def test_movement_below_noise_is_not_praised() -> None:
+    text = run.words(steps(2, 0.1, -0.1), [])
+    assert "hardly left its reference after 2 steps" in text and "published runs move them by" in text
+    assert "what the objective asks for" not in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from burnish.findings import ORDER, places
+from burnish.findings import ORDER, counted, places
 from burnish.pages.histogram import histogram
 from burnish.pages.intervals import ShareRow, shares
 from burnish.pages.svg import Picture
@@ -65,7 +65,7 @@ def _pictures(audit: Mapping[str, Any]) -> dict[str, Picture | None]:
     unit = audit.get("unit") or "characters"
     contrast = audit.get("contrast") or {}
     longer = [
-        ShareRow(row["source"], row.get("p_longer"), row.get("low"), row.get("high"), f"{row['pairs']:,} pairs")
+        ShareRow(row["source"], row.get("p_longer"), row.get("low"), row.get("high"), counted(row["pairs"], "pair"))
         for row in audit.get("length") or []
     ]
     features = [

@@ -80,7 +80,7 @@ def audit(
         progress.doing("looking for near copies and shortcuts")
         result = audit(sides[0], sides[1] if len(sides) > 1 else None, probe=probe)
         if logps and sides[0].kept:
-            progress.doing(f"scoring {len(sides[0].kept)} pairs with {run.model.path}")
+            progress.doing(f"scoring {len(sides[0].kept)} pair{'s' * (len(sides[0].kept) != 1)} with {run.model.path}")
             from burnish.engine import likelihood
 
             result.figures["onpolicy"] = likelihood.per_token_logps(run, sides[0].kept, logps)
@@ -160,7 +160,7 @@ def convert(data: Source, out: Target, settings: Settings = None, overwrite: Ove
             raise ConfigError(f"convert keeps every group, so data.{name} means nothing here; `burnish pairs` filters")
     source = _read(run, data)
     count = write(source.groups, out, overwrite=overwrite)
-    typer.echo(f"{count:,} groups read as {source.format} {source.note}, written to {out}")
+    typer.echo(f"{count:,} group{'s' * (count != 1)} read as {source.format} {source.note}, written to {out}")
     for line in left_out(source):
         typer.echo(line)
 
@@ -182,7 +182,9 @@ def pairs(data: Source, out: Target, settings: Settings = None, overwrite: Overw
     made = list(make_pairs(source.groups, rule, length))
     kept, notes = filters.apply(made, filters.SelectSettings.of(run.data), length, run.seed)
     count = write(kept, out, overwrite=overwrite)
-    typer.echo(f"{rule.describe()}\n{count:,} pairs of {len(source.groups):,} groups, written to {out}")
+    of = len(source.groups)
+    pair_words, group_words = f"{count:,} pair{'s' * (count != 1)}", f"{of:,} group{'s' * (of != 1)}"
+    typer.echo(f"{rule.describe()}\n{pair_words} of {group_words}, written to {out}")
     for line in [*left_out(source), *filter(None, notes)]:
         typer.echo(line)
 

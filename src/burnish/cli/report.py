@@ -13,6 +13,7 @@ from rich.console import Console
 from burnish import config as configuration
 from burnish.cli.frame import explained, quiet
 from burnish.errors import ConfigError, StoreError
+from burnish.findings import counted
 
 Words = Annotated[list[str], typer.Argument(metavar="DATA SCORER... [key=value]...", show_default=False)]
 
@@ -77,7 +78,7 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
     with Progress() as progress:
         groups = read(data, format=run.data.format, split=run.data.split, limit=run.data.limit,
                       keep_faults=run.data.bad_rows == "skip")  # fmt: skip
-        progress.note(f"{data}: {len(groups.groups):,} groups read as {groups.format} {groups.note}")
+        progress.note(f"{data}: {counted(len(groups.groups), 'group')} read as {groups.format} {groups.note}")
         for line in left_out(groups):
             progress.note(f"  {line}")
         gold = None
@@ -95,7 +96,7 @@ def _scored(data: str, paths: list[str], run: configuration.Run, probes: int, tr
             groups.groups, scorers, run, stage=stage, probes=probes, hows=("mean", "worst", "uncertainty"), coef=coef
         )
         if unfit:
-            progress.note(f"{unfit:,} groups left out: too long for a model, or with an empty answer")
+            progress.note(f"{counted(unfit, 'group')} left out: too long for a model, or with an empty answer")
     return replace(scored, trained_on=gold)
 
 

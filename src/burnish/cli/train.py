@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from burnish import config as configuration
 from burnish.cli.frame import Settings, explained, file_and_words, quiet, reported_once
 
+WIDTH = 107  # columns of what is printed of the keys
+
 
 def _keys_table() -> str:
-    rows = list(configuration.describe_keys())
-    lines = [f"  {row.name} = {row.default}{f' [{row.unit}]' if row.unit else ''}\n      {row.meaning}" for row in rows]
-    return "\b\nKeys, as TOML tables or key=value:\n" + "\n".join(lines)
+    lines = []
+    for row in configuration.describe_keys():
+        head = f"  {row.name} = {row.default}{f' [{row.unit}]' if row.unit else ''}"
+        lines += wrap(head, WIDTH, subsequent_indent=" " * 6)
+        lines += wrap(row.meaning, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\b\nKeys, as TOML tables or key=value; [gold] has the keys of [judge]:\n" + "\n".join(lines)
 
 
 def train(
     settings: Settings = None,
-    print_config: Annotated[bool, typer.Option("--print-config", help="Show every key and leave.")] = False,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Show every key as TOML and leave.")] = False,
 ) -> None:
     """Train a model on preferences, as a TOML file and key=value settings say."""
     if print_config:
-        _print_keys()
+        from burnish.objectives.explain import setting_lines
+
+        run = configuration.load_partly(*file_and_words(settings))
+        typer.echo(configuration.to_commented_toml(run, setting_lines(), WIDTH), nl=False)
         return
     with reported_once():
         run = configuration.load(*file_and_words(settings))
@@ -37,30 +43,19 @@ def train(
         members.run(run)
 
 
-def _print_keys() -> None:
-    """Every key of the configuration, and every objective's settings, as one table."""
-    from burnish.objectives import TABLE
-
-    table = Table("key", "default", "unit", "meaning", box=None)
-    for row in configuration.describe_keys():
-        table.add_row(row.name, row.default, row.unit, row.meaning)
-    for objective in TABLE.values():
-        meaning = f"for objective.name = {objective.name} ({objective.source})"
-        for name, setting in objective.settings.items():
-            unit = objective.beta_unit if name in ("beta", "tau") else ""
-            values = " | ".join(setting.choices) or ", ".join(filter(None, (unit, setting.rule)))
-            table.add_row(f"objective.{name}", repr(setting.default), values, meaning)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def check(settings: Settings = None) -> None:
+def check(
+    settings: Settings = None,
+    whole: Annotated[
+        int, typer.Option(min=0, help="Look at so many groups uncut; 0: at the starts of two, in seconds.")
+    ] = 0,
+) -> None:
     """Prove on your own model and data what training rests on: one line per identity, with the measured difference."""
     run = configuration.load(*file_and_words(settings))
     with explained():
         quiet()
         from burnish.loop import check as checking
 
-        results = checking.run(run)
+        results = checking.run(run, whole)
     for result in results:
         typer.echo(f"{'ok    ' if result.passed else 'FAILED'}  {result.name}: {result.measured}")
     if not all(result.passed for result in results):

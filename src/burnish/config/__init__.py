@@ -2,7 +2,7 @@
 
 `base` says what a table is. `tables` and `online` hold the tables: every key with its default, unit, limits and
 meaning; a new key is one line there. `keys` describes them and refuses unknown ones, `load` reads and writes them,
-`refusals` says what cannot be meant together.
+`commented` writes them with their meanings, `refusals` says what cannot be meant together.
 
 `[objective]` holds the objective's name and, beside it, the objective's own settings. Those are the keyword-only
 arguments of its function, so they are checked where the function lives (`objectives.Objective.validate`).
@@ -10,6 +10,7 @@ arguments of its function, so they are checked where the function lives (`object
 
 from __future__ import annotations
 
+from burnish.config.commented import to_commented_toml
 from burnish.config.keys import KeyRow, describe_keys
 from burnish.config.load import load, load_partly, to_toml
 from burnish.config.online import (
@@ -50,5 +51,6 @@ __all__ = [
     "describe_keys",
     "load",
     "load_partly",
+    "to_commented_toml",
     "to_toml",
 ]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from dataclasses import dataclass, replace
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
+import tomli_w
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from burnish.config.online import HumanConfig, LLMConfig, RewardModelConfig, VerifierConfig
+from burnish.config.online import HumanConfig, JudgeTable, LLMConfig, RewardModelConfig, VerifierConfig
 from burnish.config.tables import ObjectiveConfig, Run
 from burnish.errors import ConfigError, did_you_mean
 
-JUDGES: dict[str, type[BaseModel]] = {
+JUDGES: dict[str, type[JudgeTable]] = {
     "verifier": VerifierConfig, "reward_model": RewardModelConfig, "llm": LLMConfig, "human": HumanConfig,
 }  # fmt: skip
 JUDGE_TABLES = ("judge", "gold")
@@ -34,19 +38,49 @@ class KeyRow:
 
 
 def describe_keys() -> Iterator[KeyRow]:
-    """Every key of every table, in their order."""
+    """Every key of every table, in their order; of [judge] those of each kind, which [gold] has as well."""
     for table in Run.model_fields:
+        if table in JUDGE_TABLES:
+            meaning = (
+                "who judges fresh answers" if table == "judge" else "who measures them, without effect on training"
+            )
+            yield KeyRow(f"{table}.kind", "unset", " | ".join(JUDGES), f"{meaning}; [[{table}]] lists several")
+            if table == "judge":
+                yield from _judge_rows()
+            continue
         for name, field in fields_of(table).items():
-            if (table, name) == ("objective", "params") or (table == "gold" and name != "kind"):
-                continue  # [gold] has the keys of [judge]
-            extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-            default = "unset" if field.default is None else repr(field.default)
-            dotted = name if table == name else f"{table}.{name}"
-            if table in JUDGE_TABLES:
-                kinds = [kind for kind, known in JUDGES.items() if name in known.model_fields]
-                extra = {**extra, "unit": extra.get("unit") or (kinds[0] if len(kinds) == 1 else "")}
-            choices = [str(x) for x in get_args(field.annotation)] if get_origin(field.annotation) is Literal else []
-            yield KeyRow(dotted, default, " | ".join(choices) or str(extra.get("unit", "")), field.description or "")
+            if (table, name) != ("objective", "params"):
+                yield key_row(name if table == name else f"{table}.{name}", field)
+
+
+def _judge_rows() -> Iterator[KeyRow]:
+    """The keys that every judge has, then those of each kind alone."""
+    for name, field in JudgeTable.model_fields.items():
+        yield key_row(f"judge.{name}", field)
+    for kind, known in JUDGES.items():
+        for name, field in known.model_fields.items():
+            if name != "kind" and name not in JudgeTable.model_fields:
+                row = key_row(f"judge.{name}", field)
+                yield replace(row, meaning=f"kind = {kind}: {row.meaning}")
+
+
+def key_row(name: str, field: FieldInfo) -> KeyRow:
+    """The row of one key: its default as TOML, the values that it may have or its unit, and its meaning."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    members = get_args(field.annotation) if get_origin(field.annotation) in (Union, UnionType) else (field.annotation,)
+    choices = [str(x) for member in members if get_origin(member) is Literal for x in get_args(member)]
+    unit = " | ".join(filter(None, [str(extra.get("unit", "")), *choices]))
+    default = "unset" if field.default is None else toml_value(field.default)
+    return KeyRow(name, default, unit, field.description or "")
+
+
+def toml_value(value: Any) -> str:
+    """A value on one line of TOML."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(name)} = {toml_value(inner)}' for name, inner in value.items())}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
 
 
 def fields_of(table: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class SourceConfig(Table):
 class JudgeTable(Table):
     """What every judge has. `weight` and `gate` matter where [[judge]] lists several."""
 
-    weight: float = key(1.0, "of its scores in the sum, where [[judge]] lists several")
+    weight: float = key(1.0, "weight of its scores in the sum, where [[judge]] lists several")
     gate: float | None = key(None, "answers it scores below this get 0 from the judges after it", "score")
 
     @property

@@ -64,9 +64,11 @@ class PairsConfig(Table):
 
 class ObjectiveConfig(Table):
     name: str = key(
-        "dpo", "the objective; its settings are keys of the same table (objective.beta, ...); [[objective]]: several"
+        "dpo",
+        "the objective, one that `burnish objectives` lists; its settings are keys of the same table (objective.beta, "
+        "...); [[objective]] lists several",
     )
-    weight: float = key(1.0, "of this objective, where [[objective]] lists several that are summed", gt=0)
+    weight: float = key(1.0, "weight of this objective, where [[objective]] lists several that are summed", gt=0)
     params: dict[str, Any] = key({}, "the objective's own settings, as given")
 
 

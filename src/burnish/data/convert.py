@@ -40,7 +40,7 @@ def write(groups: Iterable[Group], path: str, *, overwrite: bool = False) -> int
     if not target.parent.is_dir():
         raise DataError(f"{path} cannot be written: the folder {target.parent} does not exist")
     if target.exists() and not overwrite:
-        raise DataError(f"{path} exists already; name another file, or allow that it is overwritten")
+        raise DataError(f"{path} exists already; name another file, or replace it (--overwrite)")
     with _replacing(target, overwrite) as raw:
         count = put(groups, raw)
         if not count:

@@ -74,7 +74,7 @@ def rule_of(table: PairsConfig) -> PairRule:
 
 def _read(name: str, data: DataConfig, split: str, side: str, lines: list[str]) -> list[Group]:
     result = read(name, format=data.format, split=split, limit=data.limit, keep_faults=data.bad_rows == "skip")
-    lines.append(f"{side}: {name}: {len(result.groups)} groups read as {result.format} {result.note}")
+    lines.append(f"{side}: {name}: {counted(len(result.groups), 'group')} read as {result.format} {result.note}")
     lines += [f"  {line}" for line in left_out(result)]
     if not result.groups:
         raise DataError(f"data.{side}: nothing is left of {name}:\n" + "\n".join(lines))

@@ -55,7 +55,7 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
             f"{run.source.max_new_tokens} they would pass data.max_length = {longest}"
         )
     if not fitting:
-        raise DataError(f"source.prompts: no prompt is left of {total} rows\n" + "\n".join(lines))
+        raise DataError(f"source.prompts: no prompt is left of {counted(total, 'row')}\n" + "\n".join(lines))
     sizes = [len(prompt.ids) for prompt in fitting]
     lines.insert(
         0,

@@ -10,7 +10,7 @@ from burnish.data.readers import Skipped, Stream
 from burnish.data.readers.values import Fault
 from burnish.data.render import Renderer
 from burnish.errors import DataError
-from burnish.findings import printable
+from burnish.findings import counted, printable
 from burnish.group import EncodedGroup, Group, Labels, Preferences, Scores
 
 STYLES = {"prompt": "dim", "chosen": "green", "rejected": "red", "answer": "cyan", "end": "bold reverse"}
@@ -42,13 +42,13 @@ def find(path: str, row: int, format: str = "auto", split: str = "train") -> Gro
 def token_lines(group: Group, renderer: Renderer, ids: bool = False) -> list[Text]:
     """Lines for a terminal: each token in turn, the boundary between them marked by an underline."""
     encoded = renderer.encode(group)
-    lines = [Text(f"{group.where or group.id}: {len(group.completions)} answers; {renderer.describe()}")]
-    lines += [Text(f"prompt: {len(encoded.prompt_ids)} tokens, given, not trained", style="bold")]
+    lines = [Text(f"{group.where or group.id}: {counted(len(group.completions), 'answer')}; {renderer.describe()}")]
+    lines += [Text(f"prompt: {counted(len(encoded.prompt_ids), 'token')}, given, not trained", style="bold")]
     lines.append(_tokens(encoded.prompt_ids, "prompt", renderer, ids))
     for k, tokens in enumerate(encoded.completion_ids):
         kind, verdict = _role(encoded, k)
         model = f" by {group.completions[k].model}" if group.completions[k].model else ""
-        lines.append(Text(f"answer {k}{model}: {verdict}; {len(tokens)} tokens, all trained", style="bold"))
+        lines.append(Text(f"answer {k}{model}: {verdict}; {counted(len(tokens), 'token')}, all trained", style="bold"))
         lines.append(_tokens(tokens, kind, renderer, ids))
     if group.completions and renderer.moves_boundary(group):
         lines.append(Text("tokenised in one piece, prompt and first answer would have other tokens at the boundary"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from burnish.findings import counted
 from burnish.group import EncodedGroup
 
 Overlong = Literal["drop", "cut_prompt_left", "cut_completion"]
@@ -25,23 +26,29 @@ class EncodeReport:
 
     def lines(self) -> list[str]:
         counts = [
-            (self.dropped, f"groups dropped: longer than max_length = {self.max_length} tokens"),
-            (self.cut_prompts, "groups with the prompt cut at its left"),
-            (self.cut_completions, "completions cut; their end-of-turn is not trained"),
-            (self.cut_at_end, "completions cut at an end-of-turn token inside their text, where generation would stop"),
+            (self.dropped, "group", f"dropped: longer than max_length = {self.max_length} tokens"),
+            (self.cut_prompts, "group", "with the prompt cut at its left"),
+            (self.cut_completions, "completion", "cut; their end-of-turn is not trained"),
+            (
+                self.cut_at_end,
+                "completion",
+                "cut at an end-of-turn token inside their text, where generation would stop",
+            ),
             (
                 self.unopened,
-                "answers without the thinking block that the template's generation header opens: they are trained as "
+                "answer",
+                "without the thinking block that the template's generation header opens: they are trained as "
                 "if they were thoughts. Add the block to the data, or set data.template",
             ),
-            (self.empty_prompts, "groups dropped: an empty prompt, and the tokenizer has no BOS to begin with"),
+            (self.empty_prompts, "group", "dropped: an empty prompt, and the tokenizer has no BOS to begin with"),
             (
                 len(self.control),
-                f"groups with control tokens in their text ({', '.join(self.control[:3])}): encoded as text. Where "
+                "group",
+                f"with control tokens in their text ({', '.join(self.control[:3])}): encoded as text. Where "
                 "they were meant to act, set data.control_tokens=keep",
             ),
         ]
-        return [f"{count} {what}" for count, what in counts if count]
+        return [f"{counted(count, noun)} {what}" for count, noun, what in counts if count]
 
 
 def fit(

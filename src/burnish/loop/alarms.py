@@ -14,7 +14,8 @@ from typing import Any
 from burnish.answers.figures import Figures
 from burnish.config import StopConfig
 
-WATCHED = ("kl/answer", "length", "distinct", "reward", "gold")
+WATCHED = ("kl/answer", "length", "distinct", "reward", "gold", "no_signal", "finished")
+SILENT = 3  # refreshes without signal, or without an answer that ends, before it is said
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Alarms:
         for name in WATCHED:
             if name in figures:
                 self.history.setdefault(name, []).append(float(figures[name]))
-        ringing = [alarm for alarm in (self._kl(), self._length(), self._distinct(), self._gold()) if alarm is not None]
+        ringing = [alarm for alarm in self._standing() if alarm is not None]
         self.rung = {name: quiet + 1 for name, quiet in self.rung.items() if quiet < self.limits.window}
         new = [alarm for alarm in ringing if alarm.name not in self.rung]
         self.rung |= {alarm.name: 0 for alarm in ringing}
@@ -66,6 +67,37 @@ class Alarms:
 
     def _first(self, name: str) -> float:
         return fmean(self.history[name][: self.limits.window])
+
+    def _standing(self) -> tuple[Alarm | None, ...]:
+        return self._kl(), self._length(), self._distinct(), self._gold(), self._no_signal(), self._unfinished()
+
+    def _no_signal(self) -> Alarm | None:
+        """Nearly every prompt's answers have been scored alike for three refreshes."""
+        now = self.history.get("no_signal", [])[-SILENT:]
+        if len(now) < SILENT or min(now) < 0.95:
+            return None
+        level = self.history["reward"][-1]
+        if not any(self.history.get("finished", [1.0])[-SILENT:]):
+            cause = "no answer came to its end, so the judge sees none whole; raise source.max_new_tokens"
+        else:
+            cause = (
+                "the prompts are too hard or too easy for this policy, the answers are not in the form that the judge "
+                "reads, or source.k is too small; look at answers.jsonl"
+            )
+        return Alarm(
+            "no_signal", f"for {SILENT} refreshes {fmean(now):.0%} of the prompts had all their answers scored alike "
+            f"(mean reward {level:.3g}), and such prompts teach nothing: {cause}",
+        )  # fmt: skip
+
+    def _unfinished(self) -> Alarm | None:
+        """No answer has come to its end for three refreshes."""
+        now = self.history.get("finished", [])[-SILENT:]
+        if len(now) < SILENT or any(now):
+            return None
+        return Alarm(
+            "finished", f"no answer of {SILENT} refreshes came to its end: source.max_new_tokens cuts them all, or the "
+            "policy never writes its end-of-turn token",
+        )  # fmt: skip
 
     def _kl(self) -> Alarm | None:
         now = self._last("kl/answer")

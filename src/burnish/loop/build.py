@@ -27,6 +27,7 @@ from burnish.engine.reference import Live, Stored
 from burnish.engine.value_head import ValueHead
 from burnish.engine.weights import Place
 from burnish.errors import ModelError
+from burnish.findings import counted
 from burnish.loop import online, references
 from burnish.loop.memory.plan import with_planned_budget
 from burnish.loop.prepare import Prepared, prepare
@@ -183,8 +184,9 @@ def _optimizer(prepared: Prepared, masters: Masters, progress: Progress, steps: 
     trained = sum(p.numel() for p in masters.parameters)
     passes = (end or steps * optim.groups_per_step) / len(prepared.prompts if config.sampled else prepared.train)
     progress.note(
-        f"training {trained / 1e6:.2f}M parameters for {steps} steps of {optim.groups_per_step} groups: "
-        f"{passes:.3g} passes over the {'prompts' if config.sampled else 'data'}"
+        f"training {trained / 1e6:.2f}M parameters for {counted(steps, 'step')} of "
+        f"{counted(optim.groups_per_step, 'group')}: "
+        f"{passes:.3g} {'pass' if passes == 1 else 'passes'} over the {'prompts' if config.sampled else 'data'}"
     )
     return adamw(
         masters.parameters, lr=optim.peak_lr, betas=(optim.beta1, optim.beta2), weight_decay=optim.weight_decay

@@ -16,6 +16,7 @@ from burnish.engine import checkpoint
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
 from burnish.errors import ConfigError, DataError, JudgeError
+from burnish.findings import counted
 from burnish.loop.prepare import Prepared
 from burnish.loop.samplers import sampler_of
 from burnish.loop.sources import Fixed, Mixed, Refreshed, Source, shares
@@ -88,12 +89,12 @@ def sample_once(prepared: Prepared, answerer: Answerer, monitor: RefreshMonitor)
     groups = [replace(group, rollout=None) for group in refresh.groups if group is not None]
     if not groups:
         raise DataError(
-            f"none of {len(prepared.prompts)} prompts got answers that {prepared.mixture.name} can learn from: "
-            "all alike"
+            f"none of {counted(len(prepared.prompts), 'prompt')} got answers that {prepared.mixture.name} can learn "
+            "from: all alike"
         )
     line = (
-        f"answers: {len(prepared.prompts)} prompts, {run.source.k} answers each, by the policy itself: {len(groups)} "
-        f"groups of use ({time.perf_counter() - began:.1f} s)"
+        f"answers: {counted(len(prepared.prompts), 'prompt')}, {counted(run.source.k, 'answer')} each, by the policy "
+        f"itself: {counted(len(groups), 'group')} of use ({time.perf_counter() - began:.1f} s)"
     )
     monitor.progress.note(line)
     return replace(prepared, train=groups, lines=[*prepared.lines, line])

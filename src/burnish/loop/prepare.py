@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from burnish.audit import Auditor, audit
 from burnish.config import Run
-from burnish.data import prompts, render, tokenizers, views
+from burnish.data import prompts, render, tokenizers
 from burnish.data.load import gather
 from burnish.data.prompts import Prompt
 from burnish.engine import reward_model, weights
-from burnish.errors import DataError
-from burnish.group import EncodedGroup, Group
-from burnish.loop.refusals import mixture_of, refuse_missing_margins, refuse_model_config
-from burnish.loop.schedule import lr_advice
+from burnish.group import EncodedGroup
+from burnish.loop.encoded import encoded
+from burnish.loop.refusals import mixture_of, refuse_model_config
+from burnish.loop.schedule import lr_advice, steps_advice, total_steps
 from burnish.objectives.mixture import Mixture, WeightedObjective
 from burnish.runlog import trackers
 
@@ -66,9 +63,10 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
         refuse_model_config(run, [*train, *evaluation])
     lines += [_objective_line(part, len(mixture.parts) > 1) for part in mixture.parts]
     main = mixture.parts[0].objective
-    advice = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none")
-    if advice:
-        lines.append(advice)
+    steps = total_steps(run, len(train or to_answer))[0]
+    short = steps_advice(steps, len(train), run.optim.groups_per_step) if train and run.optim.steps is None else None
+    rates = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none", steps)
+    lines += filter(None, (short, rates))
     return Prepared(run, tokenizer, train, evaluation, mixture, terminal, ends, lines, to_answer)
 
 
@@ -88,10 +86,10 @@ def _fixed_groups(
     lines += loaded.lines
     train_audit = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False)
     eval_audit = Auditor(renderer, run.data.max_length, run.data.overlong, deep=False, against=train_audit.scan)
-    train = _encoded(run, renderer, loaded.train, mixture, "train", lines, train_audit)
+    train = encoded(run, renderer, loaded.train, mixture, "train", lines, train_audit)
     evaluation: list[EncodedGroup] = []
     if loaded.evaluation:
-        evaluation = _encoded(run, renderer, loaded.evaluation, mixture, "eval", lines, eval_audit)
+        evaluation = encoded(run, renderer, loaded.evaluation, mixture, "eval", lines, eval_audit)
     audited = audit(train_audit, eval_audit if evaluation else None, probe=False)
     lines += [f"warning: {finding.line()}" for finding in audited.findings if finding.severity == "warn"]
     return (train, evaluation) if wanted else ([], train)
@@ -100,40 +98,6 @@ def _fixed_groups(
 def _eval_alone(run: Run) -> Run:
     """The run that reads nothing but what is held out."""
     return run.model_copy(update={"data": run.data.model_copy(update={"train": run.data.eval, "eval": ""})})
-
-
-def _encoded(
-    run: Run, renderer: render.Renderer, groups: Sequence[Group], mixture: Mixture, name: str, lines: list[str],
-    auditor: Auditor,
-) -> list[EncodedGroup]:  # fmt: skip
-    """The groups of one side in token space, those that teach this objective nothing left out; `lines` say what."""
-    used = [views.keep_used(group, mixture.views) for group in groups]
-    encoded, report = render.encode_all(
-        renderer, used, max_length=run.data.max_length, overlong=run.data.overlong, look=auditor.take
-    )
-    unused = sum(len(a.completions) - len(b.completions) for a, b in zip(groups, used, strict=True))
-    lines += [f"  {unused} answers set aside: {mixture.name} does not look at them"] * bool(unused)
-    lines += [f"  {line}" for line in report.lines()]
-    for part in mixture.parts:
-        refusal = views.missing_feedback(encoded, part.objective.view, part.objective.name)
-        if refusal:
-            raise DataError(refusal)
-    usable = [g for g in encoded if views.usable(g, mixture.views)]
-    refuse_missing_margins(mixture, usable)
-    if len(usable) < len(encoded):
-        lines.append(
-            f"  {len(encoded) - len(usable)} groups left out: no answer in them is better than another, or good"
-        )
-    if not usable:
-        reasons = "\n".join(line for line in lines if line.startswith((name, "  ")))
-        raise DataError(f"data.{name}: nothing is left to train on:\n{reasons}")
-    sizes = [len(c) for g in usable for c in g.completion_ids]
-    prompt_sizes = [len(g.prompt_ids) for g in usable]
-    lines.append(
-        f"  {name}: {len(usable)} groups in use: prompts {np.mean(prompt_sizes):.0f} tokens on average (longest "
-        f"{max(prompt_sizes)}), completions {np.mean(sizes):.0f} (longest {max(sizes)})"
-    )
-    return usable
 
 
 def _objective_line(part: WeightedObjective, several: bool) -> str:

@@ -54,11 +54,12 @@ def live(prepared: Prepared, engine: Engine, progress: Progress) -> Live:
     model.cast_for_compute(second.policy)
     second.policy.module.requires_grad_(False)
     second.policy.module.eval()
+    interval = "step" if config.reference.interval == 1 else f"{config.reference.interval} steps"
     moves = {
         "never": "stands still",
         "ema": f"follows the policy, {config.reference.share:g} of it after every step",
-        "soft": f"takes {config.reference.share:g} of the policy every {config.reference.interval} steps",
-        "hard": f"becomes the policy every {config.reference.interval} steps",
+        "soft": f"takes {config.reference.share:g} of the policy every {interval}",
+        "hard": f"becomes the policy every {interval}",
     }[config.reference.update]
     progress.note(f"reference: a second model in memory, {path}; it {moves}")
     return reference
@@ -104,8 +105,9 @@ def stored(
     computed = fill(store, chunks, engine, progress.stage("reference log-probs"))
     seconds = time.perf_counter() - began
     taken = len({id(group) for group in groups}) - computed
+    groups_computed = f"{computed} group{'s' * (computed != 1)} computed"
     progress.note(
-        f"reference: {path} (weights {digest[:12]}), {config.model.dtype}; {computed} groups computed, "
+        f"reference: {path} (weights {digest[:12]}), {config.model.dtype}; {groups_computed}, "
         f"{taken} taken from the store" + (f", {seconds:.1f} s" if computed else "")
     )
     log.write(ReferenceRecord(weights=digest, computed=computed, stored=taken, seconds=seconds))

@@ -12,6 +12,9 @@ import numpy as np
 from burnish.config import Run
 from burnish.stats import seed_sequence
 
+FEW_STEPS = 50
+PUBLISHED_STEPS = 200
+
 
 @lru_cache(maxsize=4)
 def order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -50,9 +53,28 @@ def learning_rate(step: int, total: int, *, peak: float, kind: str, warmup: floa
     return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def lr_advice(objective: str, lr: float, published: tuple[float, float], adapter: bool) -> str | None:
-    """A sentence when the learning rate is more than ten times outside what was published for the objective."""
+def steps_advice(steps: int, groups: int, per_step: int) -> str | None:
+    """A sentence where a fixed data set gives fewer steps than a policy needs to move, and the keys that give more."""
+    if steps >= FEW_STEPS:
+        return None
+    smaller = max(1, min(per_step, groups // 8))
+    epochs = max(1, -(-FEW_STEPS * smaller // groups))
+    return (
+        f"advice: {groups} group{'s' * (groups != 1)} in steps of {per_step} make {steps} step{'s' * (steps != 1)}, "
+        f"and a policy hardly moves in fewer than {FEW_STEPS}: set optim.groups_per_step={smaller} "
+        f"optim.epochs={epochs}"
+    )
+
+
+def lr_advice(
+    objective: str, lr: float, published: tuple[float, float], adapter: bool, steps: int = PUBLISHED_STEPS
+) -> str | None:
+    """A sentence when the learning rate is more than ten times outside what was published for the objective.
+
+    Published runs make some hundred steps; a run of fewer may go as much faster, up to ten times.
+    """
     low, high = (bound * (10 if adapter else 1) for bound in published)
+    high *= min(10.0, max(1.0, PUBLISHED_STEPS / steps))
     kind = "adapters (about ten times those of full training)" if adapter else "full training"
     if lr > 10 * high:
         return (

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from burnish.objectives import TABLE, Objective
+from burnish.objectives.meanings import meaning
 from burnish.objectives.settings import Setting
 
 VIEWS = {
@@ -106,6 +107,20 @@ def snippet(row: Objective) -> str:
         value = f'"{setting.default}"' if isinstance(setting.default, str) else _text(setting.default)
         lines.append(f"# {name} is unset" if setting.default is None else f"{name} = {value}")
     return "\n".join(lines)
+
+
+def setting_lines() -> Iterator[str]:
+    """Every setting of every objective: a line with its meaning and what it may be, then its default in each."""
+    rows: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for row in TABLE.values():
+        for setting in row.settings.values():
+            allowed = " | ".join(setting.choices) or setting.rule
+            defaults = rows.setdefault((setting.name, meaning(row.name, setting.name), allowed), {})
+            unit = f" {row.beta_unit}" if setting.name in ("beta", "tau") and row.beta_unit else ""
+            defaults.setdefault(f"{_text(setting.default)}{unit}", []).append(row.name)
+    for (name, words, allowed), defaults in sorted(rows.items()):
+        yield f"{name}: {words}" + (f" ({allowed})" if allowed else "")
+        yield "    " + "; ".join(f"{value} in {', '.join(names)}" for value, names in defaults.items())
 
 
 def page() -> str:

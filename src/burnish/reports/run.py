@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from burnish.findings import counted
 from burnish.reports import charts, refreshes
 from burnish.runlog import log
 from burnish.runlog.records import AlarmRecord, EvalRecord, RefreshRecord, StepRecord
 
-STILL_NATS = 0.05  # log-ratios below this are within what one step moves
+STILL_NATS = 0.5  # log-ratios below this are within what rounding and single steps move
+PUBLISHED = "published runs move them by several to some tens of nats, over a hundred steps and more"
 STILL_MARGIN = 0.01  # in the reward of the loss; 0.01 more margin is a quarter of a per cent more probability
 Moved = Callable[[str], tuple[float, float]]  # a metric's name -> its level at the start, and at the end
 
@@ -48,7 +50,7 @@ def words(steps: Sequence[StepRecord], evals: Sequence[EvalRecord]) -> str:
     if not steps:
         return "no step was made"
     tokens, seconds = sum(step.tokens for step in steps), sum(step.seconds for step in steps)
-    lines = ["", f"{len(steps)} steps, {tokens:,} tokens, {seconds:.1f} s"]
+    lines = ["", f"{counted(len(steps), 'step')}, {counted(tokens, 'token')}, {seconds:.1f} s"]
     learned = learning(steps)
     if not learned:
         return "\n".join([*lines, "no step had a group to learn from"])
@@ -63,7 +65,7 @@ def words(steps: Sequence[StepRecord], evals: Sequence[EvalRecord]) -> str:
     lines.append(f"loss {_mean([step.loss for step in first]):.4f} -> {_mean([step.loss for step in end]):.4f}")
     if referenced:
         sides = [moved(f"logratio/{side}") for side in ("chosen", "rejected")]
-        lines.append(_displacement(*(after - before for before, after in sides)))
+        lines.append(_displacement(*(after - before for before, after in sides), len(learned)))
     elif "logps/chosen_per_token" in last:
         levels = {side: f"logps/{side}_per_token" for side in ("chosen", "rejected")}
         drifts = {side: moved(name) for side, name in levels.items() if name in last}
@@ -76,7 +78,7 @@ def words(steps: Sequence[StepRecord], evals: Sequence[EvalRecord]) -> str:
     for record in evals[-1:]:
         accuracy = record.metrics.get("rewards/accuracies")
         ranked = "" if accuracy is None else f", accuracy {accuracy:.3f}"
-        lines.append(f"held out ({record.groups} groups): loss {record.loss:.4f}{ranked}")
+        lines.append(f"held out ({counted(record.groups, 'group')}): loss {record.loss:.4f}{ranked}")
     return "\n".join(lines)
 
 
@@ -84,7 +86,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _displacement(chosen: float, rejected: float) -> str:
+def _displacement(chosen: float, rejected: float, steps: int) -> str:
     """What DPO-like losses do to the two sides' log-probs, and whether it is usual."""
 
     def moved(nats: float) -> str:
@@ -92,7 +94,10 @@ def _displacement(chosen: float, rejected: float) -> str:
 
     text = f"chosen answers {moved(chosen)}, rejected {moved(rejected)}: "
     if max(abs(chosen), abs(rejected)) < STILL_NATS:
-        return text + "the policy has hardly left its reference; more steps or a higher optim.lr would move it."
+        return text + (
+            f"the policy has hardly left its reference after {counted(steps, 'step')}, and which way it went is noise; "
+            f"{PUBLISHED}. More steps (optim.epochs) or a higher optim.lr would move it."
+        )
     if chosen < 0 and rejected < chosen:
         return text + (
             "this is normal: the loss asks only for the difference, and text that the policy did not write itself "

@@ -36,6 +36,7 @@ from burnish.data.readers.prompts import PROMPTS
 from burnish.data.readers.shapes import RECOGNISED, SHAPES, Row, Useless
 from burnish.data.readers.values import Fault
 from burnish.errors import DataError, did_you_mean
+from burnish.findings import counted
 from burnish.group import Group
 
 READERS: dict[str, Callable[[Row, str], Group | list[Group]]] = {
@@ -158,7 +159,7 @@ def read(
 def refusal(faults: list[Fault]) -> str:
     """The message about rows that cannot be read: the first few of them, and how to go on without them."""
     more = f"\n... and {len(faults) - FAULTS_LISTED} more" if len(faults) > FAULTS_LISTED else ""
-    count = "1 row" if len(faults) == 1 else f"{len(faults)} rows"
+    count = counted(len(faults), "row")
     way = f"\n{count} cannot be read; mend the file, or leave such rows out with data.bad_rows=skip"
     return "\n".join(fault.message for fault in faults[:FAULTS_LISTED]) + more + way
 

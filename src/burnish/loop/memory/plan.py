@@ -17,6 +17,7 @@ from burnish.engine import canary, distributed, sharding, weights
 from burnish.engine.distributed import World
 from burnish.engine.pack import rows_needed
 from burnish.errors import ConfigError
+from burnish.findings import counted
 from burnish.group import EncodedGroup, Unjudged
 from burnish.loop.memory.devices import GIB, Device, free_memory
 from burnish.loop.memory.footprint import Footprint, footprint, shapes_of, with_shared_prompts
@@ -107,10 +108,11 @@ def _groups(run: Run, prepared: Prepared | None) -> tuple[Sequence[EncodedGroup]
         prepared = prepare(run)
     if prepared is not None and prepared.prompts:
         most = run.source.max_new_tokens
-        line = f"data: {len(prepared.prompts)} prompts, {run.source.k} answers each of at most {most} tokens"
+        asked, each = counted(len(prepared.prompts), "prompt"), counted(run.source.k, "answer")
+        line = f"data: {asked}, {each} each of at most {most} tokens"
         return [prompts.longest_group(run, [prompt]) for prompt in prepared.prompts], line
     if prepared is not None:
-        return prepared.train, f"data: {len(prepared.train)} groups of {run.data.train}"
+        return prepared.train, f"data: {counted(len(prepared.train), 'group')} of {run.data.train}"
     prompt, answer, count = ASSUMED
     ids = ((0,) * answer,) * count
     line = f"data: not given; assumed are prompts of {prompt} tokens and {count} answers of {answer}"

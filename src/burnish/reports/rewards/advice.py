@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from burnish.findings import counted
 from burnish.pages.numbers import number
 from burnish.reports.rewards.records import Scorer
 
@@ -42,7 +43,8 @@ def advice(figures: Mapping[str, Any], scorers: Sequence[Scorer]) -> list[Line]:
 def _of_all(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     if figures["prompts"] < FEW:
         message = (
-            f"there are only {figures['prompts']} prompts: intervals are wide, and differences inside them say nothing"
+            f"the data has only {counted(figures['prompts'], 'prompt')}: intervals are wide, and differences inside "
+            "them say nothing"
         )
         yield "warn", "few-prompts", message
     if not figures["pairs"]:

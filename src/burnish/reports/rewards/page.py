@@ -47,10 +47,9 @@ def picture(figures: Figures) -> str:
     pictures = _pictures(figures, names)
     gold = "gold" if pictures.get("gold") else "gain"
     drawn = [pictures.get(gold if name == "gold" else name) for name in ON_SHEET]
-    caption = (
-        f"{figures['pairs']:,} judged pairs, {figures['answers']:,} answers, {figures['prompts']:,} prompts; "
-        "intervals are 95 % and count prompts as independent"
-    )
+    nouns = {"pairs": "judged pair", "answers": "answer", "prompts": "prompt"}
+    counts = ", ".join(counted(figures[name], noun) for name, noun in nouns.items())
+    caption = f"{counts}; intervals are 95 % and count prompts as independent"
     return sheet([panel for panel in drawn if panel is not None], names, caption)
 
 
