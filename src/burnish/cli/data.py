@@ -44,7 +44,7 @@ def _renderer(run: configuration.Run) -> Any:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     from burnish.data import render, tokenizers
 
-    return render.Renderer(tokenizers.load_light(run.model.path), run.data.template, run.data.control_tokens)
+    return render.Renderer.of(run.data, tokenizers.load_light(run.model.path))
 
 
 def audit(

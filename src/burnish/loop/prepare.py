@@ -49,9 +49,9 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
         models.require_model_dir(run.reference.path)
     tokenizer = tokenizers.load_tokenizer(run.model.path)
     full = mixture.needs("scalar") and reward_model.reads_full(run.model.path)
-    renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens, full=full)
-    if renderer.template is not None:
-        tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
+    renderer = render.Renderer.of(run.data, tokenizer, full=full)
+    if renderer.chat.to_save is not None:
+        tokenizer.chat_template = renderer.chat.to_save  # so that the saved model is asked as it was trained
     lines = [renderer.describe()]
     to_answer: list[Prompt] = []
     if run.sampled or run.monitored:
