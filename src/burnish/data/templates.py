@@ -40,6 +40,24 @@ class Form:
     opened: str = ""
     opening: str = ""  # what is written before the question
     header: str = ""  # what is written behind it, up to where generation begins; `opened` included
+    bos: str = ""  # what `opening` begins with, where that is the tokenizer's BOS
+    marks: frozenset[str] = frozenset()  # control tokens that begin turns
+
+    def completed(self, text: str) -> str | None:
+        """A prompt that is written in this form already, with the BOS, blanks and `opened` that it may lack.
+
+        None for any other text.
+        """
+        opening, body = self.opening.removeprefix(self.bos), text.strip().removeprefix(self.bos).lstrip()
+        starts = [start for start in (opening.strip(), *self.marks) if start]
+        if not body.startswith(tuple(starts)):
+            return None
+        for header in (self.header, self.header.removesuffix(self.opened)):
+            size = len(header.rstrip())
+            if size and body.endswith(header.strip()):
+                blanks = opening[: len(opening) - len(opening.lstrip())]
+                return self.bos + blanks + body + self.header[size:]
+        return None
 
 
 class ChatTemplate:
@@ -100,7 +118,12 @@ class ChatTemplate:
         opened = head[len(before) :] if head.startswith(before) else ""
         lead = before[len(head) :] if before.startswith(head) else ""
         opening, asked, header = self.render([Message("user", SENTINEL)], header=True, tools=tools).rpartition(SENTINEL)
-        form = replace(form, opening=opening, header=header) if asked else form
+        if asked:
+            bos = self.tokenizer.bos_token or ""
+            marks = {t for t in control_strings(self.tokenizer) if t in opening.removeprefix(bos) + header}
+            marks -= {bos, self.tokenizer.eos_token, str(self.tokenizer.convert_ids_to_tokens(form.end_id))}
+            form = replace(form, opening=opening, header=header, bos=bos if opening.startswith(bos) else "",
+                           marks=frozenset(marks))  # fmt: skip
         return replace(form, before_answer=lead, opened=opened if opened.strip() else "")
 
 
