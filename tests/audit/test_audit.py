@@ -335,7 +335,7 @@ def test_no_torch_is_loaded(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom burnish.cli.main import main\ntry:\n"
         f"    main(['audit', {data!r}, '--html', '', 'model.path={tmp_path}/model'])\n"
-        "except SystemExit:\n    pass\nsys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+        "except SystemExit:\n    pass\nsys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, capture_output=True).returncode == 0
 

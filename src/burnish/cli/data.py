@@ -45,7 +45,7 @@ def _renderer(run: configuration.Run) -> Any:
     from burnish.data import render, tokenizers
 
     tokenizer = tokenizers.load_light(run.model.path, trust_remote_code=run.model.trust_remote_code)
-    return render.Renderer(tokenizer, run.data.template, run.data.control_tokens)
+    return render.Renderer.of(run.data, tokenizer)
 
 
 def audit(

@@ -65,7 +65,7 @@ def _value(name: str, text: str) -> Any:
     field = fields_of(table).get(last) if table in Run.model_fields else None
     takes_text = field is not None and (field.annotation is str or str in get_args(field.annotation))
     value = document["x"]
-    return text if len(document) > 1 or (takes_text and not isinstance(value, (str, list))) else value
+    return text if len(document) > 1 or (takes_text and not isinstance(value, (str, list, dict))) else value
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:

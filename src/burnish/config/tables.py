@@ -24,7 +24,10 @@ class DataConfig(Table):
     train: str | list[str] = key("", "file, folder or hub name of the training groups; or a list of them")
     eval: str = key("", "held-out groups, evaluated along the way")
     format: str = key("auto", "how to read the files: auto (by their fields), or a name that `burnish formats` lists")
-    template: str = key("auto", "chat template: auto (the tokenizer's), plain, hh, chatml, or a .jinja file")
+    template: str = key(
+        "auto", "chat template: auto (the tokenizer's), plain, hh, chatml, one of its named ones, or a .jinja file"
+    )
+    template_args: dict[str, Any] = key({}, "values of the chat template's own variables, as {enable_thinking = false}")
     max_length: int | None = key(None, "longest prompt + completion", "tokens", ge=2)
     overlong: Literal["drop", "cut_prompt_left", "cut_completion"] = key("drop", "what happens to longer groups")
     control_tokens: Literal["text", "keep"] = key(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from burnish.data.templates import control_strings
 from burnish.errors import DataError
 from burnish.group import Group, Message, Turns, last_text
 
@@ -24,10 +25,8 @@ class Guard:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        special = {t.content for t in tokenizer.added_tokens_decoder.values() if t.special}
-        special |= set(tokenizer.all_special_tokens)
         # the longest first: <|im_end|> before a token that it begins with
-        self.strings = sorted((s for s in special if s.strip()), key=lambda s: (-len(s), s))
+        self.strings = sorted(control_strings(tokenizer), key=lambda s: (-len(s), s))
         self.ids = {s: tokenizer.convert_tokens_to_ids(s) for s in self.strings}
         unknown = getattr(tokenizer, "unk_token", None)
         self.acting = frozenset(i for s, i in self.ids.items() if s != unknown)

@@ -7,83 +7,50 @@ is tokenised alone, as generation would have produced it, and ends with the end-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from burnish.config import DataConfig
 from burnish.data.control_tokens import Guard
-from burnish.data.tokenizers import BUILT_IN
+from burnish.data.templates import ChatTemplate, Form
 from burnish.data.truncate import EncodeReport, Overlong, fit
 from burnish.errors import ConfigError, DataError
 from burnish.group import Completion, EncodedGroup, Group, Message, Turns, whole_text
-
-SENTINEL = "burnishsentinel"
 
 
 class Renderer:
     """Renders groups with a tokenizer and a template.
 
-    `template`: "auto" (the tokenizer's template, else plain text), "plain", a built-in name, or a .jinja file.
+    `template`: "auto" (the tokenizer's template, else plain text), "plain", a built-in name, one of the tokenizer's
+    named templates, or a .jinja file. `args`: values of the template's own variables.
     `control`: "text" encodes control tokens in the texts of the data as text, "keep" lets them act. With `full` a
     completion goes on to the end of the template's rendering (the line feed behind ChatML's `<|im_end|>`), where reward
     models are read; generation would stop before. Raises ConfigError for a template that does not exist or does not
     render.
     """
 
-    def __init__(self, tokenizer: Any, template: str = "auto", control: str = "text", *, full: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Any, template: str = "auto", control: str = "text", *, args: Mapping[str, Any] | None = None,
+        full: bool = False,
+    ) -> None:  # fmt: skip
         self.tokenizer = tokenizer
         self.guard = Guard(tokenizer) if control == "text" else None
         self.name = template
-        self.templated, self.template = self._find(template)
-        self.end_id, self.before_answer, self.opened, rendered_end = self._probe()
-        self.closing = rendered_end if full else (self.end_id,)
-        self.terminal = {self.end_id, tokenizer.eos_token_id} - {None}
+        self.chat = ChatTemplate(tokenizer, template, args)
+        self.templated = bool(self.chat.texts)
+        self.full = full
+        self.end_id = self.chat.default.end_id
+        self.terminal = {self.end_id, self.chat.with_tools.end_id, tokenizer.eos_token_id} - {None}
         if self.guard is not None:
             ends = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(self.terminal)]
             self.guard.let_act("" if self.templated else tokenizer.bos_token or "", ends)
         self.prefix = self._added_in_front()
         self.anchor = self._anchor()
 
-    def _find(self, template: str) -> tuple[bool, str | None]:
-        """(whether there is a template, its text); None is the tokenizer's template, or its several named ones."""
-        if template == "plain":
-            return False, None
-        if template == "auto":
-            return bool(self.tokenizer.chat_template), None
-        if template in BUILT_IN:
-            return True, BUILT_IN[template]
-        if not Path(template).is_file():
-            known = ", ".join(["auto", "plain", *BUILT_IN])
-            raise ConfigError(f"data.template = '{template}' is none of {known}, and no such file exists")
-        try:
-            return True, Path(template).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"data.template = '{template}' cannot be read as UTF-8 text: {error}") from error
-
-    def _probe(self) -> tuple[int, str, str, tuple[int, ...]]:
-        """(end-of-turn token, `before_answer`, `opened`, all that the template writes behind the answer), read off the
-        rendering of a known answer.
-
-        `before_answer` is what the template puts between generation header and answer (a space, an empty thinking
-        block): the model would have to write it, so it belongs to the completion. `opened` is the reverse: what the
-        header writes on the answer's behalf (`<think>`), so that the completion must not write it again.
-        """
-        if not self.templated:
-            return self.tokenizer.eos_token_id, "", "", (self.tokenizer.eos_token_id,)
-        question = [Message("user", "question")]
-        head = self._render(question, header=True)
-        whole = self._render([*question, Message("assistant", SENTINEL)], header=False)
-        before, sentinel, after = whole.partition(SENTINEL)
-        if not sentinel:
-            raise ConfigError(f"data.template = '{self.name}' does not render the assistant's answer")
-        special = {t.content for t in self.tokenizer.added_tokens_decoder.values() if t.special}
-        special |= set(self.tokenizer.all_special_tokens)
-        ends = sorted((after.find(t), -len(t), t) for t in special if t and t in after)
-        end = self.tokenizer.convert_tokens_to_ids(ends[0][2]) if ends else self.tokenizer.eos_token_id
-        opened = head[len(before) :] if head.startswith(before) else ""
-        lead = before[len(head) :] if before.startswith(head) else ""
-        behind = tuple(self.tokenizer([after], add_special_tokens=False, return_attention_mask=False)["input_ids"][0])
-        return end, lead, opened if opened.strip() else "", behind
+    @classmethod
+    def of(cls, data: DataConfig, tokenizer: Any, *, full: bool = False) -> Renderer:
+        """The renderer that the table [data] describes: one for looking at the data and for training on it."""
+        return cls(tokenizer, data.template, data.control_tokens, args=data.template_args, full=full)
 
     def _added_in_front(self) -> tuple[int, ...]:
         """What the tokenizer's post-processor puts before a text: a BOS, or nothing (what it appends is not used)."""
@@ -101,28 +68,19 @@ class Renderer:
         spaced = bool(bare) and self.tokenizer.convert_ids_to_tokens(bare[0]).startswith(("▁", "Ġ"))
         return "\n" if spaced and lead and joined[: len(lead)] == lead and joined[len(lead) :] != bare else ""
 
-    def _render(self, messages: Sequence[Message], *, header: bool, tools: Any = None) -> str:
-        turns = [{"role": m.role, "content": m.content, **m.extra} for m in messages]
-        try:
-            text: str = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template, tools=tools or None, add_generation_prompt=header, tokenize=False
-            )
-        except Exception as error:  # jinja has several kinds, and templates raise others on roles they refuse
-            raise ConfigError(f"data.template = '{self.name}' cannot render this conversation: {error}") from error
-        return text
-
     def describe(self) -> str:
         """A line: which template, which end-of-turn token, how prompts begin."""
         kind = "the tokenizer's chat template" if self.templated else "plain text"
         kind = kind if self.name in ("auto", "plain") else f"template {self.name}"
         bos = self.tokenizer.bos_token_id
-        text = self._render([Message("user", "x")], header=True) if self.templated else "x"
+        text = self.chat.render([Message("user", "x")], header=True) if self.templated else "x"
         has_bos = bos is not None and self._prompt_ids([text])[0][:1] == (bos,)
         begins = f"prompts begin with {self.tokenizer.bos_token!r}" if has_bos else "no BOS"
         end = self.tokenizer.convert_ids_to_tokens(self.end_id)
-        lead = f"; answers begin with {self.before_answer!r}" if self.before_answer.strip() else ""
-        lead = f"; the prompt opens {self.opened!r} for the answer" if self.opened else lead
-        last = self.closing[-1:]
+        form = self.chat.default
+        lead = f"; answers begin with {form.before_answer!r}" if form.before_answer.strip() else ""
+        lead = f"; the prompt opens {form.opened!r} for the answer" if form.opened else lead
+        last = self._closing(form)[-1:]
         read = f"; rewards are read at {self.tokenizer.decode(last)!r}" if last != (self.end_id,) else ""
         return f"rendering: {kind}; answers end with {end!r}{read}; {begins}{lead}"
 
@@ -137,7 +95,7 @@ class Renderer:
             return group.prompt
         messages = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
         try:
-            return self._render(messages, header=True, tools=group.tools)
+            return self.chat.render(messages, header=True, tools=group.tools)
         except ConfigError as error:
             raise DataError(f"{group.where}: {error}") from error
 
@@ -145,34 +103,21 @@ class Renderer:
         """The text that generation would have produced, without the end-of-turn token."""
         answer = _single_answer(completion)
         if answer is not None:
-            return self._answer(answer)
+            return _answer(answer, self.chat.form(group.tools))
         if not self.templated:
             raise DataError(f"{group.where}: an answer of several turns needs a chat template; set data.template")
         prompt = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
         head = self.prompt_text(group)
         try:
-            whole = self._render([*prompt, *completion.messages], header=False, tools=group.tools)
+            whole = self.chat.render([*prompt, *completion.messages], header=False, tools=group.tools)
         except ConfigError as error:
             raise DataError(f"{group.where}: {error}") from error
         if not whole.startswith(head):
             raise DataError(f"{group.where}: the template rewrites the prompt when the answer follows it")
         return whole[len(head) :]
 
-    def _answer(self, text: str) -> str:
-        """The text of an answer behind the generation header: nothing missing, nothing written twice."""
-        bare = text.lstrip()
-        if self.opened and bare.startswith(self.opened.strip()):
-            rest = bare[len(self.opened.strip()) :]
-            tail = self.opened[len(self.opened.rstrip()) :]
-            return rest.removeprefix(tail)
-        lead = self.before_answer
-        mark = re.search(r"<[^>]*>|\S+", lead)  # a visible lead (a thinking block) is recognised by its first tag
-        written = bare.startswith(mark.group()) if mark else text.startswith(lead)
-        return text if written else lead + text
-
-    def _lacks_thought(self, text: str) -> bool:
-        """Whether the header opens a block (`<think>`) that this answer never closes."""
-        return self.opened.lstrip().startswith("<") and "</" + self.opened.strip()[1:] not in text
+    def _closing(self, form: Form) -> tuple[int, ...]:
+        return form.closing if self.full else (form.end_id,)
 
     def moves_boundary(self, group: Group) -> bool:
         """Whether prompt and first answer, tokenised in one piece, would get other ids than apart."""
@@ -216,13 +161,16 @@ class Renderer:
             groups = masked
         prompts = [self.prompt_text(group) for group in groups]
         texts = [self.completion_text(g, c) for g in groups for c in g.completions]
-        report.unopened += sum(map(self._lacks_thought, texts)) if self.opened else 0
+        forms = [self.chat.form(group.tools) for group in groups]
+        asked = [form for group, form in zip(groups, forms, strict=True) for _ in group.completions]
+        report.unopened += sum(map(_lacks_thought, texts, asked))
         prompt_ids = self._prompt_ids(prompts)
         answers = iter(self._answer_ids(texts))
         encoded = []
-        for group, prompt in zip(groups, prompt_ids, strict=True):
+        for group, prompt, form in zip(groups, prompt_ids, forms, strict=True):
+            closing = self._closing(form)
             completions = tuple(
-                self._ended(next(answers), _single_answer(c) is not None, report) for c in group.completions
+                self._ended(next(answers), closing, _single_answer(c) is not None, report) for c in group.completions
             )
             encoded.append(
                 EncodedGroup(
@@ -263,14 +211,16 @@ class Renderer:
                     self.guard.refuse_new(text, encoded[i])
         return encoded
 
-    def _ended(self, ids: tuple[int, ...], single: bool, report: EncodeReport) -> tuple[int, ...]:
+    def _ended(
+        self, ids: tuple[int, ...], closing: tuple[int, ...], single: bool, report: EncodeReport
+    ) -> tuple[int, ...]:
         """The answer's ids with the end-of-turn token, or all that closes a full rendering, once at its end.
 
         An answer of one turn stops at the first end-of-turn or EOS in its text, as generation would; visible text
         behind it is counted as cut. Several turns keep the ends between them and lose only what trails the last.
         """
         if self.terminal.isdisjoint(ids):
-            return (*ids, *self.closing)
+            return (*ids, *closing)
         start = len(ids)
         if single:
             start = next(i for i, token in enumerate(ids) if token in self.terminal)
@@ -280,11 +230,29 @@ class Renderer:
             while reach and self._trails(ids[reach - 1]):
                 reach -= 1
                 start = reach if ids[reach] in self.terminal else start
-        return (*ids[:start], *self.closing)
+        return (*ids[:start], *closing)
 
     def _trails(self, token: int) -> bool:
         """Whether a token may follow an answer without being part of it: an end, or white space."""
         return token in self.terminal or not self.tokenizer.decode([token]).strip()
+
+
+def _answer(text: str, form: Form) -> str:
+    """The text of an answer behind the generation header: nothing missing, nothing written twice."""
+    bare = text.lstrip()
+    if form.opened and bare.startswith(form.opened.strip()):
+        rest = bare[len(form.opened.strip()) :]
+        tail = form.opened[len(form.opened.rstrip()) :]
+        return rest.removeprefix(tail)
+    lead = form.before_answer
+    mark = re.search(r"<[^>]*>|\S+", lead)  # a visible lead (a thinking block) is recognised by its first tag
+    written = bare.startswith(mark.group()) if mark else text.startswith(lead)
+    return text if written else lead + text
+
+
+def _lacks_thought(text: str, form: Form) -> bool:
+    """Whether the header opens a block (`<think>`) that this answer never closes."""
+    return form.opened.lstrip().startswith("<") and "</" + form.opened.strip()[1:] not in text
 
 
 def _single_answer(completion: Completion) -> str | None:

@@ -1,12 +1,10 @@
-"""Tokenizers: those of transformers for training, and the same ids without transformers or torch for reading."""
+"""Tokenizers: those of transformers for training, and the same ids without torch for reading."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,7 +77,7 @@ def load_light(path: str, *, trust_remote_code: bool = False) -> Any:
         template = _template(folder, config)
     except Exception as error:  # the library raises plain Exception for a file it cannot read
         raise ModelError(f"model.path: the tokenizer in {path} cannot be read: {str(error).splitlines()[0]}") from error
-    keys = ("bos_token", "eos_token", "unk_token", "pad_token")
+    keys = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
     names = {key: _content(named[key]) for key in keys if named.get(key)}
     tokenizer = LightTokenizer(backend, names, template, bool(config.get("add_bos_token")))
     if tokenizer.eos_token_id is None:
@@ -96,14 +94,19 @@ def _content(token: Any) -> str:
     return str(token["content"]) if isinstance(token, Mapping) else str(token)
 
 
-def _template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    """The chat template, wherever a model folder may keep it; of several named ones, the default."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = config.get("chat_template") or _json(folder / "chat_template.json").get("chat_template")
+def _template(folder: Path, config: Mapping[str, Any]) -> str | dict[str, str] | None:
+    """The chat template, or several by their names, from where transformers reads them: files go before the entry in
+    tokenizer_config.json."""
+    named = folder / "additional_chat_templates"
+    files = {file.stem: file for file in named.glob("*.jinja")} if named.is_dir() else {}
+    if (folder / "chat_template.jinja").is_file():
+        files = {"default": folder / "chat_template.jinja", **files}
+    texts = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+    if texts:
+        return texts["default"] if list(texts) == ["default"] else texts
+    template = config.get("chat_template")
     if isinstance(template, list):
-        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+        return {entry["name"]: entry["template"] for entry in template}
     return template
 
 
@@ -113,13 +116,12 @@ class LightTokenizer:
 
     backend: Any
     names: Mapping[str, str]  # bos_token, eos_token, ... -> their text
-    chat_template: str | None
+    chat_template: str | dict[str, str] | None
     adds_bos: bool
 
     def __post_init__(self) -> None:
         self.backend.no_padding()
         self.backend.no_truncation()
-        self.compiled: dict[str, Any] = {}
 
     @property
     def bos_token(self) -> str | None:
@@ -171,38 +173,16 @@ class LightTokenizer:
         return {"input_ids": encoded}
 
     def apply_chat_template(
-        self, conversation: Sequence[Mapping[str, Any]], chat_template: str | None = None, tools: Any = None,
+        self, conversation: Sequence[Mapping[str, Any]], chat_template: str, tools: Any = None,
         add_generation_prompt: bool = False, tokenize: bool = False,
     ) -> str:  # fmt: skip
-        """The conversation as text, by the given template or the tokenizer's."""
-        text = chat_template or self.chat_template
-        if text is None or tokenize:
-            raise ValueError("no chat template")
-        if text not in self.compiled:
-            # transformers marks what the assistant wrote by {% generation %}; for the text it is an empty condition
-            source = re.sub(r"\{%(-?)\s*generation\s*(-?)%\}", r"{%\1 if true \2%}", text)
-            source = re.sub(r"\{%(-?)\s*endgeneration\s*(-?)%\}", r"{%\1 endif \2%}", source)
-            self.compiled[text] = _environment().from_string(source)
-        given = {"messages": conversation, "tools": tools, "documents": None, **self.names}
-        rendered: str = self.compiled[text].render(**given, add_generation_prompt=add_generation_prompt)
-        return rendered
+        """The conversation as text, by the given template: rendered by transformers' own function, which needs no
+        torch."""
+        from transformers.utils.chat_template_utils import render_jinja_template
 
-
-def _environment() -> Any:
-    """The sandbox that chat templates are written for: transformers' filters and globals, and nothing else."""
-    from jinja2.exceptions import TemplateError
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    def tojson(x: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
-               ) -> str:  # fmt: skip
-        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
+        if tokenize:
+            raise ValueError("this tokenizer renders conversations as text")
+        filled = [{k: v for k, v in message.items() if v is not None} for message in conversation]
+        variables: dict[str, Any] = {**self.names, "add_generation_prompt": add_generation_prompt}
+        rendered = render_jinja_template([filled], tools, chat_template=chat_template, **variables)[0]
+        return str(rendered[0])

@@ -23,6 +23,20 @@ class EncodeReport:
     cut_at_end: int = 0
     unopened: int = 0
     control: list[str] = field(default_factory=list)  # places of groups with control tokens in their text
+    doubled: list[str] = field(default_factory=list)  # of those whose prompt is rendered already, and rendered again
+    taken: list[str] = field(default_factory=list)  # of those whose prompt is rendered already, and taken as it is
+    alike: list[str] = field(default_factory=list)  # of pairs whose answers have the same tokens
+    unwritten: dict[str, list[str]] = field(default_factory=dict)  # parts left out by the template -> places of groups
+
+    def add(self, other: EncodeReport) -> None:
+        """Add the counts of other groups."""
+        for item in fields(self):
+            mine, theirs = getattr(self, item.name), getattr(other, item.name)
+            if item.name == "unwritten":
+                for kind, wheres in theirs.items():
+                    self.unwritten.setdefault(kind, []).extend(wheres)
+            elif item.name != "max_length":
+                setattr(self, item.name, mine + theirs)
 
     def lines(self) -> list[str]:
         counts = [

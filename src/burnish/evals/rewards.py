@@ -66,7 +66,7 @@ def score(
 def _renderer(candidate: Candidate, run: Run) -> render.Renderer:
     tokenizer = tokenizers.load_tokenizer(str(candidate.folder), trust_remote_code=run.model.trust_remote_code)
     full = candidate.run is None and reward_model.reads_full(str(candidate.folder))
-    return render.Renderer(tokenizer, run.data.template, run.data.control_tokens, full=full)
+    return render.Renderer.of(run.data, tokenizer, full=full)
 
 
 def _limit(candidate: Candidate, run: Run) -> int:

@@ -47,9 +47,9 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
         origins.append(weights.origin(run.model.model_copy(update={"path": run.reference.path})))
     tokenizer = tokenizers.load_tokenizer(run.model.path, trust_remote_code=run.model.trust_remote_code)
     full = mixture.needs("scalar") and reward_model.reads_full(run.model.path)
-    renderer = render.Renderer(tokenizer, run.data.template, run.data.control_tokens, full=full)
-    if renderer.template is not None:
-        tokenizer.chat_template = renderer.template  # saved with the model, so that it is asked as it was trained
+    renderer = render.Renderer.of(run.data, tokenizer, full=full)
+    if renderer.chat.to_save is not None:
+        tokenizer.chat_template = renderer.chat.to_save  # so that the saved model is asked as it was trained
     lines = [*filter(None, (origin.line for origin in origins)), renderer.describe()]
     terminal = frozenset(renderer.terminal)
     ends = terminal | weights.ends(run.model)

@@ -1,0 +1,187 @@
+"""Chat templates: the text that renders a conversation, and how it writes a question and an answer.
+
+A tokenizer has one template or several named ones. Of those transformers takes `tool_use` where tools are on offer,
+else `default`; so does this module.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from burnish.data.tokenizers import BUILT_IN
+from burnish.errors import ConfigError, did_you_mean
+from burnish.group import Message
+
+SENTINEL = "burnishsentinel"
+A_TOOL = {
+    "type": "function",
+    "function": {"name": "f", "description": "f", "parameters": {"type": "object", "properties": {}}},
+}
+GIVEN = ("messages", "tools", "documents", "add_generation_prompt")  # variables that every template is given
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a template writes a conversation of one question.
+
+    `before_answer` is what it puts between generation header and answer (a space, an empty thinking block): the model
+    would have to write it, so it belongs to the completion. `opened` is the reverse: what the header writes on the
+    answer's behalf (`<think>`), so that the completion must not write it again.
+    """
+
+    end_id: int  # the token that ends an answer
+    closing: tuple[int, ...]  # all that is written behind an answer
+    before_answer: str = ""
+    opened: str = ""
+    opening: str = ""  # what is written before the question
+    header: str = ""  # what is written behind it, up to where generation begins; `opened` included
+    bos: str = ""  # what `opening` begins with, where that is the tokenizer's BOS
+    marks: frozenset[str] = frozenset()  # control tokens that begin turns
+
+    def completed(self, text: str) -> str | None:
+        """A prompt that is written in this form already, with the BOS, blanks and `opened` that it may lack.
+
+        None for any other text.
+        """
+        opening, body = self.opening.removeprefix(self.bos), text.strip().removeprefix(self.bos).lstrip()
+        starts = [start for start in (opening.strip(), *self.marks) if start]
+        if not body.startswith(tuple(starts)):
+            return None
+        for header in (self.header, self.header.removesuffix(self.opened)):
+            size = len(header.rstrip())
+            if size and body.endswith(header.strip()):
+                blanks = opening[: len(opening) - len(opening.lstrip())]
+                return self.bos + blanks + body + self.header[size:]
+        return None
+
+
+class ChatTemplate:
+    """The template that `name` says: "auto" (the tokenizer's), a built-in one, one of the tokenizer's several, a file.
+
+    `args` are values of the template's own variables, such as enable_thinking. They become defaults in its text, so
+    that a model which is saved with it is asked as it was trained. Raises ConfigError for a template that does not
+    exist or does not render, and for an argument that it does not know.
+    """
+
+    def __init__(self, tokenizer: Any, name: str = "auto", args: Mapping[str, Any] | None = None) -> None:
+        self.tokenizer, self.name = tokenizer, name
+        texts = _texts(tokenizer, name)
+        _refuse_args(args or {}, texts, name)
+        self.texts = {key: _with_defaults(text, args or {}) for key, text in texts.items()}
+        self.changed = bool(texts) and (name != "auto" or bool(args))
+        self.default = self._form(None)
+        self.with_tools = self._form([A_TOOL]) if "tool_use" in self.texts else self.default
+
+    @property
+    def to_save(self) -> Any:
+        """What the tokenizer's `chat_template` becomes; None where it stays as it is."""
+        if not self.changed:
+            return None
+        return self.texts["default"] if len(self.texts) == 1 else self.texts
+
+    def form(self, tools: Sequence[Any]) -> Form:
+        """How conversations with these tools on offer are written."""
+        return self.with_tools if tools else self.default
+
+    def render(self, messages: Sequence[Message], *, header: bool, tools: Sequence[Any] | None = None) -> str:
+        """The conversation as text, with the generation header at its end. Raises ConfigError."""
+        turns = [{"role": m.role, "content": m.content, **m.extra} for m in messages]
+        text = self.texts["tool_use" if tools and "tool_use" in self.texts else "default"]
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(
+                turns, chat_template=text, tools=list(tools) if tools else None, add_generation_prompt=header,
+                tokenize=False,
+            )  # fmt: skip
+        except Exception as error:  # jinja has several kinds, and templates raise others on roles they refuse
+            raise ConfigError(f"data.template = '{self.name}' cannot render this conversation: {error}") from error
+        return rendered
+
+    def _form(self, tools: Sequence[Any] | None) -> Form:
+        """Read off the rendering of a known question and answer."""
+        eos = self.tokenizer.eos_token_id
+        if not self.texts:
+            return Form(eos, (eos,))
+        question = [Message("user", "question")]
+        head = self.render(question, header=True, tools=tools)
+        whole = self.render([*question, Message("assistant", SENTINEL)], header=False, tools=tools)
+        before, sentinel, after = whole.partition(SENTINEL)
+        if not sentinel:
+            raise ConfigError(f"data.template = '{self.name}' does not render the assistant's answer")
+        ends = sorted((after.find(t), -len(t), t) for t in control_strings(self.tokenizer) if t in after)
+        behind = self.tokenizer([after], add_special_tokens=False, return_attention_mask=False)["input_ids"][0]
+        form = Form(self.tokenizer.convert_tokens_to_ids(ends[0][2]) if ends else eos, tuple(behind))
+        opened = head[len(before) :] if head.startswith(before) else ""
+        lead = before[len(head) :] if before.startswith(head) else ""
+        opening, asked, header = self.render([Message("user", SENTINEL)], header=True, tools=tools).rpartition(SENTINEL)
+        if asked:
+            bos = self.tokenizer.bos_token or ""
+            marks = {t for t in control_strings(self.tokenizer) if t in opening.removeprefix(bos) + header}
+            marks -= {bos, self.tokenizer.eos_token, str(self.tokenizer.convert_ids_to_tokens(form.end_id))}
+            form = replace(form, opening=opening, header=header, bos=bos if opening.startswith(bos) else "",
+                           marks=frozenset(marks))  # fmt: skip
+        return replace(form, before_answer=lead, opened=opened if opened.strip() else "")
+
+
+def control_strings(tokenizer: Any) -> set[str]:
+    """The texts of a tokenizer's special tokens."""
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return {text for text in special | set(tokenizer.all_special_tokens) if text.strip()}
+
+
+def _texts(tokenizer: Any, name: str) -> dict[str, str]:
+    """The templates in use by name, `default` among them; none for plain text."""
+    held = tokenizer.chat_template or {}
+    named = dict(held) if isinstance(held, Mapping) else {"default": held}
+    if name == "plain" or (name == "auto" and not named):
+        return {}
+    if name == "auto":
+        if "default" in named:
+            return named
+        names = ", ".join(sorted(named))
+        raise ConfigError(f"the tokenizer has the chat templates {names}, and none is its default; name one: "
+                          f"data.template={min(named)}")  # fmt: skip
+    if name in BUILT_IN or name in named:
+        return {"default": BUILT_IN[name] if name in BUILT_IN else named[name]}
+    if not Path(name).is_file():
+        known = ", ".join(dict.fromkeys(["auto", "plain", *BUILT_IN, *(named if len(named) > 1 else [])]))
+        raise ConfigError(f"data.template = '{name}' is none of {known}, and no such file exists")
+    try:
+        return {"default": Path(name).read_text(encoding="utf-8")}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"data.template = '{name}' cannot be read as UTF-8 text: {error}") from error
+
+
+def _refuse_args(args: Mapping[str, Any], texts: Mapping[str, str], name: str) -> None:
+    """Raises ConfigError for an argument that no template reads, or that is given to every template anyway."""
+    if args and not texts:
+        raise ConfigError("data.template_args: plain text is rendered without a template, so nothing takes them")
+    words = {word for text in texts.values() for word in re.findall(r"[^\W\d]\w*", text)}
+    for arg in args:
+        if arg in GIVEN or arg.endswith("_token"):
+            raise ConfigError(f"data.template_args.{arg}: every template is given this already")
+        if not arg.isidentifier() or arg not in words:
+            near = did_you_mean(arg, {word for word in words if "_" in word}, prefix="data.template_args.")
+            raise ConfigError(f"data.template_args.{arg}: data.template = '{name}' has no such variable{near}")
+
+
+def _with_defaults(text: str, args: Mapping[str, Any]) -> str:
+    """The template with values for variables that whoever renders it does not give."""
+    blocks = [
+        f"{{% if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}\n"
+        for name, value in args.items()
+    ]
+    return "".join([*blocks, text])
+
+
+def _literal(value: Any) -> str:
+    """A value of TOML as a template writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_literal(k)}: {_literal(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return json.dumps(value if isinstance(value, (bool, int, float)) else str(value), ensure_ascii=False)
