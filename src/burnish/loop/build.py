@@ -196,9 +196,7 @@ def _policy(prepared: Prepared, world: World, progress: Progress) -> model.Polic
     if not prepared.mixture.needs("scalar"):
         return loading.load(
             world,
-            lambda place: model.load_policy(
-                config.model, config.adapter, tokenizer_size=len(prepared.tokenizer), place=place
-            ),
+            lambda place: model.load_policy(config.model, config.adapter, place=place),
             config.seed,
             tell=progress.note,
             straight=not config.adapter.dora,  # its magnitudes are made from the weights

@@ -34,10 +34,9 @@ def reference_of(
     return Stored(stored(prepared, engine, progress, log, steps, end))
 
 
-def frozen(source: ModelConfig, prepared: Prepared, world: World) -> model.Policy:
+def frozen(source: ModelConfig, world: World) -> model.Policy:
     """A model that is not trained, divided as the policy is."""
-    size = len(prepared.tokenizer)
-    return loading.load(world, lambda place: model.load_policy(source, tokenizer_size=size, place=place), 0)
+    return loading.load(world, lambda place: model.load_policy(source, place=place), 0)
 
 
 def live(prepared: Prepared, engine: Engine, progress: Progress) -> Live:
@@ -48,7 +47,7 @@ def live(prepared: Prepared, engine: Engine, progress: Progress) -> Live:
         return Live(engine, config.reference, {})
     path = config.reference.path if config.reference.kind == "path" else config.model.path
     source = config.model.model_copy(update={"path": path})
-    second = make_engine(frozen(source, prepared, engine.world), config, engine.world)[0]
+    second = make_engine(frozen(source, engine.world), config, engine.world)[0]
     second.router_aux_coef = 0.0
     reference = Live.of(second, config.reference)  # before the cast, or its weights would start rounded
     model.cast_for_compute(second.policy)
