@@ -14,7 +14,7 @@ from burnish.cli import main
 from burnish.engine import model, weights
 from burnish.errors import ConfigError
 from burnish.runlog import folder as run_folder
-from tests.zoo import save_model_dir, tokenizer
+from tests.zoo import CHATML, save_model_dir, tokenizer
 
 PAIR = {"prompt": "Why? ", "chosen": "Because.", "rejected": "No."}
 
@@ -108,15 +108,32 @@ def test_folders_that_hold_no_model(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "but no weights" in burnish(capsys, "train", f"model.path={empty}", f"data.train={data}")[1]
 
 
-def test_a_tokenizer_larger_than_the_embedding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("verb", ["train", "check"])
+def test_a_tokenizer_may_be_larger_than_the_embedding_where_no_such_token_occurs(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = save_model_dir(tmp_path / "m", "llama", "plain")
     larger = tokenizer("plain")
-    larger.add_tokens([f"word{i}" for i in range(50)])
+    larger.add_tokens(["zebra"])
     larger.save_pretrained(folder)
-    code, told = burnish(
-        capsys, "train", f"model.path={folder}", f"data.train={write(tmp_path, PAIR)}", f"run.dir={tmp_path / 'run'}"
-    )
-    assert code == 2 and "does not belong to" in told
+    words = [f"model.path={folder}", "model.dtype=float32", "optim.steps=1", f"run.dir={tmp_path / 'run'}"]
+    other = {"prompt": "b", "chosen": "a zebra", "rejected": "none"}
+    code, told = burnish(capsys, verb, *words, f"data.train={write(tmp_path, {**PAIR, **other})}")
+    assert code == 2 and "'zebra' has the id" in told and "does not belong to" in told and "data.jsonl:1" in told
+    code, told = burnish(capsys, verb, *words, f"data.train={write(tmp_path, PAIR)}")
+    assert code == 0, told
+
+
+def test_a_template_whose_tokens_the_embedding_does_not_have_is_refused_before_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_model_dir(tmp_path / "m", "llama", "plain")
+    larger = tokenizer("plain")
+    larger.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    larger.chat_template = CHATML
+    larger.save_pretrained(folder)
+    code, told = burnish(capsys, "train", f"model.path={folder}", "data.train=nowhere.jsonl")
+    assert code == 2 and "every conversation: token '<|im_" in told
 
 
 def test_a_folder_that_holds_another_run_or_cannot_be_made(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from burnish.data.folders import tokenizer_home
 from burnish.errors import ModelError
+from burnish.group import EncodedGroup
 
 REBUILT = (
     "Llama",
@@ -49,6 +51,20 @@ def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
     return tokenizer
+
+
+def refuse_foreign_ids(tokenizer: Any, rows: int | None, path: str, groups: Iterable[EncodedGroup]) -> None:
+    """Raises ModelError where an id is beyond the `rows` of the model's embedding. A tokenizer may have more tokens
+    than the embedding has rows, as long as none of those occurs."""
+    if rows is None or len(tokenizer) <= rows:
+        return
+    for group in groups:
+        largest = max(chain(group.prompt_ids, *group.completion_ids), default=0)
+        if largest >= rows:
+            raise ModelError(
+                f"{group.where}: token {tokenizer.convert_ids_to_tokens(largest)!r} has the id {largest}, and the "
+                f"model's embedding has {rows} rows: this tokenizer does not belong to {path}"
+            )
 
 
 def load_light(path: str, *, trust_remote_code: bool = False) -> Any:

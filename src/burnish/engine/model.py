@@ -22,7 +22,7 @@ from burnish.config import AdapterConfig, ModelConfig
 from burnish.engine import adapters, norms, sharding, weights
 from burnish.engine.logprob import HeadTransform
 from burnish.engine.weights import DTYPES, Place
-from burnish.errors import ConfigError, ModelError
+from burnish.errors import ConfigError
 
 NOISE = re.compile(r"dropout|layerdrop|layer_drop|jitter|_pdrop")  # attributes through which families add noise
 
@@ -126,22 +126,15 @@ def head_transform(config: Any) -> HeadTransform:
     return HeadTransform(scale, getattr(config, "final_logit_softcapping", None))
 
 
-def load_policy(
-    model: ModelConfig,
-    adapter: AdapterConfig | None = None,
-    *,
-    tokenizer_size: int | None = None,
-    place: Place = "device",
-) -> Policy:
+def load_policy(model: ModelConfig, adapter: AdapterConfig | None = None, *, place: Place = "device") -> Policy:
     """Load the weights as float32 (float64 on request), fold in the adapters that `model.path` names, and add the new
     one where it is asked for.
 
-    Raises ModelError when the folder or the vocabulary does not fit, ConfigError when the adapter cannot be built.
+    Raises ModelError when the folder does not fit, ConfigError when the adapter cannot be built.
     """
     adapter = adapter or AdapterConfig()
     base = weights.load_base(model, quantize=adapter.kind == "qlora", place=place)
     base, folded = fold_adapters(base, weights.origin(model).adapters, adapter, place=place)
-    refuse_foreign_tokenizer(base, model.path, tokenizer_size)
     silence_dropout(base)
     norms.fuse(base)
     module = base if adapter.kind == "none" else add_adapter(base, adapter)
@@ -186,16 +179,6 @@ def fold_adapters(
         every = adapters.stacked(every, low_rank or {})
         base = adapters.fold(opened, folder)
     return base, every if folders else None
-
-
-def refuse_foreign_tokenizer(base: Any, path: str, tokenizer_size: int | None) -> None:
-    """Raises ModelError where the tokenizer has more tokens than the embedding has rows."""
-    vocabulary = base.get_input_embeddings().weight.shape[0]
-    if tokenizer_size is not None and tokenizer_size > vocabulary:
-        raise ModelError(
-            f"the tokenizer has {tokenizer_size} tokens but the model's embedding only {vocabulary} rows: "
-            f"this tokenizer does not belong to {path}"
-        )
 
 
 def silence_dropout(module: nn.Module) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from burnish.config import AdapterConfig, ModelConfig
 from burnish.engine import norms, weights
-from burnish.engine.model import Policy, add_adapter, fold_adapters, refuse_foreign_tokenizer, silence_dropout
+from burnish.engine.model import Policy, add_adapter, fold_adapters, silence_dropout
 from burnish.engine.weights import DTYPES, Place
 from burnish.errors import ModelError
 
@@ -70,7 +70,6 @@ def load_reward_model(
     base = weights.load_base(model, quantize=adapter.kind == "qlora", scalar=True, place=place)
     base, folded = fold_adapters(base, weights.origin(model).adapters, adapter, scalar=True, place=place)
     require_head(base, model.path)
-    refuse_foreign_tokenizer(base, model.path, len(tokenizer))
     lines = [f"reward model: the scalar head of {model.path} is trained further"]
     pooled_over = () if fresh else _pooled_over(base, _about(Path(model.path)))
     if fresh:
@@ -161,9 +160,11 @@ def _choose_pad(base: Any, tokenizer: Any, terminal: set[int], *, may_grow: bool
     embedding is trained and saved, so that it may get a row."""
     rows = base.get_input_embeddings().weight.shape[0]
     pad = tokenizer.pad_token_id
-    if pad is None or pad in terminal:
+    if pad is None or pad in terminal or pad >= rows:
         spare = [
-            t.content for i, t in tokenizer.added_tokens_decoder.items() if "pad" in t.content and i not in terminal
+            token.content
+            for i, token in tokenizer.added_tokens_decoder.items()
+            if "pad" in token.content and i not in terminal and i < rows
         ]
         if spare:
             tokenizer.pad_token = spare[0]

@@ -44,6 +44,12 @@ def configuration(model: ModelConfig) -> Any:
         raise ModelError(f"model.path: the configuration of {base} cannot be read: {reason(error)}") from error
 
 
+def rows(model: ModelConfig) -> int | None:
+    """Rows of the model's embedding, as its configuration says."""
+    size = getattr(configuration(model).get_text_config(), "vocab_size", None)
+    return size if isinstance(size, int) else None
+
+
 def ends(model: ModelConfig) -> frozenset[int]:
     """Tokens that end an answer in transformers' `generate`: those of generation_config.json, else of config.json."""
     from transformers import GenerationConfig

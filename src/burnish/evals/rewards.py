@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from burnish.answers.judges.ensemble import How, combine, moments
-from burnish.config import Run
+from burnish.config import ModelConfig, Run
 from burnish.data import render, tokenizers
 from burnish.data.views import pair_view
 from burnish.engine import reward_model, scoring, weights
@@ -37,6 +37,9 @@ def score(
     renderers = {candidate.name: _renderer(candidate, run) for candidate in candidates}
     limits = {candidate.name: _limit(candidate, run) for candidate in candidates}
     kept, encoded = _fitting(groups, renderers, limits)
+    for candidate in candidates:
+        tokenizer, size = renderers[candidate.name].tokenizer, weights.rows(_model(candidate, run))
+        tokenizers.refuse_foreign_ids(tokenizer, size, str(candidate.folder), encoded[candidate.name])
     if not kept:
         raise DataError(f"none of the {len(groups)} groups fits every model: all are too long, or empty")
     edits = _edited(kept[:probes])
@@ -69,9 +72,13 @@ def _renderer(candidate: Candidate, run: Run) -> render.Renderer:
     return render.Renderer.of(run.data, tokenizer, full=full)
 
 
+def _model(candidate: Candidate, run: Run) -> ModelConfig:
+    return run.model.model_copy(update={"path": str(candidate.folder), "dtype": _dtype(run)})
+
+
 def _limit(candidate: Candidate, run: Run) -> int:
     """The longest prompt + answer, in tokens, that the model's positions and `data.max_length` allow."""
-    text = weights.configuration(run.model.model_copy(update={"path": str(candidate.folder)})).get_text_config()
+    text = weights.configuration(_model(candidate, run)).get_text_config()
     known = [run.data.max_length, getattr(text, "max_position_embeddings", None)]
     return min((x for x in known if isinstance(x, int) and x > 0), default=1 << 30)
 
@@ -101,7 +108,7 @@ def _score(
         done += count
         advance(min(done, len(groups)), len(groups))
 
-    source = run.model.model_copy(update={"path": str(candidate.folder), "dtype": _dtype(run)})
+    source = _model(candidate, run)
     if candidate.run is None:
         engine = frozen_engine(reward_model.open_reward_model(source), run)
         return scoring.rewards(engine, groups, tick)

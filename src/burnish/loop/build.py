@@ -200,7 +200,7 @@ def _value_head(prepared: Prepared, engine: Engine, progress: Progress) -> Value
         raise ModelError(f"{prepared.mixture.name} needs hidden states, and what this model's head does is not known")
     backbone = None
     if config.value.backbone == "own":
-        backbone = make_engine(references.frozen(config.model, prepared, engine.world), config)[0]
+        backbone = make_engine(references.frozen(config.model, engine.world), config)[0]
         backbone.router_aux_coef = 0.0
         backbone.policy.module.train()
     reads = "a model of its own, a copy of the policy" if backbone else "the policy's hidden states"
@@ -216,9 +216,7 @@ def _policy(prepared: Prepared, world: World, progress: Progress) -> model.Polic
     if not prepared.mixture.needs("scalar"):
         return loading.load(
             world,
-            lambda place: model.load_policy(
-                config.model, config.adapter, tokenizer_size=len(prepared.tokenizer), place=place
-            ),
+            lambda place: model.load_policy(config.model, config.adapter, place=place),
             config.seed,
             tell=progress.note,
             straight=not config.adapter.dora,  # its magnitudes are made from the weights

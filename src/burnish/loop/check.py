@@ -55,7 +55,7 @@ def run(config: Run, whole: int = 0) -> list[CheckResult]:
             config.model, config.adapter, prepared.tokenizer, terminal, head_only=head_only, seed=config.seed
         )
     else:
-        policy = model.load_policy(config.model, config.adapter, tokenizer_size=len(prepared.tokenizer))
+        policy = model.load_policy(config.model, config.adapter)
     verdict = canary.decide(policy, config.engine.layout)
     policy.module.eval()
     chosen = step_indices(0, len(prepared.train), min(whole or GROUPS, len(prepared.train)), config.seed)

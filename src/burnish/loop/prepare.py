@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from burnish.audit import Auditor, audit
@@ -11,7 +13,7 @@ from burnish.data import prompts, render, tokenizers
 from burnish.data.load import gather
 from burnish.data.prompts import Prompt
 from burnish.engine import reward_model, weights
-from burnish.group import EncodedGroup
+from burnish.group import Completion, EncodedGroup, Group
 from burnish.loop.encoded import encoded
 from burnish.loop.refusals import mixture_of, refuse_model_config
 from burnish.loop.schedule import lr_advice, steps_advice, total_steps
@@ -42,9 +44,10 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     """
     trackers.named(run)
     mixture = mixture_of(run) if mixture is None else mixture
-    origins = [weights.origin(run.model)]
+    models = [run.model]
     if run.reference.kind == "path":
-        origins.append(weights.origin(run.model.model_copy(update={"path": run.reference.path})))
+        models.append(run.model.model_copy(update={"path": run.reference.path}))
+    origins = [weights.origin(model) for model in models]
     tokenizer = tokenizers.load_tokenizer(run.model.path, trust_remote_code=run.model.trust_remote_code)
     full = mixture.needs("scalar") and reward_model.reads_full(run.model.path)
     renderer = render.Renderer.of(run.data, tokenizer, full=full)
@@ -53,12 +56,17 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     lines = [*filter(None, (origin.line for origin in origins)), renderer.describe()]
     terminal = frozenset(renderer.terminal)
     ends = terminal | weights.ends(run.model)
+    least = min(models, key=lambda model: weights.rows(model) or sys.maxsize)
+    refuse_foreign_ids = partial(tokenizers.refuse_foreign_ids, tokenizer, weights.rows(least), least.path)
+    refuse_foreign_ids([renderer.encode(Group("x", (Completion("x"),), where="every conversation"))])
     to_answer: list[Prompt] = []
     if run.sampled or run.monitored:
         to_answer, prompt_lines = prompts.prompts_of(run, renderer)
         lines += [*prompt_lines, f"sampling: answers end with {_tokens(tokenizer, ends)}"]
         refuse_model_config(run, [prompts.longest_group(run, to_answer)])
     train, evaluation = _fixed_groups(run, renderer, mixture, lines)
+    refuse_foreign_ids(prompts.longest_group(run, [prompt]) for prompt in to_answer)
+    refuse_foreign_ids([*train, *evaluation])
     if train or evaluation:
         refuse_model_config(run, [*train, *evaluation])
     lines += [_objective_line(part, len(mixture.parts) > 1) for part in mixture.parts]

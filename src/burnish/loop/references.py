@@ -34,10 +34,9 @@ def reference_of(
     return Stored(stored(prepared, engine, progress, log, steps, end))
 
 
-def frozen(source: ModelConfig, prepared: Prepared, world: World) -> model.Policy:
+def frozen(source: ModelConfig, world: World) -> model.Policy:
     """A model that is not trained, divided as the policy is."""
-    size = len(prepared.tokenizer)
-    return loading.load(world, lambda place: model.load_policy(source, tokenizer_size=size, place=place), 0)
+    return loading.load(world, lambda place: model.load_policy(source, place=place), 0)
 
 
 def live(prepared: Prepared, engine: Engine, progress: Progress) -> Live:
@@ -48,7 +47,7 @@ def live(prepared: Prepared, engine: Engine, progress: Progress) -> Live:
         return Live(engine, config.reference, {})
     path = config.reference.path if config.reference.kind == "path" else config.model.path
     source = config.model.model_copy(update={"path": path})
-    second = make_engine(frozen(source, prepared, engine.world), config, engine.world)[0]
+    second = make_engine(frozen(source, engine.world), config, engine.world)[0]
     second.router_aux_coef = 0.0
     reference = Live.of(second, config.reference)  # before the cast, or its weights would start rounded
     model.cast_for_compute(second.policy)
@@ -99,7 +98,7 @@ def stored(
         store.take(world.lead(lambda: store.held(groups)))
     moved_on = config.reference.kind == "path" or config.run.resume  # the policy is not, or no longer, the reference
     if moved_on and store.missing(groups):
-        engine = make_engine(frozen(source, prepared, world), config, world)[0]
+        engine = make_engine(frozen(source, world), config, world)[0]
         model.cast_for_compute(engine.policy)
     began = time.perf_counter()
     computed = fill(store, chunks, engine, progress.stage("reference log-probs"))

@@ -65,7 +65,8 @@ def words(steps: Sequence[StepRecord], evals: Sequence[EvalRecord]) -> str:
     lines.append(f"loss {_mean([step.loss for step in first]):.4f} -> {_mean([step.loss for step in end]):.4f}")
     if referenced:
         sides = [moved(f"logratio/{side}") for side in ("chosen", "rejected")]
-        lines.append(_displacement(*(after - before for before, after in sides), len(learned)))
+        chosen, rejected = (after - before for before, after in sides)
+        lines.append(_displacement(chosen, rejected, len(learned)))
     elif "logps/chosen_per_token" in last:
         levels = {side: f"logps/{side}_per_token" for side in ("chosen", "rejected")}
         drifts = {side: moved(name) for side, name in levels.items() if name in last}

@@ -33,6 +33,9 @@ class Member:
     def score(self, groups: Sequence[Group]) -> list[tuple[float, ...] | None]:
         """The rewards of every group's answers; None for a group with a text that is too long for the model."""
         encoded = self.renderer.encode_many(groups)
+        policy = self.engine.policy
+        rows = policy.base.get_input_embeddings().weight.shape[0]
+        tokenizers.refuse_foreign_ids(self.renderer.tokenizer, rows, policy.path, encoded)
         fitting = [group for group in encoded if self._fits(group)]
         rewards = iter(scoring.rewards(self.engine, fitting))
         return [next(rewards) if self._fits(group) else None for group in encoded]
