@@ -154,7 +154,7 @@ SENTENCES = (
     (
         "control-tokens", "warn",
         "{rows} with control tokens or template markers in the text; special tokens are encoded as text",
-        'data.control_tokens = "text"',
+        "",
     ),
     ("control-tokens-act", "warn", "{rows} with control tokens in the text; they act, as data.control_tokens says", ""),
     ("very-long", "warn", "{rows} very long; without data.max_length they exceed what a model can read",
