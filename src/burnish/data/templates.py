@@ -126,8 +126,8 @@ class ChatTemplate:
         opened = head[len(before) :] if head.startswith(before) else ""
         lead = before[len(head) :] if before.startswith(head) else ""
         asking = [Message("user", SENTINEL)]
-        opening, question, header = self.render(asking, header=True, tools=tools).rpartition(SENTINEL)
-        if question:
+        opening, written, header = self.render(asking, header=True, tools=tools).rpartition(SENTINEL)
+        if written:
             bos = self.tokenizer.bos_token or ""
             asked = self.render(asking, header=False, tools=tools).rpartition(SENTINEL)[2]
             asked = asked if header.startswith(asked) else ""
