@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from burnish.data.readers.messages import templated, tools_of
 from burnish.data.readers.values import Fault, parsed
 from burnish.errors import DataError
 from burnish.group import (
+    LARGEST,
     Completion,
     Feedback,
     Group,
@@ -25,6 +25,7 @@ from burnish.group import (
     Unjudged,
     contents,
     from_json,
+    trainable,
     turns,
 )
 
@@ -112,15 +113,19 @@ def _pair(row: Row, prompt: Turns, sides: list[Any], where: str) -> Group:
     models = [row.get("chosen_model"), row.get("rejected_model")]
     completions = tuple(Completion(s, m if isinstance(m, str) else None) for s, m in zip(sides, models, strict=True))
     meta = {name: row[name] for name in ABOUT_PAIR if isinstance(row.get(name), (int, float, str))}
-    return Group(prompt, completions, Preferences(((0, 1, 1.0),), _margin(meta)), where=where, meta=meta)
+    return Group(prompt, completions, Preferences(((0, 1, 1.0),), _margin(meta, where)), where=where, meta=meta)
 
 
-def _margin(meta: Mapping[str, Any]) -> tuple[float, ...]:
+def _margin(meta: Mapping[str, Any], where: str) -> tuple[float, ...]:
     """By how much the chosen answer is better, where the row has both scores, or the margin itself."""
     margin = meta.get("margin")
     gap = side_score_gap(meta)
     gap = gap_between(margin, 0) if gap is None and margin is not None else gap
-    return () if gap is None else (gap,)
+    if gap is None:
+        return ()
+    if not trainable(gap):
+        raise DataError(f"{where}: a margin of {gap:g}: numbers beyond {LARGEST:g} cannot be trained on; scale them")
+    return (gap,)
 
 
 def _implicit_prompt(row: Row, chosen: Any, rejected: Any, where: str) -> Group:
@@ -186,8 +191,8 @@ def _ranked(row: Row, where: str) -> Group:
     known = [x for x in scores if x is not None]
     if known and (len(known) != len(scores) or len(scores) != len(answers)):
         raise DataError(f"{where}: {len(answers)} completions but {len(known)} scores or ranks")
-    if any(isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x) for x in known):
-        raise DataError(f"{where}: a score is not a finite number")
+    if any(isinstance(x, bool) or not isinstance(x, (int, float)) or not trainable(x) for x in known):
+        raise DataError(f"{where}: a score is no number, or beyond {LARGEST:g}")
     feedback: Feedback = Scores(tuple(map(float, known))) if known else Unjudged()
     return Group(prompt, tuple(answers), feedback, where=where)
 
