@@ -14,6 +14,7 @@ from burnish.group import Feedback, Group, Labels, Preferences, Scores, contents
 
 LEAD = 24  # visible characters that may stand before a repeated prompt, such as `Question:`
 LEAST = 4, 12  # visible characters of a prompt that is looked for at the beginning, and behind a lead
+FEW = 4  # prompts, below which one text for all of them says nothing
 OFTEN = 0.05  # a share of rows beyond which repeated prompts are no accident
 STOCK = 0.6, 0.2  # shares of prompts beyond which a short text, and a sentence, is a stock answer
 SENTENCE = 5  # words
@@ -57,8 +58,8 @@ class AnswerScan:
 
     def _stock(self, group: Group, texts: Sequence[str]) -> None:
         for side, places in zip(self.sides, _sides(group.feedback, len(texts)), strict=True):
-            for text in {identity.plain(texts[k]) for k in places}:
-                key = int.from_bytes(identity.digest(text)[:8], "big")
+            for plain, text in {identity.plain(texts[k]): texts[k] for k in places}.items():
+                key = int.from_bytes(identity.digest(plain)[:8], "big")
                 self.sides[side][key] = self.sides[side].get(key, 0) + 1
                 if self.sides[side][key] > 1:
                     self.texts.setdefault(key, text[:80])
@@ -66,7 +67,10 @@ class AnswerScan:
     def findings(self) -> list[Finding]:
         """A finding for each kind of fault that was counted."""
         share = self.counts.counts.get("prompt-repeated", 0) / max(1, self.groups)
-        message = f"{{rows}} of {self.groups:,} ({share:.0%}) with an answer that begins with its prompt: it is trained"
+        message = (
+            f"{{rows}} of {self.groups:,} ({share:.0%}) with an answer that begins with its prompt, which is trained "
+            "as part of the answer"
+        )
         findings = self.counts.finding("prompt-repeated", "warn" if share >= OFTEN else "note", message)
         for code, message in SENTENCES:
             findings += self.counts.finding(code, "note" if code == "normal-form-only" else "warn", message)
@@ -77,7 +81,7 @@ class AnswerScan:
         for key, count in self.sides[side].items():
             text = self.texts.get(key, "")
             share = STOCK[len(text.split()) >= SENTENCE]
-            if count >= LEAST[0] and count > share * self.prompts:
+            if count >= FEW and count > share * self.prompts:
                 message = (
                     f"one text is the {side} answer to {counted(count, 'prompt')} of {self.prompts:,}: the policy will "
                     "learn that text, not what is better"
