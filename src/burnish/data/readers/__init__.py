@@ -24,7 +24,6 @@ a sample row of each.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +74,7 @@ class ReadResult:
 
 
 class Stream:
-    """The groups of a source, one by one, with skipped rows and faults in their places.
+    """The groups of a source, at most `limit`, one by one, with skipped rows and faults in their places.
 
     `format` is known once the first row is read. Iterating raises DataError where the source cannot be read on.
     """
@@ -92,8 +91,16 @@ class Stream:
         return "(recognised by its fields)" if self.recognised else "(as data.format says)"
 
     def __iter__(self) -> Iterator[Group | Skipped | Fault]:
+        read = 0
+        for item in self._items():
+            yield item
+            read += isinstance(item, Group)
+            if read == self.limit:
+                return
+
+    def _items(self) -> Iterator[Group | Skipped | Fault]:
         first = ""
-        for number, (where, row) in enumerate(itertools.islice(rows(self.path, self.split), self.limit)):
+        for number, (where, row) in enumerate(rows(self.path, self.split)):
             if isinstance(row, Fault):
                 yield row
                 continue

@@ -45,7 +45,7 @@ def misspelt(row: Mapping[str, Any], format: str = "") -> dict[str, str]:
 
     A name with another number of words (`prompt_id`) is another name.
     """
-    names = {}
+    names: dict[str, str] = {}
     for name, value in row.items():
         if name in ANY or name in BESIDE or value is None or value == "":
             continue
