@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_duplicates_contradictions_and_places() -> None:
         pair("How?", "so", "not so", 4),
     ]  # fmt: skip
     found = run(groups)
-    assert codes(found) == {"duplicate": 1, "contradiction": 1}
+    assert codes(found) == {"duplicate": 1, "contradiction": 1, "small-set": 2}
     message = {finding.code: finding.line() for finding in found.findings}
     assert "line 2 of d.jsonl" in message["duplicate"] and "same as d.jsonl line 1" in message["duplicate"]
     assert "line 3 of d.jsonl" in message["contradiction"]
@@ -226,7 +227,7 @@ def test_features_are_counted() -> None:
 
 
 def test_length_bias_is_claimed_only_when_the_interval_excludes_chance() -> None:
-    long = [pair(f"p{i}", "long answer " * 3, "short", i) for i in range(24)]
+    long = [pair(f"p{i}", f"long answer {i} " * 3, f"short {i}", i) for i in range(120)]
     mixed = [pair(f"p{i}", "aaaa" if i % 2 else "a", "aa", i) for i in range(24)]
     found = run(long)
     assert "length-bias" in codes(found) and "length-bias" not in codes(run(mixed))
@@ -237,6 +238,23 @@ def test_length_bias_is_claimed_only_when_the_interval_excludes_chance() -> None
     assert not any(s.startswith(("data.max_length_gap", "data.length_match")) for s in settings)
     told = [a["setting"] for a in run(long, renderer=Renderer(tokenizer("chatml"), "plain")).figures["actions"]]
     assert any(s.startswith("data.max_length_gap") for s in told)
+
+
+def test_of_a_small_set_it_is_said_what_it_is_good_for_and_no_filter_is_advised() -> None:
+    """Answers that are shorter, alike, or chosen again and again may be what a correction is about."""
+    short = [
+        pair(f"Who made you, says {i}?", "The workshop did.", f"I was made by firm {i} long ago", i) for i in range(30)
+    ]
+    audited = run(short)
+    assert {f.code: f.severity for f in audited.findings} == dict.fromkeys(
+        ("length-bias", "stock-chosen", "small-set"), "note"
+    )
+    assert "30 prompts" in audited.findings[-1].message and "within 18%" in audited.findings[-1].message
+    settings = [action["setting"] for action in audited.figures["actions"]]
+    assert settings == ["optim.groups_per_step = 3", "optim.epochs = 5", 'adapter.kind = "lora"'], "50 steps"
+    large = run([replace(g, prompt=f"{g.prompt} {k}") for k in range(4) for g in short])
+    assert {f.code for f in large.findings if f.severity == "warn"} >= {"length-bias", "stock-chosen"}
+    assert "small-set" not in codes(large)
 
 
 def test_a_bias_spread_over_many_small_sources_is_seen() -> None:

@@ -7,14 +7,17 @@ quality.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from burnish.audit.answers import SMALL_SET
 from burnish.audit.bias import LEAST, PairColumns
-from burnish.findings import Finding
+from burnish.findings import Finding, counted
 
 # an objective of each kind and its row's length effects, written out because importing objectives would load torch
 EXAMPLES = {
@@ -29,6 +32,8 @@ EXAMPLES = {
 }
 LEAST_PROMPTS = 10  # below this the intervals are too narrow to claim one
 ENOUGH = 200  # pairs for a claim about surface features
+BY_DESIGN = ("length-bias", "near-duplicate", "stock-chosen")  # what a correction may be about
+FEW_STEPS = 50  # a policy hardly moves in fewer
 STRONG = 0.6  # a share beyond which a bias is warned about
 TOP = 0.1  # the longest tenth of the pairs
 
@@ -122,6 +127,29 @@ def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any]
     return findings
 
 
+def for_small_set(findings: Sequence[Finding], prompts: int) -> list[Finding]:
+    """The findings, those of `BY_DESIGN` as notes without a setting where there are few prompts."""
+    if prompts >= SMALL_SET:
+        return list(findings)
+    return [replace(f, severity="note", action="") if f.code in BY_DESIGN else f for f in findings]
+
+
+def small_set(prompts: int) -> Finding:
+    """What so few prompts with answers are good for; a share of n prompts is known within 0.98 / sqrt(n) (95 %)."""
+    message = (
+        f"a small set, {counted(prompts, 'prompt')} with answers: enough to correct a habit (a name, a form, a length, "
+        f"a refusal), too few to teach a skill; figures are known within {0.98 / math.sqrt(prompts):.0%}, so that no "
+        "filter is advised and no part of it can be held out to judge the rest"
+    )
+    return Finding("small-set", "note", message, prompts)
+
+
+def enough_steps(groups: int, per_step: int) -> tuple[int, int]:
+    """(optim.groups_per_step, optim.epochs) with which few groups make `FEW_STEPS` steps; at most `per_step` a step."""
+    smaller = max(1, min(per_step, groups // 8))
+    return smaller, max(1, -(-FEW_STEPS * smaller // groups))
+
+
 def _round(value: float) -> int:
     """The value to two significant digits, at least ten, as a person would write a setting."""
     size: int = 10 ** max(0, len(str(int(value))) - 2)
@@ -129,6 +157,9 @@ def _round(value: float) -> int:
 
 
 WHY = {
+    "optim.groups_per_step": "small steps, so that a small set makes several",
+    "optim.epochs": f"with these it makes some {FEW_STEPS} steps; a policy hardly moves in fewer",
+    "adapter.kind": "an adapter moves far in few steps, and the rest of the model stays near",
     "data.dedupe": "repeated rows weigh twice and leak between train and eval",
     "data.contradictions": "the same answers preferred both ways cancel out, and cost their time",
     "data.max_length_gap": "leaves out the fifth of the pairs that differ most in length",
@@ -144,7 +175,11 @@ def actions(findings: Sequence[Finding], columns: PairColumns | None) -> list[di
     """Settings for the configuration, each once, with the reason."""
     limits = [f for f in findings if f.code == "length-bias"]
     settings = [f.action for f in findings if f.action and f not in limits[1:]]  # one limit holds for all sources
-    if columns is not None and any(f.code == "length-bias" for f in findings):
+    small = next((f.count for f in findings if f.code == "small-set"), 0)
+    if small:
+        per_step, epochs = enough_steps(small, small)
+        settings += [f"optim.groups_per_step = {per_step}", f"optim.epochs = {epochs}", 'adapter.kind = "lora"']
+    elif columns is not None and limits:
         share = columns.longer_wins(np.ones(len(columns.prompts), dtype=bool)).value
         settings += ["data.length_match = true"] * (0.05 < share < 0.95)  # else next to nothing would be left
         settings.append('objective.name = "dpo_norm"')

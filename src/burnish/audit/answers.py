@@ -18,6 +18,7 @@ FEW = 4  # prompts, below which one text for all of them says nothing
 OFTEN = 0.05  # a share of rows beyond which repeated prompts are no accident
 STOCK = 0.6, 0.2  # shares of prompts beyond which a short text, and a sentence, is a stock answer
 SENTENCE = 5  # words
+SMALL_SET = 100  # prompts: fewer are a correction set, in which a sentence may well recur
 
 
 @dataclass
@@ -86,11 +87,12 @@ class AnswerScan:
         findings = []
         for key, count in self.sides[side].items():
             text = self.texts.get(key, "")
-            share = STOCK[len(text.split()) >= SENTENCE]
+            share = STOCK[len(text.split()) >= SENTENCE and self.prompts >= SMALL_SET]
             if count >= FEW and count > share * self.prompts:
+                learnt = "to write" if side == "chosen" else "to shun"
                 message = (
                     f"one text is the {side} answer to {counted(count, 'prompt')} of {self.prompts:,}: the policy will "
-                    "learn that text, not what is better"
+                    f"learn {learnt} that text, not what is better"
                 )
                 findings.append(Finding(f"stock-{side}", "warn", message, count, (), (text,)))
         return findings

@@ -9,6 +9,7 @@ import numpy as np
 
 from burnish import __version__
 from burnish.audit import advice, near
+from burnish.audit.answers import SMALL_SET
 from burnish.audit.auditor import Auditor
 from burnish.audit.probe import word_probe
 from burnish.audit.scan import leaks
@@ -37,7 +38,8 @@ def audit(train: Auditor, evaluation: Auditor | None = None, *, probe: bool = Tr
     findings = train.findings()
     sources = list(train.sources)
     if evaluation is not None:
-        findings += [_of_held_out(f) for f in evaluation.findings()]
+        held_out = advice.for_small_set(evaluation.findings(), evaluation.answers.prompts)
+        findings += [_of_held_out(f) for f in held_out]
         sketches = evaluation.sketches.matrix()
         copied = near.copies(sketches, train.sketches.matrix()) if len(sketches) else np.zeros(0, dtype=bool)
         nearly = [evaluation.place(evaluation.sketches.rows[i]) for i in np.flatnonzero(copied)]
@@ -60,6 +62,9 @@ def audit(train: Auditor, evaluation: Auditor | None = None, *, probe: bool = Tr
     figures["figures"] = {"groups": f"{train.scan.groups:,}", "distinct prompts": f"{count:,}"}
     if count and len(train.pairs):
         figures["figures"]["pairs per prompt"] = f"{len(train.pairs) / count:.2f}"
+    if prompts := train.answers.prompts:
+        findings = advice.for_small_set(findings, prompts)
+        findings += [advice.small_set(prompts)] * (prompts < SMALL_SET)
     findings = by_severity(findings)
     figures["actions"] = advice.actions(findings, columns)
     return Audit(findings, figures)

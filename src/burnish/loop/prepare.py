@@ -73,7 +73,7 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     main = mixture.parts[0].objective
     steps = total_steps(run, len(train or to_answer))[0]
     fixed = run.optim.steps is not None
-    short = steps_advice(steps, len(train), run.optim.groups_per_step, fixed=fixed) if train else None
+    short = steps_advice(steps, len(train or to_answer), run.optim.groups_per_step, fixed=fixed or not train)
     rates = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none", steps)
     lines += filter(None, (short, rates))
     return Prepared(run, tokenizer, train, evaluation, mixture, terminal, ends, lines, to_answer)

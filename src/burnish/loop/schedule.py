@@ -9,11 +9,11 @@ from functools import lru_cache
 
 import numpy as np
 
+from burnish.audit.advice import FEW_STEPS, enough_steps
 from burnish.config import Run
 from burnish.findings import counted
 from burnish.stats import seed_sequence
 
-FEW_STEPS = 50
 PUBLISHED_STEPS = 200
 
 
@@ -62,8 +62,7 @@ def steps_advice(steps: int, groups: int, per_step: int, *, fixed: bool = False)
     """
     if steps >= FEW_STEPS or fixed:
         return _sizes_advice(steps, groups, per_step)
-    smaller = max(1, min(per_step, groups // 8))
-    epochs = max(1, -(-FEW_STEPS * smaller // groups))
+    smaller, epochs = enough_steps(groups, per_step)
     return (
         f"advice: {counted(groups, 'group')} in steps of {per_step} make {counted(steps, 'step')}, "
         f"and a policy hardly moves in fewer than {FEW_STEPS}: set optim.groups_per_step={smaller} "
