@@ -123,7 +123,7 @@ SERVER = ["source.sampler=server", "source.url=http://127.0.0.1:1"]
         ([*ASKED, "judge.request.stream=true"], r"judge\.request\.stream: .*reading whole replies"),
         ([*ASKED, "judge.request={since = 2020-01-01}"], r"judge\.request holds what JSON cannot"),
         ([*ASKED, "judge.request={top_p = nan}"], r"judge\.request holds what JSON cannot"),
-        ([*ASKED, "judge.temperature=-1"], r"judge.*temperature = -1"),
+        ([*ASKED, "judge.temperature=-1"], r"judge.*temperature.* = -1: input should be greater than or equal to 0"),
         (["gold.kind=llm", "gold.request={n = 2}"], r"gold\.request\.n: "),
         ([*JUDGED, "source.epochs=2"], "leaves fewer until the next refresh"),
         ([*JUDGED, "source.url=http://127.0.0.1:1"], "asks no server"),

@@ -1,8 +1,8 @@
 """Requests to a server that may be busy, slow, gone or hostile. No torch.
 
 A request has a time limit, from its first byte to the reply's last, and a reply a limit in bytes, before and after it
-is unpacked. A request is tried again after growing pauses; the number of requests in flight is bounded. When every try has
-failed, a JudgeError gives the reason, without the key.
+is unpacked. A request is tried again after growing pauses; the number of requests in flight is bounded. When every try
+has failed, a JudgeError gives the reason, without the key.
 
 Redirects are not followed: a POST would become a GET, and the text would go to another server. Proxies of the
 environment are used, but not for this machine.

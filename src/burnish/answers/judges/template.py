@@ -65,7 +65,7 @@ def verdict(reply: str) -> float | None:
 
 
 def grade(reply: str) -> float | None:
-    """The number in the last line of the form `Grade: 7` that is no thought; None without one, or for an infinite one."""
+    """The number in the last line of the form `Grade: 7` that is no thought; None without a finite one."""
     grades = GRADE.findall(without_thoughts(reply))
     value = float(grades[-1]) if grades else math.inf
     return value if math.isfinite(value) else None  # hundreds of digits are infinite
