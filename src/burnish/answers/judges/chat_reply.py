@@ -25,7 +25,7 @@ class ChatReply:
     thoughts: str = ""
     finish: str = ""
     refusal: str = ""
-    hidden: bool = False  # the endpoint counts tokens of thoughts that it does not show
+    thought: int = 0  # tokens of thoughts, where the endpoint counts them apart
 
     @property
     def text(self) -> str:
@@ -39,12 +39,13 @@ class ChatReply:
     def fault(self, limit: tuple[str, int]) -> str:
         """Why a reply without a verdict has none. `limit` is the key that bounds what is written, and its value."""
         reason = f"finish_reason {self.finish!r}" if self.finish else "no finish_reason"
-        thought = self.thoughts or self.hidden or self.content.strip() != self.text.strip()
+        reason += f", {self.thought} tokens of thoughts" * (self.thought > 0)
+        thought = self.thoughts or self.thought or self.content.strip() != self.text.strip()
         if self.refusal:
             return f"refused to judge: {self.refusal[:200]!r}"
         if self.cut:
             what = "a reply that was cut" if self.text.strip() else "thoughts and no reply" if thought else "no reply"
-            remedy = f": raise judge.{limit[0]}, which is {limit[1]}, thoughts included" * (self.finish in TOO_LONG)
+            remedy = f": raise its {limit[0]}, which is {limit[1]}, thoughts included" * (self.finish in TOO_LONG)
             return f"gave {what} ({reason}){remedy}"
         if not self.text.strip():
             return f"gave {'thoughts and no reply' if thought else 'an empty reply'} ({reason})"
@@ -67,7 +68,7 @@ def chat_reply(payload: Any) -> ChatReply:
         thoughts + "".join(value for name in THOUGHTS if isinstance(value := message.get(name), str)),
         "" if finish is None else str(finish).lower(),
         refusal if isinstance(refusal, str) else "",
-        _counts_thoughts(payload.get("usage")),
+        _tokens_of_thoughts(payload.get("usage")),
     )
 
 
@@ -80,7 +81,7 @@ def _texts(content: Any) -> tuple[str, str]:
     return text, "".join(str(part) for part in parts if part.get("type") in ("thinking", "reasoning"))
 
 
-def _counts_thoughts(usage: Any) -> bool:
+def _tokens_of_thoughts(usage: Any) -> int:
     details = usage.get("completion_tokens_details") if isinstance(usage, Mapping) else None
     count = details.get("reasoning_tokens") if isinstance(details, Mapping) else None
-    return type(count) is int and count > 0
+    return count if type(count) is int and 0 < count < 1 << 31 else 0
