@@ -27,11 +27,12 @@ class Origin:
     base: str  # folder or hub name of a whole model
     adapters: tuple[Path, ...] = ()  # folders, in the order in which they go on the base
 
-    @property
-    def line(self) -> str:
-        """A sentence for the user, empty for a whole model."""
-        names = ", then ".join(map(str, self.adapters))
-        return f"model: the adapter {names} on its base {self.base}" if self.adapters else ""
+    def line(self, role: str = "model") -> str:
+        """A sentence for the user, empty for a whole model. `role`: what it is to a run."""
+        return f"{role}: the adapter {self}" if self.adapters else ""
+
+    def __str__(self) -> str:
+        return " on ".join([*map(str, self.adapters[::-1]), f"its base {self.base}"]) if self.adapters else self.base
 
 
 def origin_of(path: str, *, allow_pickle: bool = False) -> Origin:

@@ -51,7 +51,7 @@ def merge(adapter_dir: str, out_dir: str, *, trust_remote_code: bool = False, al
             (target / name).write_bytes(content)
 
     write_folder(out, fill, "merged model")
-    return weights.origin(model).line
+    return weights.origin(model).line()
 
 
 def _merged(model: ModelConfig) -> Any:
