@@ -6,12 +6,13 @@ an on-policy group. Chosen and rejected are indices into `completions`, never pr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from burnish.errors import DataError
+
+LARGEST = 1e15  # of scores, margins and weights: their squares, summed over a step, stay within float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,11 @@ class EncodedGroup:
     source: str = ""  # name of the data set
     where: str = ""  # `file:row` for error messages
     rollout: Rollout | None = field(default=None, repr=False)  # of fresh answers; None for those of a data set
+
+
+def trainable(value: float | int) -> bool:
+    """Whether a score or a margin is a number that a loss can be computed from: finite, and at most 1e15 in size."""
+    return abs(value) <= LARGEST
 
 
 def contents(turns: Turns) -> list[str]:
@@ -247,8 +253,8 @@ def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedb
             raise DataError(f"{where}: '{given[0]}' must be a list")
         if given == ["scores"]:
             scores = tuple(float(x) for x in row["scores"])
-            if len(scores) != count or not all(map(math.isfinite, scores)):
-                raise DataError(f"{where}: {len(scores)} scores for {count} completions, or one is not finite")
+            if len(scores) != count or not all(map(trainable, scores)):
+                raise DataError(f"{where}: {len(scores)} scores for {count} completions, or one is beyond {LARGEST:g}")
             parts = row.get("parts", {})
             if not isinstance(parts, Mapping):
                 raise DataError(f"{where}: 'parts' must be an object")
@@ -262,11 +268,13 @@ def _feedback_from_json(row: Mapping[str, Any], count: int, where: str) -> Feedb
             triples = tuple((int(w), int(l), float(x)) for w, l, x in row["preferences"])
             for winner, loser, weight in triples:
                 sound = winner != loser and min(winner, loser) >= 0 and max(winner, loser) < count
-                if not sound or not math.isfinite(weight) or weight <= 0:
+                if not sound or not 0 < weight <= LARGEST:
                     raise DataError(f"{where}: preference {[winner, loser, weight]} does not fit {count} completions")
             margins = tuple(float(x) for x in row.get("margins", ()))
-            if margins and (len(margins) != len(triples) or not all(map(math.isfinite, margins))):
-                raise DataError(f"{where}: {len(margins)} margins for {len(triples)} preferences, or one is not finite")
+            if margins and (len(margins) != len(triples) or not all(map(trainable, margins))):
+                raise DataError(
+                    f"{where}: {len(margins)} margins for {len(triples)} preferences, or one is beyond {LARGEST:g}"
+                )
             return Preferences(triples, margins)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: '{given[0]}' cannot be read: {error}") from None

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from burnish.data import convert, readers
 from burnish.errors import ConfigError, DataError
-from burnish.group import Completion, Group, Labels, Message, Preferences, Scores, Unjudged, from_json
+from burnish.group import LARGEST, Completion, Group, Labels, Message, Preferences, Scores, Unjudged, from_json
 
 SUFFIXES = list(convert.FORMS)
 NASTY = "\u2028\u2029\x85\x00\ue000\U000f0000\ufeff\x1f\r\n\u202e\ud7ff\uffff\U0010ffff"
@@ -42,7 +42,7 @@ message = st.builds(Message, st.sampled_from(["user", "assistant", "tool"]), tex
 turns = st.one_of(text, st.lists(message, min_size=1, max_size=3).map(tuple))
 model = st.one_of(st.none(), text.filter(bool))
 completions = st.lists(st.builds(Completion, turns, model, about), min_size=1, max_size=4).map(tuple)
-finite = st.floats(allow_nan=False, allow_infinity=False)
+finite = st.floats(-LARGEST, LARGEST)
 
 
 @st.composite

@@ -256,7 +256,7 @@ FAULTS = [
     ("helpsteer", {**NEMO, "completions": [{"completion": [assistant("x")], "rank": -1}]}, "a rank of -1"),
     ("helpsteer", {**NEMO, "completions": [{"completion": [user("x")], "rank": 0}]}, "begins with a turn"),
     ("helpsteer", {**STEER3, "overall_preference": -100}, "from -3 to 3"),
-    ("helpsteer", {**STEER2, "helpfulness": "good"}, "'helpfulness' must be a finite number, not 'good'"),
+    ("helpsteer", {**STEER2, "helpfulness": "good"}, "must be a finite number, at most 1e\\+15 in size, not 'good'"),
     ("oasst", {"prompt": reply("Who?", None, role="narrator")}, "'narrator', neither prompter"),
     ("alpaca_eval", {**LLMBAR, "preference": 1.0}, "preference and label both judge the pair"),
     ("alpaca_eval", {**PANDALM, "label": 2}, "label and majority both judge the pair"),

@@ -62,6 +62,9 @@ def test_columns_that_change_the_prompt_are_not_passed_over(tmp_path: Path, colu
     ("row", "message"),
     [
         ({"prompt": "p", "completions": ["a", "b"], "scores": [10**400, 1]}, "OverflowError|cannot be read"),
+        ({"prompt": "p", "completions": [{"messages": "a"}], "scores": [1e38]}, "one is beyond 1e\\+15"),
+        ({"prompt": "p", "completions": [{"text": "a", "score": 1e38}]}, "beyond 1e\\+15"),
+        ({"prompt": "p", "chosen": "a", "rejected": "b", "margin": 1e38}, "a margin of 1e\\+38"),
         (
             {"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b", "score": 0}], "scores": [0, 1]},
             "differ",

@@ -72,7 +72,8 @@ def gradient(name: str) -> torch.Tensor:
         head = engine.reference_head(batch)
         other = HeadInput(head.hidden + 0.3 * torch.cos(head.hidden), head.weight, head.bias, head.transform)
         scored: ForwardPass = engine.score(batch, square=True, reference=other)
-        fixed = scored.logps.detach() - 0.2 * torch.sin(1 + torch.arange(len(scored.logps), dtype=torch.float64))
+        noise = torch.sin(1 + torch.arange(len(scored.logps), dtype=torch.float64))
+        fixed = scored.logps.detach() - 2.0 * noise  # so far that the reference ranks the pairs otherwise
         scores = token_scores(scored, fixed, batch)
         sums = StepSums(
             scores.reference_logps,

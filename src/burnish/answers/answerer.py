@@ -23,7 +23,18 @@ from burnish.config import SourceConfig
 from burnish.data.prompts import Prompt
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
-from burnish.group import Completion, EncodedGroup, Feedback, Group, Message, Rollout, Scores
+from burnish.group import (
+    LARGEST,
+    Completion,
+    EncodedGroup,
+    Feedback,
+    Group,
+    Message,
+    Rollout,
+    Scores,
+    Unjudged,
+    trainable,
+)
 from burnish.objectives.mixture import Mixture
 
 
@@ -100,6 +111,7 @@ class Answerer:
             return self.judge(texts), self.gold(texts) if self.gold else [None] * len(texts)
 
         judged, gold = self.engine.world.lead(ask)
+        judged = [_refused_extremes(feedback) for feedback in judged]
         penalty = self.source.unfinished_penalty
         charged = [_less_unfinished(feedback, group, penalty) for feedback, group in zip(judged, texts, strict=True)]
         if "rollouts" in self.view.views:  # advantages are taken from numbers: of votes, the share of them won
@@ -115,6 +127,16 @@ class Answerer:
         policy = [row for a in answered if a.encoded.rollout for row in a.measured.sampled or a.measured.policy]
         about_judge = dict(self.judge.report()) if isinstance(self.judge, Reports) else {}
         return {**figures(answered), **mismatch(behavior, policy), **about_judge}
+
+
+def _refused_extremes(feedback: Feedback) -> Feedback:
+    """The feedback; Unjudged where a score is so large that the loss would overflow."""
+    extremes = [value for value in feedback.values if not trainable(value)] if isinstance(feedback, Scores) else []
+    if not extremes:
+        return feedback
+    return Unjudged(
+        f"the judge's score of {extremes[0]:g} cannot be trained on: scores are at most {LARGEST:g} in size"
+    )
 
 
 def decoding_of(source: SourceConfig) -> Decoding:

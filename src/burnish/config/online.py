@@ -125,7 +125,7 @@ JudgeConfig = Annotated[
 
 
 class StopConfig(Table):
-    when: list[Literal["kl", "length", "gold", "distinct"]] = key(
+    when: list[Literal["kl", "length", "gold", "distinct", "no_signal", "finished"]] = key(
         [], "alarms that end the run, keeping the best weights"
     )
     kl: float = key(10.0, "alarm: KL to the reference above this", "nats an answer", gt=0)

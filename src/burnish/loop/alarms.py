@@ -1,7 +1,8 @@
 """What should stop a reader, if not the run: the policy too far from its reference, answers that swell or shrink, the
-same answer again and again, a reward that rises while gold does not.
+same answer again and again, a reward that rises while gold does not, answers that teach nothing or never end.
 
-All are means over a window of refreshes, against the run's own first window. No torch.
+The first four are means over a window of refreshes, against the run's own first window; the last two look at three
+refreshes. No torch.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ RUN_FILES = (
     "wandb", "answers.jsonl", "answers.png", "handed-over",
 )  # fmt: skip
 CHANGEABLE = ("run", "save", "eval", "log", "engine", "scale")  # tables that may differ when a run goes on
+ADDRESSES = ("source.url", "source.key_env")  # keys that may, too: where a server is changes no result
 FIXED = ("engine.float32_matmul_precision",)  # the keys of these tables that may not: they change results
 
 
@@ -112,6 +113,7 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key in keys:
             name = f"{table}.{key}" if isinstance(values, dict) else table
             new, old = (values[key], before[table].get(key)) if isinstance(values, dict) else (values, before[table])
-            if new != old and (table not in CHANGEABLE or name in FIXED):
+            free = (table in CHANGEABLE or name in ADDRESSES) and name not in FIXED
+            if new != old and not free:
                 changed.append(name)
     return changed

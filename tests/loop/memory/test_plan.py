@@ -356,4 +356,4 @@ def test_a_plan_of_fresh_answers_needs_no_data_set(
     fresh = [f"source.prompts={prompts}", "source.refresh_every=1", "judge.kind=verifier", "judge.name=gsm8k"]
     words = ["objective.name=rloo", "source.max_new_tokens=8", *fresh]
     assert burnish("plan", f"model.path={folders['llama']}", *words) == 0
-    assert "data: 1 prompts, 4 answers each" in capsys.readouterr().out
+    assert "data: 1 prompt, 4 answers each" in capsys.readouterr().out

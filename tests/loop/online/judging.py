@@ -30,6 +30,11 @@ def picky(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
     return None if prompt.strip("_")[0] in "02468" else digits(prompt, answer, meta)
 
 
+def extreme(prompt: str, answer: str, meta: Mapping[str, Any]) -> float:
+    """Loses its sense of measure over prompts that begin with an even digit."""
+    return 1e38 if prompt.strip("_")[0] in "02468" else digits(prompt, answer, meta)
+
+
 def tired(prompt: str, answer: str, meta: Mapping[str, Any]) -> float | None:
     """Cannot say any more from the third step on."""
     return None if step_of(meta) >= 3 else digits(prompt, answer, meta)

@@ -182,8 +182,10 @@ def test_mixed_steps_hold_fresh_and_static_groups(place: Path) -> None:
         assert sum(not name.startswith("static") for name in ids) == 3
 
 
-def test_groups_that_were_not_judged_are_left_out_and_counted(place: Path) -> None:
-    folder = world.run(place, "picky", f"judge.name={JUDGING}:picky")
+@pytest.mark.parametrize("judge", ["picky", "extreme"])
+def test_groups_that_were_not_judged_are_left_out_and_counted(place: Path, judge: str) -> None:
+    """Scores that float32 cannot square are no judgement either."""
+    folder = world.run(place, judge, f"judge.name={JUDGING}:{judge}")
     fresh = world.records(folder, "refresh")
     assert 0 < sum(r["unjudged"] for r in fresh) / len(fresh) < 1
     assert all(r["groups_used"] <= 1 - r["unjudged"] + 1e-9 for r in fresh)

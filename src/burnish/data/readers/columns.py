@@ -11,7 +11,7 @@ from typing import Any
 
 from burnish.data.readers.shapes import Row, _field
 from burnish.errors import DataError
-from burnish.group import Group
+from burnish.group import LARGEST, Group, trainable
 
 # name -> (the rule that recognises a row by its columns, the function that reads it into one group or several)
 Formats = dict[str, tuple[Callable[[Row], bool], Callable[[Row, str], Group | list[Group]]]]
@@ -36,11 +36,14 @@ def text_of(row: Row, name: str, where: str) -> str:
 
 
 def number_of(row: Row, name: str, where: str) -> float:
-    """The finite number in a column, also written as text (as in CSV). Raises DataError for anything else."""
+    """The number in a column, also written as text (as in CSV). Raises DataError for anything else, and for one that
+    is too large to train on."""
     value = _field(row, name, where)
     finite = number(value)
-    if finite is None:
-        raise DataError(f"{where}: '{name}' must be a finite number, not {str(value)[:40]!r}")
+    if finite is None or not trainable(finite):
+        raise DataError(
+            f"{where}: '{name}' must be a finite number, at most {LARGEST:g} in size, not {str(value)[:40]!r}"
+        )
     return finite
 
 

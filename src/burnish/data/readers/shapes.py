@@ -12,6 +12,7 @@ from burnish.data.readers.messages import templated, tools_of
 from burnish.data.readers.values import Fault, parsed
 from burnish.errors import DataError
 from burnish.group import (
+    LARGEST,
     Completion,
     Feedback,
     Group,
@@ -23,6 +24,7 @@ from burnish.group import (
     Unjudged,
     contents,
     from_json,
+    trainable,
     turns,
 )
 
@@ -110,10 +112,10 @@ def _pair(row: Row, prompt: Turns, sides: list[Any], where: str) -> Group:
     models = [row.get("chosen_model"), row.get("rejected_model")]
     completions = tuple(Completion(s, m if isinstance(m, str) else None) for s, m in zip(sides, models, strict=True))
     meta = {name: row[name] for name in ABOUT_PAIR if isinstance(row.get(name), (int, float, str))}
-    return Group(prompt, completions, Preferences(((0, 1, 1.0),), _margin(meta)), where=where, meta=meta)
+    return Group(prompt, completions, Preferences(((0, 1, 1.0),), _margin(meta, where)), where=where, meta=meta)
 
 
-def _margin(meta: Mapping[str, Any]) -> tuple[float, ...]:
+def _margin(meta: Mapping[str, Any], where: str) -> tuple[float, ...]:
     """By how much the chosen answer is better, where the row has both scores, or the margin itself."""
     margin = meta.get("margin")
     if "score_chosen" in meta and "score_rejected" in meta:
@@ -122,6 +124,8 @@ def _margin(meta: Mapping[str, Any]) -> tuple[float, ...]:
             margin = sides[0] - sides[1]
     if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not math.isfinite(margin):
         return ()
+    if not trainable(margin):
+        raise DataError(f"{where}: a margin of {margin:g}: numbers beyond {LARGEST:g} cannot be trained on; scale them")
     return (float(margin),)
 
 
@@ -188,8 +192,8 @@ def _ranked(row: Row, where: str) -> Group:
     known = [x for x in scores if x is not None]
     if known and (len(known) != len(scores) or len(scores) != len(answers)):
         raise DataError(f"{where}: {len(answers)} completions but {len(known)} scores or ranks")
-    if any(isinstance(x, bool) or not isinstance(x, (int, float)) or not math.isfinite(x) for x in known):
-        raise DataError(f"{where}: a score is not a finite number")
+    if any(isinstance(x, bool) or not isinstance(x, (int, float)) or not trainable(x) for x in known):
+        raise DataError(f"{where}: a score is no number, or beyond {LARGEST:g}")
     feedback: Feedback = Scores(tuple(map(float, known))) if known else Unjudged()
     return Group(prompt, tuple(answers), feedback, where=where)
 
