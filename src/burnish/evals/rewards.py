@@ -121,13 +121,14 @@ def _dtype(run: Run) -> str:
 
 
 def _scorer(candidate: Candidate, run: Run) -> Scorer:
+    where = weights.origin(_model(candidate, run))
     if candidate.run is None:
-        return Scorer(candidate.name, "reward model", str(weights.origin(_model(candidate, run))))
+        return Scorer(candidate.name, "reward model", str(where))
     row, beta = implicit_scale(candidate.run)
     what = "log-ratio" if "reference" in row.needs else "log-prob"
     unit = " per token" if row.beta_unit == "per token" else ""
     unit += " to the initial reference, which moved in training" if candidate.run.reference.update != "never" else ""
-    return Scorer(candidate.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {weights.origin(_model(candidate, run))}", beta)
+    return Scorer(candidate.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {where}", beta)
 
 
 def _combined(

@@ -134,7 +134,7 @@ def test_an_adapter_on_an_adapter_is_handed_over_as_one_on_the_base_that_is_serv
     place: Path, served: tuple[Served, list[str]]
 ) -> None:
     first = world.run(place, "first", "adapter.kind=lora", "adapter.rank=3", "optim.lr=1e-2", steps=2)
-    server, asked = served
+    _, asked = served
     folder = world.run(place, "second", *asked, *LORA, f"model.path={first / 'model'}", "adapter.rank=2", steps=2)
     assert f"adapter {first / 'model'} on its base {place / 'sft'}" in (folder / "model" / "README.md").read_text()
     for record in world.records(folder, "refresh"):
