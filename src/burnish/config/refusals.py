@@ -166,8 +166,9 @@ def _refuse_server(run: Run) -> None:
     """A sampling server without an address, or one that is handed weights which the run does not train."""
     source = run.source
     if source.sampler == "process":
-        for name in ("url", "max_mismatch"):
-            if getattr(source, name):
+        unset = type(source)()
+        for name in ("url", "key_env", "update", "max_mismatch"):
+            if getattr(source, name) != getattr(unset, name):
                 raise ConfigError(f"source.{name} is set, and source.sampler = 'process' asks no server")
         return
     if not source.url:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Policy:
     sharded: bool = False  # its weights are divided over processes, in float32 (float64)
     anew: Callable[[], Policy] | None = None  # where sharded: makes the same model without weights
     folded: adapters.LowRank | None = None  # of a model made of a base and adapters: what these add to the base
+    companions: Mapping[str, bytes] = field(default_factory=dict)  # files that are saved with it, by name
 
     @property
     def decoder(self) -> nn.Module:
@@ -138,7 +139,10 @@ def load_policy(model: ModelConfig, adapter: AdapterConfig | None = None, *, pla
     silence_dropout(base)
     norms.fuse(base)
     module = base if adapter.kind == "none" else add_adapter(base, adapter)
-    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, folded=folded)
+    return Policy(
+        module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, folded=folded,
+        companions=weights.companions(model.path),
+    )  # fmt: skip
 
 
 def open_policy(model: ModelConfig) -> Policy:
@@ -231,8 +235,8 @@ def cast_for_compute(policy: Policy) -> None:
 
 
 def save_model(policy: Policy, folder: Path, tokenizer: Any, gathered: dict[str, Any] | None = None) -> None:
-    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `gathered` are the
-    weights of a divided model."""
+    """Write the model (or adapter) with tokenizer and companions into `folder`, in the type it was computed in.
+    `gathered` are the weights of a divided model."""
     folder.mkdir(parents=True)
     base = Path(policy.base.name_or_path)
     if policy.adapted and base.is_dir():  # so that the adapter finds its base from any folder
@@ -247,6 +251,8 @@ def save_model(policy: Policy, folder: Path, tokenizer: Any, gathered: dict[str,
         if gathered is not None:
             config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model would name its masters' type
         config.pop("attn_implementation", None)
-        config["use_cache"] = True
+        config.get("text_config", config)["use_cache"] = True
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     tokenizer.save_pretrained(folder)
+    for name, content in policy.companions.items():
+        (folder / name).write_bytes(content)

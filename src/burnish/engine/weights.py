@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from burnish.config import ModelConfig
-from burnish.data.folders import Origin, adapter_settings, origin_of
+from burnish.data.folders import Origin, adapter_settings, home_of, model_chain, origin_of
 from burnish.engine import sharding
 from burnish.errors import ModelError
 from burnish.tensors import wide_type
@@ -24,6 +24,8 @@ from burnish.tensors import wide_type
 Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes only
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)  # raised by loaders
+GENERATION = "generation_config.json"
+PROCESSOR = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")  # of images, sound
 NAMED = 4  # tensors that a refusal lists
 COMPUTED = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")  # once saved, now made anew
 
@@ -54,14 +56,28 @@ def ends(model: ModelConfig) -> frozenset[int]:
     """Tokens that end an answer in transformers' `generate`: those of generation_config.json, else of config.json."""
     from transformers import GenerationConfig
 
-    base = origin(model).base
     try:
-        named = GenerationConfig.from_pretrained(base).eos_token_id
+        named = GenerationConfig.from_pretrained(home_of(model.path, GENERATION)).eos_token_id
     except UNREADABLE:  # most folders without the file are of models that need none
         named = None
     if named is None:
         named = GenerationConfig.from_model_config(configuration(model)).eos_token_id
     return frozenset([named] if isinstance(named, int) else named or ())
+
+
+def companions(path: str) -> dict[str, bytes]:
+    """Files that go with a model wherever it is saved, by name: its processor of images and sound, and an adapter's own
+    settings of generation. They lie with the model or with what it goes on. Tokenizer and weights bring the others."""
+    from transformers.utils.hub import cached_file
+
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    homes = model_chain(path)
+    files: dict[str, bytes] = {}
+    for name in (*PROCESSOR, GENERATION):
+        for home in homes[:-1] if name == GENERATION else homes:
+            if name not in files and (file := cached_file(home, name, **quiet)):
+                files[name] = Path(file).read_bytes()
+    return files
 
 
 def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place: Place = "device") -> Any:
@@ -97,7 +113,7 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
     except UNREADABLE as error:
         wanted = "reward model" if scalar else "causal language model"
         raise ModelError(f"model.path: {base} could not be loaded as a {wanted}: {reason(error)}") from error
-    module.config.use_cache = False
+    module.config.get_text_config().use_cache = False
     if model.dtype == "float64" and hasattr(module, "set_experts_implementation"):
         module.set_experts_implementation("eager")  # the grouped product has no float64
     if torch.cuda.is_available() and not quantize and place == "device":
