@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.answers.answerer import Answerer
-from burnish.answers.judges import Judge, Stateful, panel, sandbox
+from burnish.answers.judges import Judge, Stateful, panel
 from burnish.answers.objective_view import ObjectiveView
 from burnish.config import Run
 from burnish.data.load import rule_of
@@ -49,7 +49,7 @@ def judges_of(run: Run) -> Judges:
     """The judges that the configuration names. Raises before any weight loads."""
     cache = Path(run.run.dir).parent / "judge-cache"
     programs = any(table.kind == "verifier" and table.name == "code" for table in (*run.judge, *run.gold))
-    line = f"judge: {sandbox.isolation().line}" if programs else None
+    line = f"judge: {panel.isolation().line}" if programs else None
     return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache), line)
 
 
