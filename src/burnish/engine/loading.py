@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from burnish.config import Run
-from burnish.engine import adapters, canary, sharding
+from burnish.engine import adapters, canary, modalities, sharding
 from burnish.engine.canary import Verdict
 from burnish.engine.distributed import ALONE, World
 from burnish.engine.engine import Engine
@@ -35,6 +35,7 @@ def load(
     if world.size == 1:
         policy = make("device")
         adapters.initialise(policy.module, seed)
+        _tell_unreached(policy, tell)
         return policy
     policy = make("nowhere")
     files = sharding.Files(_folder(policy.path))
@@ -60,6 +61,7 @@ def load(
     else:
         sharding.hand_out(named, full)
     adapters.initialise(policy.module, seed)
+    _tell_unreached(policy, tell)
     copies = world.mesh.size(0) if world.mesh.ndim > 1 else 1
     count = sum(parameter.numel() for parameter in named.values())
     how = "read by rows" if as_they_lie else "loaded by the first process and handed out"
@@ -68,6 +70,11 @@ def load(
         f"weights ({how})" + (f"; {copies} copies of them" if copies > 1 else "")
     )
     return policy
+
+
+def _tell_unreached(policy: Policy, tell: Callable[[str], None]) -> None:
+    if line := modalities.line(policy.base, adapted=policy.adapted):
+        tell(line)
 
 
 def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
@@ -80,10 +87,11 @@ def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
     frame = policy.anew()
     sharding.emptied(frame.module)
     trained = {name for name, _ in policy.trainable()}
+    wide = trained if policy.adapted else trained | modalities.unreached_parameters(policy.base).keys()
     slices = dict(policy.module.named_parameters())
     sharding.shard(frame.base, frame.decoder, world, half=True)
     sharding.move_in(
-        frame.module, {name: p if name in trained else p.detach().to(torch.bfloat16) for name, p in slices.items()}
+        frame.module, {name: p if name in wide else p.detach().to(torch.bfloat16) for name, p in slices.items()}
     )
     for (_, source), (_, target) in zip(policy.base.named_buffers(), frame.base.named_buffers(), strict=True):
         target.copy_(source)

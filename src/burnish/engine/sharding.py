@@ -11,7 +11,7 @@ Weights come straight from the files, each process reading its rows; where trans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -160,14 +160,18 @@ def converted(model_type: str) -> bool:
     return bool(get_checkpoint_conversion_mapping(model_type))
 
 
-def gathered(module: nn.Module, kind: torch.dtype, *, trained_only: bool) -> dict[str, Tensor]:
-    """The whole weights, in the first process only, on the CPU, in the type they are saved in."""
+def gathered(
+    module: nn.Module, kind: torch.dtype, *, trained_only: bool, wide: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """The whole weights, in the first process only, on the CPU, in the type they are saved in; `wide` stay float32."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     weights: dict[str, Any] = get_model_state_dict(module, options=options)
     twins = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     twins -= {name for name, _ in module.named_parameters()}  # of two tied names the file holds the first
     kept = {name: value for name, value in weights.items() if name not in twins}
-    return {name: value.to(kind) if value.is_floating_point() else value for name, value in kept.items()}
+    return {
+        name: value if name in wide or not value.is_floating_point() else value.to(kind) for name, value in kept.items()
+    }
 
 
 def run_within(base: Any, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
