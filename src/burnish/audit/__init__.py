@@ -2,7 +2,8 @@
 
 Read in this order:
 
-* `auditor`: the pass over the groups, which gives each to `scan` (broken, repeated or contradictory), `rendered` (in
+* `auditor`: the pass over the groups, which gives each to `scan` (broken, repeated or contradictory), `answers` (beside
+  their prompts and each other), `rendered` (in
   tokens, with its template), `bias` (lengths and surface features of both answers), `contrast` (how far the answers
   and the raters are apart) and `near` (near copies of prompts).
 * `verdict`: from what was kept to findings and figures, with `probe` (the accuracy of a bag of words) and `advice` (the

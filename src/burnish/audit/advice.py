@@ -134,7 +134,7 @@ WHY = {
     "data.max_length_gap": "leaves out the fifth of the pairs that differ most in length",
     "data.max_length": "bounds memory, and drops what no answer of use is as long as",
     "data.overlong": "drop the group whole; a cut answer teaches to stop in the middle",
-    "data.control_tokens": "text that looks like a control token stays text (the default)",
+    "data.control_tokens": "texts that a template has rendered are taken as they are",
     "objective.name": "divides by length, so that long pairs do not dominate; its beta is per token, near 5",
     "data.length_match": "as many pairs with the longer answer preferred as with the shorter, at every gap",
 }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from burnish.audit import near
+from burnish.audit.answers import AnswerScan
 from burnish.audit.bias import MOST_PAIRS, AnswerLengths, PairRows, features_of
 from burnish.audit.contrast import Contrast
 from burnish.audit.rendered import Rendered
@@ -45,6 +46,7 @@ class Auditor:
     pairs: PairRows = field(default_factory=PairRows)
     contrast: Contrast = field(default_factory=Contrast)
     sketches: near.Sketches = field(default_factory=near.Sketches)
+    answers: AnswerScan = field(default_factory=AnswerScan)
     labelled: AnswerLengths = field(default_factory=AnswerLengths)
     shared: list[str] = field(default_factory=list)  # places of prompts that `against` has too
     against: Scan | None = None
@@ -101,6 +103,7 @@ class Auditor:
         for group, ids in zip(groups, encoded, strict=True):
             row = self.scan.groups
             key, repeated = self.scan.add(group)
+            self.answers.add(group, new_prompt=self.scan.prompts[key] == 1)
             if self.against is not None and key in self.against.prompts:
                 self.shared.append(group.where)
             elif self.deep and self.scan.prompts[key] == 1:
@@ -145,7 +148,7 @@ class Auditor:
         for reason, count in self.skipped.counts.items():
             message = f"{counted(count, 'row')} left out: {reason}"
             findings.append(Finding("left-out", "warn", message, count, tuple(self.skipped.rows[reason])))
-        findings += self.scan.findings()
+        findings += [*self.scan.findings(), *self.answers.findings()]
         findings += self.rendered.findings() if self.rendered else []
         return findings + self.labelled.findings(self.unit) + self._copies()
 

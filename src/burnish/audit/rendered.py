@@ -12,7 +12,7 @@ import numpy as np
 from burnish.data.render import Renderer
 from burnish.data.truncate import EncodeReport
 from burnish.errors import DataError
-from burnish.findings import Finding, FindingCounts, counted
+from burnish.findings import KEPT_ROWS, Finding, FindingCounts, counted
 from burnish.group import EncodedGroup, Group
 
 BOUNDARIES = 256  # groups whose boundary is tried; each costs a second tokenisation
@@ -108,6 +108,17 @@ class Rendered:
             f"{{rows}} {share} whose boundary would move if prompt and answer were tokenised together: they are not"
         )
         findings += self.counts.finding("boundary", "note", message)
+        for kind, rows in self.report.unwritten_places().items():
+            message = f"{counted(len(rows), 'row')} with {kind} that the template does not write: they are not trained"
+            findings.append(Finding("unwritten", "warn", message, len(rows), tuple(rows[:KEPT_ROWS])))
+        if rows := self.report.doubled:
+            message = (
+                f"{counted(len(rows), 'row')} rendered by a template already: it would be written around them once more"
+            )
+            action = 'data.control_tokens = "keep"'
+            findings.append(
+                Finding("rendered-already", "warn", message, len(rows), tuple(rows[:KEPT_ROWS]), (), action)
+            )
         if self.report.unopened:
             message = f"{counted(self.report.unopened, 'answer')} without the thinking block that the header opens"
             findings.append(Finding("unopened", "warn", message, self.report.unopened))

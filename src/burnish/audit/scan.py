@@ -15,7 +15,7 @@ from itertools import pairwise
 from burnish.data import identity
 from burnish.data.readers.shapes import VISIBLE
 from burnish.findings import Finding, FindingCounts, counted
-from burnish.group import Group, Labels, Preferences, Scores, contents, whole_text
+from burnish.group import Group, Labels, Preferences, Scores, contents
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -44,7 +44,7 @@ class Scan:
     groups: int = 0
     prompts: dict[int, int] = field(default_factory=dict)  # digest of the prompt -> groups with it
     seen: dict[int, int] = field(default_factory=dict)  # digest of prompt and answers -> index in `places`
-    swapped: dict[int, int] = field(default_factory=dict)  # digest of a preference turned round -> index in `places`
+    swapped: dict[int, int] = field(default_factory=dict)  # digest of a preference, or an answer and its label -> index
     wheres: array[int] = field(default_factory=lambda: array("q"))
     files: list[str] = field(default_factory=list)
     labels: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
@@ -95,12 +95,6 @@ class Scan:
                 self.labels[value] += 1
         if isinstance(group.feedback, Scores) and len(set(group.feedback.values)) < 2:
             self.counts.add("no-signal", group.where, f"{len(group.completions)} answers, all scored alike")
-        if len(group.completions) == 2:
-            left, right = (whole_text(c.messages) for c in group.completions)
-            if left != right and "".join(left.split()) == "".join(right.split()):
-                self.counts.add("whitespace-only", group.where)
-            elif not (left.isascii() and right.isascii()) and identity.plain(left) == identity.plain(right):
-                self.counts.add("normal-form-only", group.where)
 
     def _twice(self, group: Group) -> bool:
         pair = identity.pair_of(group)
@@ -111,6 +105,12 @@ class Scan:
             if (mirror := digest(*other_way)) in self.swapped:
                 self.counts.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")
             self.swapped.setdefault(digest(*one_way), self.groups - 1)
+        if isinstance(group.feedback, Labels) and len(group.completions) == 1:
+            judged = identity.question_key(group), *identity.answers_of(group)
+            (label,) = group.feedback.values
+            if (mirror := digest(*judged, str(not label))) in self.swapped:
+                self.counts.add("contradiction", group.where, f"opposite of {self._place(self.swapped[mirror])}")
+            self.swapped.setdefault(digest(*judged, str(label)), self.groups - 1)
         key = int.from_bytes(identity.identity(group)[:8], "big")
         repeated = key in self.seen
         if repeated:
@@ -154,7 +154,7 @@ SENTENCES = (
     (
         "control-tokens", "warn",
         "{rows} with control tokens or template markers in the text; special tokens are encoded as text",
-        'data.control_tokens = "text"',
+        "",
     ),
     ("control-tokens-act", "warn", "{rows} with control tokens in the text; they act, as data.control_tokens says", ""),
     ("very-long", "warn", "{rows} very long; without data.max_length they exceed what a model can read",
@@ -162,9 +162,7 @@ SENTENCES = (
     ("empty-prompt", "warn", "{rows} with an empty or blank prompt", ""),
     ("roles", "warn", "{rows} with roles out of order: user and assistant take turns, the user's last", ""),
     ("no-signal", "warn", "{rows} whose scores are all alike: no answer is better, nothing is learnt from them", ""),
-    ("whitespace-only", "warn", "{rows} whose chosen and rejected differ only in white space", ""),
-    ("normal-form-only", "note", "{rows} whose answers differ only in letter case or Unicode normal form", ""),
-    ("contradiction", "warn", "{rows} in conflict with an earlier one: the same answers, preferred the opposite way",
+    ("contradiction", "warn", "{rows} in conflict with an earlier one: the same answers, judged the opposite way",
      'data.contradictions = "drop"'),
     ("duplicate", "warn", "{rows} duplicate of an earlier one, prompt and answers repeated", "data.dedupe = true"),
     ("duplicate-prompt", "note", "{rows} with the prompt of an earlier row", "data.dedupe = true"),

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from burnish.group import EncodedGroup, Group, Labels, Message, Preferences, Scores, Turns
+
+SIDE_SCORES = (  # columns with the scores of a pair's answers
+    ("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen-rating", "rejected-rating"),
+    ("chosen_rating", "rejected_rating"), ("chosen_reward", "rejected_reward"), ("reward_chosen", "reward_rejected"),
+)  # fmt: skip
 
 
 def plain(text: str) -> str:
@@ -102,24 +108,37 @@ def pair_of(group: Group) -> tuple[int, int] | None:
 def score_gap(group: Group) -> float | None:
     """Score of a pair's winner minus score of its loser; None where the group is no pair or has no scores.
 
-    From Scores, else from the meta: `score_chosen` and `score_rejected`, or the `scores` of a pair that a rule made.
+    From Scores, else from the meta: both of `SIDE_SCORES`, or the `scores` of a pair that a rule made.
     """
     pair = pair_of(group)
     if pair is None:
         return None
     if isinstance(group.feedback, Scores):
         return group.feedback.values[pair[0]] - group.feedback.values[pair[1]]
-    given = [group.meta.get("score_chosen"), group.meta.get("score_rejected")]
     made = group.meta.get("scores")
     if "pair_rule" in group.meta and isinstance(made, (list, tuple)):  # elsewhere it is unknown whose score comes first
-        given = list(made)
-    numbers = [float(x) for x in given if _is_score(x)]
-    return numbers[0] - numbers[1] if len(given) == len(numbers) == 2 else None
+        return gap_between(*made) if len(made) == 2 else None
+    return side_score_gap(group.meta)
 
 
-def _is_score(value: Any) -> TypeGuard[float]:
-    """Whether a value of the meta is a number that can be a score; NaN and infinity compare as neither near nor far."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e300
+def side_score_gap(meta: Mapping[str, Any]) -> float | None:
+    """Score of the chosen answer minus score of the rejected one, by the first of `SIDE_SCORES` in the meta."""
+    return next((gap_between(meta[c], meta[r]) for c, r in SIDE_SCORES if c in meta and r in meta), None)
+
+
+def gap_between(left: Any, right: Any) -> float | None:
+    """The difference of two scores, numbers also written as text; None where one is no number of at most 1e300."""
+    numbers = [_score(left), _score(right)]
+    return None if numbers[0] is None or numbers[1] is None else numbers[0] - numbers[1]
+
+
+def _score(value: Any) -> float | None:
+    """NaN and infinity are none: they compare as neither near nor far."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) <= 1e300 else None
 
 
 def fingerprint(groups: Sequence[EncodedGroup]) -> str:

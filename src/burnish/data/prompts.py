@@ -10,6 +10,7 @@ from burnish.config import Run
 from burnish.data.identity import prompt_key
 from burnish.data.readers import ReadResult, read
 from burnish.data.render import Renderer
+from burnish.data.truncate import EncodeReport
 from burnish.data.views import winner_view
 from burnish.errors import DataError
 from burnish.findings import counted
@@ -38,12 +39,13 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
     names = run.source.prompts or run.data.train
     prompts: dict[str, Prompt] = {}
     lines: list[str] = []
+    report = EncodeReport()
     total = 0
     for name in [names] if isinstance(names, str) else names:
         groups = _read(run, name).groups
         total += len(groups)
         bare = [replace(_with_reference(g), completions=(), feedback=Unjudged("to be answered")) for g in groups]
-        for group, encoded in zip(bare, renderer.encode_many(bare), strict=True):
+        for group, encoded in zip(bare, renderer.encode_many(bare, report), strict=True):
             key = prompt_key(group)
             if encoded.prompt_ids and key not in prompts:
                 prompts[key] = Prompt(key, encoded.prompt_ids, group)
@@ -62,7 +64,7 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
         f"prompts: {counted(len(fitting), 'different prompt')} of {counted(total, 'row')}, "
         f"{sum(sizes) / len(sizes):.0f} tokens on average (longest {max(sizes)})",
     )
-    return fitting, lines
+    return fitting, lines + [f"  {line}" for line in report.lines()]
 
 
 def _read(run: Run, name: str) -> ReadResult:

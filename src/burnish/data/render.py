@@ -14,6 +14,7 @@ from burnish.config import DataConfig
 from burnish.data.control_tokens import Guard
 from burnish.data.templates import ChatTemplate, Form
 from burnish.data.truncate import EncodeReport, Overlong, fit
+from burnish.data.unwritten import Unwritten
 from burnish.errors import ConfigError, DataError
 from burnish.group import Completion, EncodedGroup, Group, Message, Turns, whole_text
 
@@ -23,10 +24,10 @@ class Renderer:
 
     `template`: "auto" (the tokenizer's template, else plain text), "plain", a built-in name, one of the tokenizer's
     named templates, or a .jinja file. `args`: values of the template's own variables.
-    `control`: "text" encodes control tokens in the texts of the data as text, "keep" lets them act. With `full` a
-    completion goes on to the end of the template's rendering (the line feed behind ChatML's `<|im_end|>`), where reward
-    models are read; generation would stop before. Raises ConfigError for a template that does not exist or does not
-    render.
+    `control`: "text" encodes control tokens in the texts of the data as text, "keep" lets them act, and takes a prompt
+    that is rendered in this template's form already as it is. With `full` a completion goes on to the end of the
+    template's rendering (the line feed behind ChatML's `<|im_end|>`), where reward models are read; generation would
+    stop before. Raises ConfigError for a template that does not exist or does not render.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Renderer:
         self.name = template
         self.chat = ChatTemplate(tokenizer, template, args)
         self.templated = bool(self.chat.texts)
+        self.unwritten = Unwritten(self.chat)
         self.full = full
         self.end_id = self.chat.default.end_id
         self.terminal = {self.end_id, self.chat.with_tools.end_id, tokenizer.eos_token_id} - {None}
@@ -93,16 +95,34 @@ class Renderer:
                     "data.template='hh' (Human/Assistant transcript), 'chatml', or a .jinja file"
                 )
             return group.prompt
+        if self.guard is None and (written := self._rendered_prompt(group)) is not None:
+            return written
         messages = (Message("user", group.prompt),) if isinstance(group.prompt, str) else group.prompt
         try:
             return self.chat.render(messages, header=True, tools=group.tools)
         except ConfigError as error:
             raise DataError(f"{group.where}: {error}") from error
 
+    def _rendered_prompt(self, group: Group) -> str | None:
+        """A prompt that is rendered already, completed; None for others. Raises DataError for part of a rendering."""
+        text, form = _question(group.prompt), self.chat.form(group.tools)
+        if text is None or not form.begun(text):
+            return None
+        answers = [answer for c in group.completions if (answer := _single_answer(c)) is not None]
+        headed = bool(answers) and all(form.without_header(answer) is not answer for answer in answers)
+        if (written := form.completed(text, headed)) is None:
+            raise DataError(
+                f"{group.where}: the prompt begins as data.template = '{self.name}' renders one, but does not end with "
+                f"{form.header.strip()!r} as it does, so that it is neither taken as rendered nor rendered again"
+            )
+        return written
+
     def completion_text(self, group: Group, completion: Completion) -> str:
         """The text that generation would have produced, without the end-of-turn token."""
         answer = _single_answer(completion)
         if answer is not None:
+            if self.guard is None and self.templated:
+                answer = self._unrendered_answer(answer, group)
             return _answer(answer, self.chat.form(group.tools))
         if not self.templated:
             raise DataError(f"{group.where}: an answer of several turns needs a chat template; set data.template")
@@ -115,6 +135,32 @@ class Renderer:
         if not whole.startswith(head):
             raise DataError(f"{group.where}: the template rewrites the prompt when the answer follows it")
         return whole[len(head) :]
+
+    def _unrendered_answer(self, text: str, group: Group) -> str:
+        """An answer without the generation header, or the whole rendered prompt, that its text begins with.
+
+        Raises DataError where it begins with another rendered conversation.
+        """
+        form = self.chat.form(group.tools)
+        answer = form.without_header(text)
+        if answer is text and form.begun(text):
+            prompt = self.prompt_text(group).removeprefix(form.bos)
+            bare = text.lstrip().removeprefix(form.bos).lstrip()
+            if not bare.startswith(prompt.strip()):
+                raise DataError(
+                    f"{group.where}: an answer begins as data.template = '{self.name}' renders a conversation, and not "
+                    "with its prompt; leave the rendering out of the answers"
+                )
+            answer = bare.removeprefix(prompt.strip()).removeprefix(prompt[len(prompt.rstrip()) :])
+        return answer
+
+    def _is_rendered(self, group: Group) -> bool:
+        """Whether prompt or answers are written in the template's form already."""
+        form, prompt = self.chat.form(group.tools), _question(group.prompt)
+        answers = [text for c in group.completions if (text := _single_answer(c)) is not None]
+        if prompt is not None and form.completed(prompt) is not None:
+            return True
+        return any(form.begun(text) or form.without_header(text) is not text for text in answers)
 
     def _closing(self, form: Form) -> tuple[int, ...]:
         return form.closing if self.full else (form.end_id,)
@@ -149,16 +195,16 @@ class Renderer:
                     self.encode_many([group])
             where = groups[0].where
             raise error if str(error).startswith(where) else DataError(f"{where}: {error}") from None
-        report.cut_at_end += counts.cut_at_end
-        report.unopened += counts.unopened
-        report.control += counts.control
+        report.add(counts)
         return encoded
 
     def _encode_many(self, groups: Sequence[Group], report: EncodeReport) -> list[EncodedGroup]:
         if self.guard is not None:
+            report.doubled += [g.where or g.id for g in groups if self.templated and self._is_rendered(g)]
             masked = [self.guard.mask(group) for group in groups]
             report.control += [m.where or m.id for m, group in zip(masked, groups, strict=True) if m is not group]
             groups = masked
+        report.unwritten += [(kind, g.where or g.id) for g in groups for kind in sorted(self.unwritten.of(g))]
         prompts = [self.prompt_text(group) for group in groups]
         texts = [self.completion_text(g, c) for g in groups for c in g.completions]
         forms = [self.chat.form(group.tools) for group in groups]
@@ -253,6 +299,14 @@ def _answer(text: str, form: Form) -> str:
 def _lacks_thought(text: str, form: Form) -> bool:
     """Whether the header opens a block (`<think>`) that this answer never closes."""
     return form.opened.lstrip().startswith("<") and "</" + form.opened.strip()[1:] not in text
+
+
+def _question(prompt: Turns) -> str | None:
+    """The text of a prompt of one plain turn of the user, else None."""
+    if isinstance(prompt, str):
+        return prompt
+    alone = len(prompt) == 1 and prompt[0].role == "user" and not prompt[0].extra
+    return prompt[0].content if alone else None
 
 
 def _single_answer(completion: Completion) -> str | None:

@@ -9,6 +9,7 @@ from rich.text import Text
 from burnish.data.readers import Skipped, Stream
 from burnish.data.readers.values import Fault
 from burnish.data.render import Renderer
+from burnish.data.truncate import EncodeReport
 from burnish.errors import DataError
 from burnish.findings import counted, printable
 from burnish.group import EncodedGroup, Group, Labels, Preferences, Scores
@@ -41,7 +42,8 @@ def find(path: str, row: int, format: str = "auto", split: str = "train") -> Gro
 
 def token_lines(group: Group, renderer: Renderer, ids: bool = False) -> list[Text]:
     """Lines for a terminal: each token in turn, the boundary between them marked by an underline."""
-    encoded = renderer.encode(group)
+    report = EncodeReport()
+    (encoded,) = renderer.encode_many([group], report)
     lines = [Text(f"{group.where or group.id}: {counted(len(group.completions), 'answer')}; {renderer.describe()}")]
     lines += [Text(f"prompt: {counted(len(encoded.prompt_ids), 'token')}, given, not trained", style="bold")]
     lines.append(_tokens(encoded.prompt_ids, "prompt", renderer, ids))
@@ -52,7 +54,7 @@ def token_lines(group: Group, renderer: Renderer, ids: bool = False) -> list[Tex
         lines.append(_tokens(tokens, kind, renderer, ids))
     if group.completions and renderer.moves_boundary(group):
         lines.append(Text("tokenised in one piece, prompt and first answer would have other tokens at the boundary"))
-    return lines
+    return [*lines, *(Text(line) for line in report.lines())]
 
 
 def _role(group: EncodedGroup, k: int) -> tuple[str, str]:

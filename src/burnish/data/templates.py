@@ -39,25 +39,33 @@ class Form:
     before_answer: str = ""
     opened: str = ""
     opening: str = ""  # what is written before the question
-    header: str = ""  # what is written behind it, up to where generation begins; `opened` included
-    bos: str = ""  # what `opening` begins with, where that is the tokenizer's BOS
-    marks: frozenset[str] = frozenset()  # control tokens that begin turns
+    asked: str = ""  # what closes it
+    header: str = ""  # what is written behind it up to where generation begins; it begins with `asked`
+    bos: str = ""  # the tokenizer's, with which `opening` may begin
+    begins: frozenset[str] = frozenset()  # what a rendered conversation begins with, the BOS aside
 
-    def completed(self, text: str) -> str | None:
-        """A prompt that is written in this form already, with the BOS, blanks and `opened` that it may lack.
+    def completed(self, text: str, headed: bool = False) -> str | None:
+        """A prompt that is rendered in this form already, with the BOS, header and blanks that it may lack.
 
-        None for any other text.
+        None for any other text. `headed`: the answers begin with the header, so that the prompt need not end with it.
         """
-        opening, body = self.opening.removeprefix(self.bos), text.strip().removeprefix(self.bos).lstrip()
-        starts = [start for start in (opening.strip(), *self.marks) if start]
-        if not body.startswith(tuple(starts)):
-            return None
-        for header in (self.header, self.header.removesuffix(self.opened)):
-            size = len(header.rstrip())
-            if size and body.endswith(header.strip()):
-                blanks = opening[: len(opening) - len(opening.lstrip())]
-                return self.bos + blanks + body + self.header[size:]
+        opening, body = self.opening.removeprefix(self.bos).lstrip(), text.strip().removeprefix(self.bos).lstrip()
+        for end in (self.header, self.header.removesuffix(self.opened), self.asked):
+            if self.begun(text) and (end.strip() or headed) and body.endswith(end.strip()):
+                return self.opening[: len(self.opening) - len(opening)] + body + self.header[len(end.rstrip()) :]
         return None
+
+    def begun(self, text: str) -> bool:
+        """Whether a text begins as a rendered conversation does."""
+        return text.lstrip().removeprefix(self.bos).lstrip().startswith(tuple(self.begins))
+
+    def without_header(self, answer: str) -> str:
+        """An answer without the generation header that it begins with, `opened` aside; else as it is."""
+        mark = self.header.removeprefix(self.asked).removesuffix(self.opened)
+        bare = answer.lstrip()
+        if not mark.strip() or not bare.startswith(mark.strip()):
+            return answer
+        return bare.removeprefix(mark.strip()).removeprefix(mark[len(mark.rstrip()) :])
 
 
 class ChatTemplate:
@@ -117,14 +125,28 @@ class ChatTemplate:
         form = Form(self.tokenizer.convert_tokens_to_ids(ends[0][2]) if ends else eos, tuple(behind))
         opened = head[len(before) :] if head.startswith(before) else ""
         lead = before[len(head) :] if before.startswith(head) else ""
-        opening, asked, header = self.render([Message("user", SENTINEL)], header=True, tools=tools).rpartition(SENTINEL)
-        if asked:
+        asking = [Message("user", SENTINEL)]
+        opening, written, header = self.render(asking, header=True, tools=tools).rpartition(SENTINEL)
+        if written:
             bos = self.tokenizer.bos_token or ""
-            marks = {t for t in control_strings(self.tokenizer) if t in opening.removeprefix(bos) + header}
-            marks -= {bos, self.tokenizer.eos_token, str(self.tokenizer.convert_ids_to_tokens(form.end_id))}
-            form = replace(form, opening=opening, header=header, bos=bos if opening.startswith(bos) else "",
-                           marks=frozenset(marks))  # fmt: skip
+            asked = self.render(asking, header=False, tools=tools).rpartition(SENTINEL)[2]
+            asked = asked if header.startswith(asked) else ""
+            form = replace(form, opening=opening, asked=asked, header=header, bos=bos,
+                           begins=self._begins(opening.removeprefix(bos).strip(), bos, tools))  # fmt: skip
         return replace(form, before_answer=lead, opened=opened if opened.strip() else "")
+
+    def _begins(self, opening: str, bos: str, tools: Sequence[Any] | None) -> frozenset[str]:
+        """What rendered conversations begin with: what is before a question, or before a system turn; its first token,
+        where that is a control token."""
+        begins = {opening}
+        try:
+            turns = [Message("system", SENTINEL), Message("user", "question")]
+            before, sentinel, _ = self.render(turns, header=True, tools=tools).partition(SENTINEL)
+            begins |= {before.removeprefix(bos).strip()} if sentinel else set()
+        except ConfigError:  # the template knows no system turns
+            pass
+        marks = {mark for mark in control_strings(self.tokenizer) for begin in begins if begin.startswith(mark)}
+        return frozenset(filter(None, begins | marks - {bos}))
 
 
 def control_strings(tokenizer: Any) -> set[str]:

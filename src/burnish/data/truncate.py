@@ -23,20 +23,21 @@ class EncodeReport:
     cut_at_end: int = 0
     unopened: int = 0
     control: list[str] = field(default_factory=list)  # places of groups with control tokens in their text
-    doubled: list[str] = field(default_factory=list)  # of those whose prompt is rendered already, and rendered again
-    taken: list[str] = field(default_factory=list)  # of those whose prompt is rendered already, and taken as it is
-    alike: list[str] = field(default_factory=list)  # of pairs whose answers have the same tokens
-    unwritten: dict[str, list[str]] = field(default_factory=dict)  # parts left out by the template -> places of groups
+    doubled: list[str] = field(default_factory=list)  # of groups with texts that are rendered already, rendered again
+    unwritten: list[tuple[str, str]] = field(default_factory=list)  # (what the template leaves out, place of the group)
 
     def add(self, other: EncodeReport) -> None:
         """Add the counts of other groups."""
         for item in fields(self):
-            mine, theirs = getattr(self, item.name), getattr(other, item.name)
-            if item.name == "unwritten":
-                for kind, wheres in theirs.items():
-                    self.unwritten.setdefault(kind, []).extend(wheres)
-            elif item.name != "max_length":
-                setattr(self, item.name, mine + theirs)
+            if item.name != "max_length":
+                setattr(self, item.name, getattr(self, item.name) + getattr(other, item.name))
+
+    def unwritten_places(self) -> dict[str, list[str]]:
+        """What the template leaves out -> the places of the groups that have it."""
+        places: dict[str, list[str]] = {}
+        for kind, where in self.unwritten:
+            places.setdefault(kind, []).append(where)
+        return places
 
     def lines(self) -> list[str]:
         counts = [
@@ -61,6 +62,16 @@ class EncodeReport:
                 f"with control tokens in their text ({', '.join(self.control[:3])}): encoded as text. Where "
                 "they were meant to act, set data.control_tokens=keep",
             ),
+            (
+                len(self.doubled),
+                "group",
+                f"rendered by a template already ({', '.join(self.doubled[:3])}) and rendered again around that. To "
+                "take such texts as they are, set data.control_tokens=keep",
+            ),
+        ]
+        counts += [
+            (len(places), "group", f"with {kind} that data.template does not write ({', '.join(places[:3])})")
+            for kind, places in self.unwritten_places().items()
         ]
         return [f"{counted(count, noun)} {what}" for count, noun, what in counts if count]
 

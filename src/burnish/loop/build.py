@@ -53,6 +53,7 @@ class Trainer:
     optimizer: Any
     reference: Stored | Live | None
     source: Source
+    judges: online.Judges
     monitor: RefreshMonitor
     best: BestWeights
     answerer: Answerer | None  # who answers the prompts that are trained on
@@ -157,8 +158,8 @@ def build(
     engine.policy.module.train()
     optimizer = _optimizer(prepared, masters, progress, steps, end)
     return Trainer(
-        prepared, engine, masters, optimizer, reference, source, monitor, BestWeights(monitor, masters), answerer,
-        eval_answerer, log, progress, steps, running=prepared.mixture.start(),
+        prepared, engine, masters, optimizer, reference, source, judges, monitor, BestWeights(monitor, masters),
+        answerer, eval_answerer, log, progress, steps, running=prepared.mixture.start(),
     )  # fmt: skip
 
 

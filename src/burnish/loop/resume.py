@@ -52,6 +52,7 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
         "world_size": trainer.world.size,
         "data": _data_of(trainer.prepared),
         "judge_inputs": trainer.prepared.judge_inputs,
+        "judges": trainer.judges.state(),
         "source": trainer.source.state(),
         "advantages": {} if answerer is None else {name: dict(values) for name, values in answerer.state.items()},
         "monitor": trainer.monitor.state(),
@@ -85,6 +86,7 @@ def resume(trainer: Trainer) -> int:
     _restore(trainer, folders[-1])
     done = int(saved["step"])
     trainer.best.refreshes = int(saved["refreshes"])
+    trainer.judges.restore(saved["judges"])
     if saved["source"]:
         trainer.source.restore(saved["source"])
     if trainer.answerer is not None:

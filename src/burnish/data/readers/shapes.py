@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
+from burnish.data.identity import SIDE_SCORES, gap_between, side_score_gap
 from burnish.data.readers.messages import templated, tools_of
 from burnish.data.readers.values import Fault, parsed
 from burnish.errors import DataError
@@ -32,7 +33,7 @@ Row = Mapping[str, Any]
 TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation", "environment")
-ABOUT_PAIR = ("score_chosen", "score_rejected", "margin", "annotator", "category")  # columns kept with a pair
+ABOUT_PAIR = (*chain(*SIDE_SCORES), "margin", "annotator", "category")  # columns kept with a pair
 # A character that shows: none of white space, zero-width and joining characters, soft hyphen, fillers, selectors.
 VISIBLE = re.compile(
     "[^\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064"
@@ -118,15 +119,13 @@ def _pair(row: Row, prompt: Turns, sides: list[Any], where: str) -> Group:
 def _margin(meta: Mapping[str, Any], where: str) -> tuple[float, ...]:
     """By how much the chosen answer is better, where the row has both scores, or the margin itself."""
     margin = meta.get("margin")
-    if "score_chosen" in meta and "score_rejected" in meta:
-        sides = meta["score_chosen"], meta["score_rejected"]
-        if all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in sides):
-            margin = sides[0] - sides[1]
-    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not math.isfinite(margin):
+    gap = side_score_gap(meta)
+    gap = gap_between(margin, 0) if gap is None and margin is not None else gap
+    if gap is None:
         return ()
-    if not trainable(margin):
-        raise DataError(f"{where}: a margin of {margin:g}: numbers beyond {LARGEST:g} cannot be trained on; scale them")
-    return (float(margin),)
+    if not trainable(gap):
+        raise DataError(f"{where}: a margin of {gap:g}: numbers beyond {LARGEST:g} cannot be trained on; scale them")
+    return (gap,)
 
 
 def _implicit_prompt(row: Row, chosen: Any, rejected: Any, where: str) -> Group:
