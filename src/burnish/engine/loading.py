@@ -39,9 +39,12 @@ def load(
         return policy
     policy = make("nowhere")
     files = sharding.Files(_folder(policy.path))
-    shapes = {_in_file(name): p.shape for name, p in policy.module.named_parameters() if not _adapter(name)}
+    held = [*policy.module.named_parameters(remove_duplicate=False), *sharding.persistent(policy.base).items()]
+    twins = {name for name, _ in held} - {name for name, _ in policy.module.named_parameters()}
+    twins -= sharding.persistent(policy.base).keys()
+    shapes = {_in_file(name): tensor.shape for name, tensor in held if name not in twins and not _adapter(name)}
     kind = policy.base.config.get_text_config().model_type
-    as_they_lie = straight and not sharding.converted(kind) and files.hold(shapes)
+    as_they_lie = straight and not sharding.converted(kind) and files.hold(shapes, {_in_file(name) for name in twins})
     as_they_lie = all(world.gather(as_they_lie))
     full: dict[str, torch.Tensor] = {}
     if not as_they_lie and world.leads:
@@ -58,8 +61,13 @@ def load(
         for name, parameter in named.items():
             if not _adapter(name):
                 files.fill(_in_file(name), parameter)
+        for name, buffer in sharding.persistent(policy.base).items():
+            buffer.copy_(files.whole(_in_file(name)))
     else:
         sharding.hand_out(named, full)
+        values = world.lead(lambda: {name: buffer.cpu() for name, buffer in sharding.persistent(policy.base).items()})
+        for name, buffer in sharding.persistent(policy.base).items():
+            buffer.copy_(values[name])
     adapters.initialise(policy.module, seed)
     _tell_unreached(policy, tell)
     copies = world.mesh.size(0) if world.mesh.ndim > 1 else 1
@@ -96,7 +104,7 @@ def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
     for (_, source), (_, target) in zip(policy.base.named_buffers(), frame.base.named_buffers(), strict=True):
         target.copy_(source)
     canary.adopt(frame, verdict)
-    return replace(frame, sharded=True)
+    return replace(frame, sharded=True, folded=policy.folded)
 
 
 def _folder(path: str) -> Path:
