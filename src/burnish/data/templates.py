@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from burnish.data import clock
 from burnish.data.tokenizers import BUILT_IN
 from burnish.errors import ConfigError, did_you_mean
 from burnish.group import Message
@@ -81,9 +82,15 @@ class ChatTemplate:
         texts = _texts(tokenizer, name)
         _refuse_args(args or {}, texts, name)
         self.texts = {key: _with_defaults(text, args or {}) for key, text in texts.items()}
+        self.now = clock.now()
         self.changed = bool(texts) and (name != "auto" or bool(args))
         self.default = self._form(None)
         self.with_tools = self._form([A_TOOL]) if "tool_use" in self.texts else self.default
+
+    @property
+    def dated(self) -> bool:
+        """Whether what it writes depends on the time."""
+        return any(map(clock.asked, self.texts.values()))
 
     @property
     def to_save(self) -> Any:
@@ -101,10 +108,11 @@ class ChatTemplate:
         turns = [{"role": m.role, "content": m.content, **m.extra} for m in messages]
         text = self.texts["tool_use" if tools and "tool_use" in self.texts else "default"]
         try:
-            rendered: str = self.tokenizer.apply_chat_template(
-                turns, chat_template=text, tools=list(tools) if tools else None, add_generation_prompt=header,
-                tokenize=False,
-            )  # fmt: skip
+            with clock.answering(text, self.now):
+                rendered: str = self.tokenizer.apply_chat_template(
+                    turns, chat_template=text, tools=list(tools) if tools else None, add_generation_prompt=header,
+                    tokenize=False,
+                )  # fmt: skip
         except Exception as error:  # jinja has several kinds, and templates raise others on roles they refuse
             raise ConfigError(f"data.template = '{self.name}' cannot render this conversation: {error}") from error
         return rendered
