@@ -84,7 +84,8 @@ class Renderer:
         lead = f"; the prompt opens {form.opened!r} for the answer" if form.opened else lead
         last = self._closing(form)[-1:]
         read = f"; rewards are read at {self.tokenizer.decode(last)!r}" if last != (self.end_id,) else ""
-        return f"rendering: {kind}; answers end with {end!r}{read}; {begins}{lead}"
+        time = f"; it writes the time, here always {self.chat.now:%Y-%m-%d %H:%M:%S}" if self.chat.dated else ""
+        return f"rendering: {kind}; answers end with {end!r}{read}; {begins}{lead}{time}"
 
     def prompt_text(self, group: Group) -> str:
         """The text that generation would begin with. Raises DataError naming the row where it cannot be rendered."""

@@ -10,9 +10,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from burnish.data import clock
 from burnish.data.bounded import BeyondLimitsError, Bounded
 from burnish.data.tokenizers import BUILT_IN
 from burnish.errors import ConfigError, did_you_mean
@@ -82,10 +84,17 @@ class ChatTemplate:
         texts = _texts(tokenizer, name)
         _refuse_args(args or {}, texts, name)
         self.texts = {key: _with_defaults(text, args or {}) for key, text in texts.items()}
-        self._rendering = Bounded(_Rendering(tokenizer, self.texts))  # templates loop and grow as their authors please
+        self.now = clock.now()
+        rendering = _Rendering(tokenizer, self.texts, self.now)
+        self._rendering = Bounded(rendering)  # templates loop and grow as their authors please
         self.changed = bool(texts) and (name != "auto" or bool(args))
         self.default = self._form(None)
         self.with_tools = self._form([A_TOOL]) if "tool_use" in self.texts else self.default
+
+    @property
+    def dated(self) -> bool:
+        """Whether what it writes depends on the time."""
+        return any(map(clock.asked, self.texts.values()))
 
     @property
     def to_save(self) -> Any:
@@ -166,11 +175,14 @@ class _Rendering:
 
     tokenizer: Any
     texts: Mapping[str, str]
+    now: datetime  # what templates that ask for the time are told
 
     def __call__(self, turns: Sequence[Mapping[str, Any]], name: str, tools: Sequence[Any] | None, header: bool) -> str:
-        rendered: str = self.tokenizer.apply_chat_template(
-            turns, chat_template=self.texts[name], tools=tools, add_generation_prompt=header, tokenize=False
-        )
+        text = self.texts[name]
+        with clock.answering(text, self.now):
+            rendered: str = self.tokenizer.apply_chat_template(
+                turns, chat_template=text, tools=tools, add_generation_prompt=header, tokenize=False
+            )
         return rendered
 
 

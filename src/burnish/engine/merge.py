@@ -6,8 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from burnish.config import ModelConfig
 from burnish.data.folders import ADAPTER
 from burnish.data.tokenizers import load_tokenizer
@@ -43,7 +41,7 @@ def merge(adapter_dir: str, out_dir: str, *, trust_remote_code: bool = False, al
         merged.config.get_text_config().pad_token_id = reward_model.about_of(folder).get("pad_token_id")
 
     def fill(target: Path) -> None:
-        merged.to(config.dtype or text.dtype or torch.float32).save_pretrained(target)
+        merged.to(weights.stored_type(model)).save_pretrained(target)
         if about.exists():
             shutil.copy(about, target / about.name)
         tokenizer.save_pretrained(target)

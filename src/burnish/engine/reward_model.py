@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from burnish.config import AdapterConfig, ModelConfig
-from burnish.engine import norms, weights
+from burnish.engine import modalities, norms, weights
 from burnish.engine.model import Policy, add_adapter, fold_adapters, silence_dropout
 from burnish.engine.weights import DTYPES, Place
 from burnish.errors import ModelError
@@ -83,6 +83,7 @@ def load_reward_model(
         ]
     silence_dropout(base)
     norms.fuse(base)
+    modalities.freeze(base)
     module = base if adapter.kind == "none" else add_adapter(base, adapter, scalar=True)
     if head_only:
         train_head_only(module)
@@ -90,6 +91,7 @@ def load_reward_model(
     return Policy(
         module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True,
         pooled_over=pooled_over, folded=folded, companions=weights.companions(model.path),
+        stored=weights.stored_type(model),
     ), lines  # fmt: skip
 
 

@@ -46,6 +46,13 @@ def configuration(model: ModelConfig) -> Any:
         raise ModelError(f"model.path: the configuration of {base} cannot be read: {reason(error)}") from error
 
 
+def stored_type(model: ModelConfig) -> torch.dtype:
+    """The type of a model's weights in its files, as its configuration says."""
+    config = configuration(model)
+    kind: torch.dtype = config.dtype or config.get_text_config().dtype or torch.float32
+    return kind
+
+
 def rows(model: ModelConfig) -> int | None:
     """Rows of the model's embedding, as its configuration says."""
     size = getattr(configuration(model).get_text_config(), "vocab_size", None)
@@ -86,12 +93,11 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
     With `scalar` it is a sequence classifier of one label, whose head is drawn at random where the files are a language
     model's. Raises ModelError where transformers cannot build it, or where the files do not hold exactly its tensors.
     """
-    import transformers
 
     base = origin(model).base
     fresh = scalar and not is_classifier(configuration(model))
     options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, **({"num_labels": 1} if scalar else {})}
-    kind: Any = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
+    kind = _loader(configuration(model), scalar)
     if quantize:
         from transformers import BitsAndBytesConfig
 
@@ -119,6 +125,18 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
     if torch.cuda.is_available() and not quantize and place == "device":
         module = module.to(torch.device("cuda"))
     return module
+
+
+def _loader(config: Any, scalar: bool) -> Any:
+    """The class that makes the whole model: for text and images it is not the one for text alone."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    if scalar:
+        return transformers.AutoModelForSequenceClassification
+    several = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and config.get_text_config() is not config
+    both = several and not config.is_encoder_decoder
+    return transformers.AutoModelForImageTextToText if both else transformers.AutoModelForCausalLM
 
 
 def open_adapter(base: Any, folder: Path, *, trained: str = "CAUSAL_LM") -> Any:

@@ -120,7 +120,7 @@ def test_programs_run_in_bubblewrap_where_it_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_probe: None
 ) -> None:
     words = tmp_path / "words"
-    path = on_path(tmp_path, monkeypatch, f"#!/bin/sh\nfor word; do echo \"$word\"; done >> {words}\nkill -9 $$\n")
+    path = on_path(tmp_path, monkeypatch, f'#!/bin/sh\nfor word; do echo "$word"; done >> {words}\nkill -9 $$\n')
     outcome = run("", SHORT, Isolation(path, ""))
     given = words.read_text(encoding="utf-8").splitlines()
     assert outcome.output == "" and not outcome.passed
