@@ -19,8 +19,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: env
 	$(BIN)/burnish lab quickstart
 
+# a worker for each core; a file's tests stay together, for what they share
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 real: env
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,real]'

@@ -88,6 +88,7 @@ def test_refusals_are_sentences(text: str, message: str) -> None:
         load(text)
 
 
+ASKED = ["source.refresh_every=1", "judge.kind=llm"]
 JUDGED = ["source.refresh_every=1", "judge.kind=verifier", "judge.name=gsm8k"]
 SERVER = ["source.sampler=server", "source.url=http://127.0.0.1:1"]
 
@@ -117,6 +118,13 @@ SERVER = ["source.sampler=server", "source.url=http://127.0.0.1:1"]
         ([*JUDGED, "source.fresh=0.5", "optim.groups_per_step=1"], "has room for one"),
         (["source.refresh_every=1", "judge.kind=reward_model", "source.curriculum=adaptive"], "only verifiers do that"),
         (["source.refresh_every=1", "judge.kind=llm", "source.k=1"], "use 'pointwise'"),
+        ([*ASKED, "judge.max_tokens=9", "judge.max_completion_tokens=9"], "one limit under two names"),
+        ([*ASKED, "judge.request={temperature = 1}"], r"judge\.request\.temperature: burnish sets this field itself"),
+        ([*ASKED, "judge.request.stream=true"], r"judge\.request\.stream: .*reading whole replies"),
+        ([*ASKED, "judge.request={since = 2020-01-01}"], r"judge\.request holds what JSON cannot"),
+        ([*ASKED, "judge.request={top_p = nan}"], r"judge\.request holds what JSON cannot"),
+        ([*ASKED, "judge.temperature=-1"], r"judge.*temperature.* = -1: input should be greater than or equal to 0"),
+        (["gold.kind=llm", "gold.request={n = 2}"], r"gold\.request\.n: "),
         ([*JUDGED, "source.epochs=2"], "leaves fewer until the next refresh"),
         ([*JUDGED, "source.url=http://127.0.0.1:1"], "asks no server"),
         ([*JUDGED, "source.sampler=server"], "needs source.url"),

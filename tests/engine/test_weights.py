@@ -11,13 +11,15 @@ from typing import Any
 import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from burnish.config import AdapterConfig, ModelConfig
+from burnish.data import tokenizers
 from burnish.engine import merge, model, reward_model, weights
-from burnish.errors import ConfigError, ModelError
+from burnish.errors import ConfigError, ModelError, StoreError
 from tests import zoo
 
 FILE, ADAPTER_FILE = "model.safetensors", "adapter_model.safetensors"
@@ -238,3 +240,58 @@ def test_adapters_name_bases_that_are_there(llama: Path, tmp_path: Path) -> None
         (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": base}))
         with pytest.raises(ModelError, match=sentence):
             model.load_policy(named(adapter))
+
+
+def test_an_adapter_takes_from_its_base_what_its_folder_lacks(llama: Path, tmp_path: Path) -> None:
+    """Each of tokenizer, chat template, settings of generation and processor from the first folder that has it; a
+    saved or merged model has them all."""
+    base = shutil.copytree(llama, tmp_path / "base")
+    processor = {"processor_class": "Gemma3Processor"}
+    (base / "processor_config.json").write_text(json.dumps(processor))
+    (base / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": "Gemma3ImageProcessor"}))
+    (base / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 7]}))
+    adapter = save_adapter(base, tmp_path / "adapter")
+    assert weights.ends(named(adapter)) == {1, 7}
+    (adapter / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 9], "temperature": 0.5}))
+    (adapter / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
+    assert weights.ends(named(adapter)) == {1, 9}
+    bare = save_adapter(base, tmp_path / "bare")
+    made = zoo.tokenizer("plain")
+    made.save_pretrained(bare)
+    assert made.chat_template is None
+    for load in (tokenizers.load_tokenizer, tokenizers.load_light):
+        assert load(str(adapter)).chat_template == (adapter / "chat_template.jinja").read_text()
+        assert load(str(bare)).chat_template == load(str(base)).chat_template == zoo.CHATML
+    merge.merge(str(adapter), str(tmp_path / "merged"))
+    policy = model.load_policy(named(adapter), AdapterConfig(kind="lora", rank=2))
+    model.save_model(policy, tmp_path / "saved", tokenizers.load_tokenizer(str(adapter)))
+    for folder in (tmp_path / "merged", tmp_path / "saved"):
+        for name in ("processor_config.json", "preprocessor_config.json"):
+            assert (folder / name).read_text() == (base / name).read_text()
+        for name in ("generation_config.json", "chat_template.jinja"):
+            assert (folder / name).read_text() == (adapter / name).read_text()
+
+
+@pytest.mark.parametrize("error", [ValueError("not today"), KeyboardInterrupt(), StoreError("full")])
+def test_a_merge_that_fails_leaves_nothing_behind(
+    error: BaseException, llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = save_adapter(llama, tmp_path / "adapter")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerBase, "save_pretrained", fail)
+    with pytest.raises(StoreError if isinstance(error, Exception) else type(error)):
+        merge.merge(str(adapter), str(tmp_path / "merged"))
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+@pytest.mark.parametrize("file", ["reward.json", "config.json", "tokenizer.json", "adapter_config.json", ADAPTER_FILE])
+def test_a_merge_of_a_damaged_folder_is_refused_in_a_sentence(file: str, llama: Path, tmp_path: Path) -> None:
+    base = shutil.copytree(llama, tmp_path / "base")
+    adapter = save_adapter(base, tmp_path / "adapter")
+    ((base if (base / file).exists() else adapter) / file).write_text('{"model_type": ')
+    with pytest.raises(ModelError):
+        merge.merge(str(adapter), str(tmp_path / "merged"))
+    assert not list(tmp_path.glob("merged*"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 
 from burnish.engine import checkpoint
@@ -105,6 +105,24 @@ def test_one_is_two_is_three(folders: dict[str, Path], tmp_path: Path, kind: str
         codes = ended(start(count, tmp_path / f"out{count}", *wanted))
         assert codes == [0] * count, (tmp_path / f"out{count}-0").read_text()
         assert_same(tmp_path / "1", tmp_path / str(count), LOOSER.get(kind, 1e-9))
+
+
+@pytest.mark.parametrize("settings", [[], ["model.dtype=bfloat16", "optim.steps=1"]])
+def test_buffers_that_belong_to_the_files_are_handed_out_and_saved(
+    folders: dict[str, Path], tmp_path: Path, settings: list[str]
+) -> None:
+    """The bias of DeepSeek-V3's router, which no gradient moves, away from its initial 0."""
+    model = save_model_dir(tmp_path / "model", "deepseek_v3", "plain")
+    held = load_file(model / "model.safetensors")
+    (bias,) = [name for name in held if name.endswith("e_score_correction_bias")]
+    held[bias] = torch.tensor([0.3, -0.2, 0.5, 0.1])
+    save_file(held, model / "model.safetensors", {"format": "pt"})
+    for count in (1, 2):
+        wanted = command(model, folders["data"], tmp_path / str(count), tmp_path / f"s{count}", *settings)
+        codes = ended(start(count, tmp_path / f"out{count}", *wanted))
+        assert codes == [0] * count, (tmp_path / f"out{count}-0").read_text()
+        assert torch.equal(weights(tmp_path / str(count))[bias].float(), held[bias])
+    assert_same(tmp_path / "1", tmp_path / "2", 0.05 if settings else 1e-9)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "gemma3"])

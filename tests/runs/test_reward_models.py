@@ -114,6 +114,26 @@ def test_an_adapter_loads_merges_and_gives_the_same_scores(tmp_path: Path, data:
     torch.testing.assert_close(ours(tmp_path / "merged", groups), found, rtol=1e-4, atol=1e-4)
 
 
+def test_adapters_are_models_judges_and_references_and_their_bases_are_named(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save_model_dir(tmp_path / "llama", "llama", "plain")
+    train(model, data, tmp_path / "rm", "adapter.kind=lora", "adapter.rank=2", "optim.steps=1")
+    sft = [f"model.path={model}", f"data.train={data}", f"run.dir={tmp_path / 'sft'}", "adapter.kind=lora"]
+    assert burnish("train", *sft, *BASE, "objective.name=sft", "optim.steps=1") == 0
+    capsys.readouterr()
+    code = burnish(
+        "train", f"model.path={tmp_path / 'sft' / 'model'}", f"source.prompts={data}", f"run.dir={tmp_path / 'run'}",
+        *BASE, "objective.name=rloo", "objective.kl_in_reward=0.1", "source.refresh_every=1", "source.k=2",
+        "source.max_new_tokens=3", "judge.kind=reward_model", f"judge.path={tmp_path / 'rm'}", "optim.steps=1",
+        "reference.kind=path", f"reference.path={tmp_path / 'sft' / 'model'}",
+    )  # fmt: skip
+    said = "".join(capsys.readouterr())
+    assert code == 0, said
+    for role, folder in (("model", "sft"), ("reference", "sft"), ("judge", "rm")):
+        assert f"{role}: the adapter {tmp_path / folder / 'model'} on its base {model.resolve()}" in said
+
+
 def test_a_reward_model_by_others_that_pads_with_its_end_token(tmp_path: Path, data: Path) -> None:
     """transformers then reads one token before the end; so do we, for that is how it was trained."""
     from transformers import LlamaForSequenceClassification

@@ -49,6 +49,8 @@ def test_every_reward_is_that_of_its_model(folder: Path, tmp_path: Path, capsys:
     scored = read(tmp_path / "r" / "scored.jsonl")
     names = [one.name for one in scored.scorers]
     assert names[:2] == ["rm/member-0", "rm/member-1"] and names[-3:] == ["dpo", "simpo", "lora"]
+    on_its_base = f"{folder / 'lora' / 'model'} on its base {(folder / 'llama').resolve()}"
+    assert scored.scorers[-1].detail.endswith(on_its_base)
     assert names[2:5] == ["rm (mean)", "rm (worst)", "rm (uncertainty)"]
     tokenizer = AutoTokenizer.from_pretrained(folder / "llama")
     base = AutoModelForCausalLM.from_pretrained(folder / "llama", dtype=torch.float32).eval()

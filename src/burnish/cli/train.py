@@ -77,8 +77,8 @@ def merge(
         quiet()
         from burnish.engine import merge as merging
 
-        merging.merge(adapter, out, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
-    typer.echo(f"merged model written to {out}")
+        line = merging.merge(adapter, out, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+    typer.echo(f"{line}\nmerged model written to {out}")
 
 
 def register(app: typer.Typer) -> None:

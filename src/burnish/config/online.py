@@ -99,7 +99,23 @@ class LLMConfig(JudgeTable):
     price_in: float = key(0.0, "price of a million tokens read", "USD", ge=0)
     price_out: float = key(0.0, "price of a million tokens written", "USD", ge=0)
     cache: str = key("", "folder of answers already had; empty: judge-cache beside the run's folder")
-    max_tokens: int = key(512, "most that the judge writes", "tokens", ge=1)
+    max_tokens: int | None = key(
+        None, "most that the judge writes, thoughts included; unset: 512, or max_completion_tokens", "tokens", ge=1
+    )
+    max_completion_tokens: int | None = key(
+        None, "the same limit for a server that refuses max_tokens, under the name that it wants", "tokens", ge=1
+    )
+    temperature: Annotated[float, Field(ge=0)] | Literal["server"] = key(
+        0, "of the judge's replies; server: none is sent, as some servers refuse any"
+    )
+    request: dict[str, Any] = key({}, "further fields of each request, such as reasoning_effort")
+
+    @property
+    def limit(self) -> tuple[str, int]:
+        """The key that bounds a reply, and its tokens."""
+        if self.max_completion_tokens is not None:
+            return "max_completion_tokens", self.max_completion_tokens
+        return "max_tokens", 512 if self.max_tokens is None else self.max_tokens
 
 
 class HumanConfig(JudgeTable):

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 
+from burnish.config.online import LLMConfig
 from burnish.config.tables import Run
 from burnish.errors import ConfigError
 
 OFFLINE_SOURCE_KEYS = ("refresh_every", "epochs", "fresh", "replay", "curriculum", "is_cap")  # of no use when monitored
+
+REQUEST_FIELDS = {  # of an LLM judge's request -> what sets them
+    "model": "the key of that name", "max_tokens": "the key of that name", "temperature": "the key of that name",
+    "max_completion_tokens": "the key of that name", "messages": "the key template", "stream": "reading whole replies",
+    "n": "reading one reply to each request",
+}  # fmt: skip
 
 
 def refuse(run: Run) -> None:
@@ -28,6 +36,10 @@ def refuse_combinations(run: Run) -> None:
     _refuse_data(run)
     _refuse_reference(run)
     _refuse_adapter(run)
+    for table in ("judge", "gold"):
+        for judge in getattr(run, table):
+            if isinstance(judge, LLMConfig):
+                _refuse_requests(judge, table)
     if run.sampled:
         _refuse_sampling(run)
     else:
@@ -91,6 +103,22 @@ def _refuse_adapter(run: Run) -> None:
         raise ConfigError("reward.train = 'head' trains the scalar head alone, so adapter.kind has nothing to adapt")
 
 
+def _refuse_requests(judge: LLMConfig, table: str) -> None:
+    """Two names of one limit, and further fields of a request that burnish sets itself, or that JSON cannot hold."""
+    if judge.max_tokens is not None and judge.max_completion_tokens is not None:
+        raise ConfigError(
+            f"{table}.max_tokens and {table}.max_completion_tokens are one limit under two names: keep the one that "
+            "the server takes"
+        )
+    for name in judge.request:
+        if name in REQUEST_FIELDS:
+            raise ConfigError(f"{table}.request.{name}: burnish sets this field itself, by {REQUEST_FIELDS[name]}")
+    try:
+        json.dumps(judge.request, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{table}.request holds what JSON cannot: {error}") from None
+
+
 def _refuse_offline(run: Run) -> None:
     """Keys about fresh answers in a run that samples none to train on."""
     unset = type(run.source)()
@@ -138,8 +166,9 @@ def _refuse_server(run: Run) -> None:
     """A sampling server without an address, or one that is handed weights which the run does not train."""
     source = run.source
     if source.sampler == "process":
-        for name in ("url", "max_mismatch"):
-            if getattr(source, name):
+        unset = type(source)()
+        for name in ("url", "key_env", "update", "max_mismatch"):
+            if getattr(source, name) != getattr(unset, name):
                 raise ConfigError(f"source.{name} is set, and source.sampler = 'process' asks no server")
         return
     if not source.url:

@@ -27,11 +27,12 @@ class Origin:
     base: str  # folder or hub name of a whole model
     adapters: tuple[Path, ...] = ()  # folders, in the order in which they go on the base
 
-    @property
-    def line(self) -> str:
-        """A sentence for the user, empty for a whole model."""
-        names = ", then ".join(map(str, self.adapters))
-        return f"model: the adapter {names} on its base {self.base}" if self.adapters else ""
+    def line(self, role: str = "model") -> str:
+        """A sentence for the user, empty for a whole model. `role`: what it is to a run."""
+        return f"{role}: the adapter {self}" if self.adapters else ""
+
+    def __str__(self) -> str:
+        return " on ".join([*map(str, self.adapters[::-1]), f"its base {self.base}"]) if self.adapters else self.base
 
 
 def origin_of(path: str, *, allow_pickle: bool = False) -> Origin:
@@ -52,13 +53,20 @@ def origin_of(path: str, *, allow_pickle: bool = False) -> Origin:
     return Origin(path, tuple(adapters[::-1]))
 
 
-def tokenizer_home(path: str) -> str:
-    """The folder or hub name with the tokenizer: an adapter without one takes its base's."""
-    while (folder := Path(path).expanduser() / ADAPTER).is_file():
-        if any((folder.parent / name).is_file() for name in TOKENIZER):
-            break
-        path = _base_of(folder.parent)
-    return path
+def model_chain(path: str) -> list[str]:
+    """An adapter's folder, then what it goes on, down to the folder or hub name of the whole model; that alone for a
+    whole model. What an adapter's folder lacks beside the weights is taken from the next one."""
+    names: list[str] = []
+    while (folder := _any_folder(path)) is not None and (folder / ADAPTER).is_file() and str(folder) not in names:
+        names.append(str(folder))
+        path = _base_of(folder)
+    return [*names, path]
+
+
+def home_of(path: str, *files: str) -> str:
+    """The first of a model's chain that holds one of the files; the whole model where none does."""
+    *adapters, base = model_chain(path)
+    return next((folder for folder in adapters if any((Path(folder) / name).is_file() for name in files)), base)
 
 
 def adapter_settings(folder: Path) -> dict[str, Any]:
@@ -79,6 +87,11 @@ def _folder(path: str) -> Path | None:
     if _looks_local(path):
         raise ModelError(f"model.path: there is no folder {path}")
     return _adapter_on_hub(path)
+
+
+def _any_folder(path: str) -> Path | None:
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() else None if _looks_local(path) else _adapter_on_hub(path)
 
 
 def _looks_local(path: str) -> bool:

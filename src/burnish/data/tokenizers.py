@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from burnish.data.folders import tokenizer_home
+from burnish.data.folders import TOKENIZER, home_of, model_chain
 from burnish.errors import ModelError
 from burnish.group import EncodedGroup
 
@@ -34,15 +34,17 @@ BUILT_IN = {
 
 
 def load_tokenizer(path: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a model folder or hub name, from transformers; an adapter without one has its base's.
+    """The tokenizer of a model folder or hub name, from transformers; an adapter without one, or without a chat
+    template, has its base's.
 
     Raises ModelError with a sentence.
     """
     from transformers import AutoTokenizer
 
-    path = tokenizer_home(path)
+    model, path = path, home_of(path, *TOKENIZER)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        tokenizer.chat_template = _inherited_template(model, path, tokenizer.chat_template)
     except Exception as error:  # the library raises many kinds here; all mean that there is no usable tokenizer
         reason = (str(error) or repr(error)).splitlines()[0]
         if "trust_remote_code" in str(error):
@@ -73,24 +75,24 @@ def load_light(path: str, *, trust_remote_code: bool = False) -> Any:
     Other folders, those with a tokenizer of their own code, and hub names go through transformers. Raises ModelError
     with a sentence.
     """
-    path = tokenizer_home(path)
+    model, path = path, home_of(path, *TOKENIZER)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         if path.startswith((".", "/", "~")) or path.count("/") != 1:
             raise ModelError(f"model.path: there is no folder {path}")
-        return load_tokenizer(path, trust_remote_code=trust_remote_code)
+        return load_tokenizer(model, trust_remote_code=trust_remote_code)
     if not (folder / "tokenizer.json").is_file():
-        return load_tokenizer(path, trust_remote_code=trust_remote_code)
+        return load_tokenizer(model, trust_remote_code=trust_remote_code)
     from tokenizers import Tokenizer
 
     about = _json(folder / "tokenizer_config.json")
     if str(about.get("tokenizer_class", "")).startswith(REBUILT) or "AutoTokenizer" in (about.get("auto_map") or {}):
-        return load_tokenizer(path, trust_remote_code=trust_remote_code)
+        return load_tokenizer(model, trust_remote_code=trust_remote_code)
     try:
         backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
         config = _json(folder / "tokenizer_config.json")
         named = {**_json(folder / "special_tokens_map.json"), **config}
-        template = _template(folder, config)
+        template = _inherited_template(model, path, _template(folder, config))
     except Exception as error:  # the library raises plain Exception for a file it cannot read
         raise ModelError(f"model.path: the tokenizer in {path} cannot be read: {str(error).splitlines()[0]}") from error
     keys = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -99,6 +101,16 @@ def load_light(path: str, *, trust_remote_code: bool = False) -> Any:
     if tokenizer.eos_token_id is None:
         raise ModelError(f"model.path: the tokenizer of {path} has no end-of-sequence token, so no answer could end")
     return tokenizer
+
+
+def _inherited_template(model: str, home: str, held: Any) -> Any:
+    """The chat template of the first of a model's chain that has one. `held`: of the tokenizer, which is at `home`."""
+    for path in model_chain(model):
+        folder = Path(path).expanduser()
+        template = held if path == home else None
+        if template or (template := _template(folder, _json(folder / "tokenizer_config.json"))):
+            return template
+    return held
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -123,7 +135,7 @@ def _template(folder: Path, config: Mapping[str, Any]) -> str | dict[str, str] |
     template = config.get("chat_template")
     if isinstance(template, list):
         return {entry["name"]: entry["template"] for entry in template}
-    return template
+    return template or _json(folder / "chat_template.json").get("chat_template")  # once a processor's own
 
 
 @dataclass

@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_dcp
 from torch.distributed.tensor import DTensor
 
 from burnish.engine.distributed import ALONE, World
-from burnish.errors import StoreError
+from burnish.errors import BurnishError, StoreError
 
 MANIFEST = "manifest.json"
 
@@ -32,7 +32,8 @@ MANIFEST = "manifest.json"
 def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
     """Fill a temporary folder and rename it to `target`; an older `target` is replaced only then.
 
-    Raises StoreError (disk full, no permission) with the old folder untouched.
+    Raises StoreError (disk full, no permission, a library that refuses) with the old folder untouched. Nothing
+    temporary is left, whatever happens.
     """
     temporary = part_of(target)
     old = target.with_name(target.name + ".old")
@@ -46,12 +47,16 @@ def write_folder(target: Path, fill: Callable[[Path], None], what: str) -> None:
             os.replace(target, old)
         os.replace(temporary, target)
         shutil.rmtree(old, ignore_errors=True)
-    except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:  # so libraries report a full disk
-        shutil.rmtree(temporary, ignore_errors=True)
+    except BurnishError:
+        raise
+    except (Exception, CheckpointException) as error:  # libraries have many kinds, also for a full disk
         kept = f"; the last one saved is still in {target}" if target.exists() else ""
+        full = isinstance(error, (OSError, RuntimeError, SafetensorError, CheckpointException))
         raise StoreError(
-            f"the {what} could not be written to {target}: {reason_of(error)}{kept}. Free some space"
+            f"the {what} could not be written to {target}: {reason_of(error)}{kept}{'. Free some space' * full}"
         ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _as_open_as_the_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from burnish.config import Run
-from burnish.engine import adapters, canary, sharding
+from burnish.engine import adapters, canary, modalities, sharding
 from burnish.engine.canary import Verdict
 from burnish.engine.distributed import ALONE, World
 from burnish.engine.engine import Engine
@@ -35,12 +35,16 @@ def load(
     if world.size == 1:
         policy = make("device")
         adapters.initialise(policy.module, seed)
+        _tell_unreached(policy, tell)
         return policy
     policy = make("nowhere")
     files = sharding.Files(_folder(policy.path))
-    shapes = {_in_file(name): p.shape for name, p in policy.module.named_parameters() if not _adapter(name)}
+    held = [*policy.module.named_parameters(remove_duplicate=False), *sharding.persistent(policy.base).items()]
+    twins = {name for name, _ in held} - {name for name, _ in policy.module.named_parameters()}
+    twins -= sharding.persistent(policy.base).keys()
+    shapes = {_in_file(name): tensor.shape for name, tensor in held if name not in twins and not _adapter(name)}
     kind = policy.base.config.get_text_config().model_type
-    as_they_lie = straight and not sharding.converted(kind) and files.hold(shapes)
+    as_they_lie = straight and not sharding.converted(kind) and files.hold(shapes, {_in_file(name) for name in twins})
     as_they_lie = all(world.gather(as_they_lie))
     full: dict[str, torch.Tensor] = {}
     if not as_they_lie and world.leads:
@@ -57,9 +61,15 @@ def load(
         for name, parameter in named.items():
             if not _adapter(name):
                 files.fill(_in_file(name), parameter)
+        for name, buffer in sharding.persistent(policy.base).items():
+            buffer.copy_(files.whole(_in_file(name)))
     else:
         sharding.hand_out(named, full)
+        values = world.lead(lambda: {name: buffer.cpu() for name, buffer in sharding.persistent(policy.base).items()})
+        for name, buffer in sharding.persistent(policy.base).items():
+            buffer.copy_(values[name])
     adapters.initialise(policy.module, seed)
+    _tell_unreached(policy, tell)
     copies = world.mesh.size(0) if world.mesh.ndim > 1 else 1
     count = sum(parameter.numel() for parameter in named.values())
     how = "read by rows" if as_they_lie else "loaded by the first process and handed out"
@@ -68,6 +78,11 @@ def load(
         f"weights ({how})" + (f"; {copies} copies of them" if copies > 1 else "")
     )
     return policy
+
+
+def _tell_unreached(policy: Policy, tell: Callable[[str], None]) -> None:
+    if line := modalities.line(policy.base, adapted=policy.adapted):
+        tell(line)
 
 
 def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
@@ -80,15 +95,16 @@ def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
     frame = policy.anew()
     sharding.emptied(frame.module)
     trained = {name for name, _ in policy.trainable()}
+    wide = trained if policy.adapted else trained | modalities.unreached_parameters(policy.base).keys()
     slices = dict(policy.module.named_parameters())
     sharding.shard(frame.base, frame.decoder, world, half=True)
     sharding.move_in(
-        frame.module, {name: p if name in trained else p.detach().to(torch.bfloat16) for name, p in slices.items()}
+        frame.module, {name: p if name in wide else p.detach().to(torch.bfloat16) for name, p in slices.items()}
     )
     for (_, source), (_, target) in zip(policy.base.named_buffers(), frame.base.named_buffers(), strict=True):
         target.copy_(source)
     canary.adopt(frame, verdict)
-    return replace(frame, sharded=True)
+    return replace(frame, sharded=True, folded=policy.folded)
 
 
 def _folder(path: str) -> Path:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from burnish.config import ModelConfig
 from burnish.data.folders import ADAPTER
 from burnish.data.tokenizers import load_tokenizer
-from burnish.engine import adapters, weights
+from burnish.engine import adapters, reward_model, weights
 from burnish.engine.checkpoint import write_folder
 from burnish.errors import ModelError
 
 
-def merge(adapter_dir: str, out_dir: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> None:
-    """Fold an adapter into its base model and write a plain model folder. Raises ModelError for anything else."""
+def merge(adapter_dir: str, out_dir: str, *, trust_remote_code: bool = False, allow_pickle: bool = False) -> str:
+    """Fold an adapter into its base model and write a plain model folder; returns a line that names both.
+
+    Raises ModelError for anything but an adapter, and where its base does not fit; StoreError where nothing can be
+    written. A failure leaves nothing behind.
+    """
     folder = Path(adapter_dir)
     if (folder / "model" / ADAPTER).exists():
         folder = folder / "model"
@@ -31,20 +32,24 @@ def merge(adapter_dir: str, out_dir: str, *, trust_remote_code: bool = False, al
         path=str(folder), dtype="float32", trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
     )
     tokenizer = load_tokenizer(model.path, trust_remote_code=trust_remote_code)
-    config = weights.configuration(model)
+    config, companions = weights.configuration(model), weights.companions(model.path)
     merged = _merged(model)  # in float32, then written in the base's type
-    merged.config.use_cache = config.use_cache
-    about = folder / "reward.json"
+    text = config.get_text_config()
+    merged.config.get_text_config().use_cache = getattr(text, "use_cache", True)
+    about = folder / reward_model.ABOUT
     if about.exists():  # a reward model: its padding token is in the adapter's folder
-        merged.config.get_text_config().pad_token_id = json.loads(about.read_text())["pad_token_id"]
+        merged.config.get_text_config().pad_token_id = reward_model.about_of(folder).get("pad_token_id")
 
     def fill(target: Path) -> None:
-        merged.to(config.dtype or torch.float32).save_pretrained(target)
+        merged.to(weights.stored_type(model)).save_pretrained(target)
         if about.exists():
             shutil.copy(about, target / about.name)
         tokenizer.save_pretrained(target)
+        for name, content in companions.items():
+            (target / name).write_bytes(content)
 
     write_folder(out, fill, "merged model")
+    return weights.origin(model).line()
 
 
 def _merged(model: ModelConfig) -> Any:

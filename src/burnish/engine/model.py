@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from burnish.config import AdapterConfig, ModelConfig
-from burnish.engine import adapters, norms, sharding, weights
+from burnish.engine import adapters, modalities, norms, sharding, weights
 from burnish.engine.logprob import HeadTransform
 from burnish.engine.weights import DTYPES, Place
 from burnish.errors import ConfigError
@@ -49,16 +49,12 @@ class Policy:
     sharded: bool = False  # its weights are divided over processes, in float32 (float64)
     anew: Callable[[], Policy] | None = None  # where sharded: makes the same model without weights
     folded: adapters.LowRank | None = None  # of a model made of a base and adapters: what these add to the base
+    companions: Mapping[str, bytes] = field(default_factory=dict)  # files that are saved with it, by name
+    stored: torch.dtype = torch.float32  # the type of the files that it was read from
 
     @property
     def decoder(self) -> nn.Module:
-        try:
-            decoder: nn.Module | None = self.base.get_decoder()
-        except AttributeError:  # some families name a part of a larger model that is not there
-            decoder = None
-        if decoder is None or decoder is self.base:
-            decoder = getattr(self.base, self.base.base_model_prefix, None) or self.base.model
-        return decoder
+        return modalities.decoder_of(self.base)
 
     @property
     def head(self) -> nn.Linear:
@@ -137,8 +133,12 @@ def load_policy(model: ModelConfig, adapter: AdapterConfig | None = None, *, pla
     base, folded = fold_adapters(base, weights.origin(model).adapters, adapter, place=place)
     silence_dropout(base)
     norms.fuse(base)
+    modalities.freeze(base)
     module = base if adapter.kind == "none" else add_adapter(base, adapter)
-    return Policy(module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, folded=folded)
+    return Policy(
+        module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, folded=folded,
+        companions=weights.companions(model.path), stored=weights.stored_type(model),
+    )  # fmt: skip
 
 
 def open_policy(model: ModelConfig) -> Policy:
@@ -206,6 +206,7 @@ def add_adapter(base: Any, adapter: AdapterConfig, *, scalar: bool = False) -> A
         lora_alpha=adapter.alpha,  # type: ignore[arg-type]
         lora_dropout=adapter.dropout,
         target_modules=targets,
+        exclude_modules=modalities.pattern(modalities.unreached(base)),
         use_rslora=adapter.rslora,
         use_dora=adapter.dora,
     )
@@ -223,16 +224,18 @@ def add_adapter(base: Any, adapter: AdapterConfig, *, scalar: bool = False) -> A
 
 
 def cast_for_compute(policy: Policy) -> None:
-    """Cast parameters, never buffers: rotary frequencies in bfloat16 would be off by a whole position at 256."""
+    """Cast parameters, never buffers: rotary frequencies in bfloat16 would be off by a whole position at 256. What text
+    does not reach keeps its type, and so its bits."""
     if policy.dtype == torch.bfloat16 and not policy.sharded:  # divided weights are cast when they are put together
+        kept = {id(parameter) for parameter in modalities.unreached_parameters(policy.base).values()}
         for parameter in policy.module.parameters():
-            if parameter.is_floating_point() and parameter.dtype == torch.float32:
+            if parameter.is_floating_point() and parameter.dtype == torch.float32 and id(parameter) not in kept:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def save_model(policy: Policy, folder: Path, tokenizer: Any, gathered: dict[str, Any] | None = None) -> None:
-    """Write the model (or adapter) and its tokenizer into `folder`, in the type it was computed in. `gathered` are the
-    weights of a divided model."""
+    """Write the model (or adapter) with tokenizer and companions into `folder`, in the type it was computed in.
+    `gathered` are the weights of a divided model."""
     folder.mkdir(parents=True)
     base = Path(policy.base.name_or_path)
     if policy.adapted and base.is_dir():  # so that the adapter finds its base from any folder
@@ -240,13 +243,16 @@ def save_model(policy: Policy, folder: Path, tokenizer: Any, gathered: dict[str,
     if policy.adapted and policy.folded is not None:
         adapters.save_stacked(policy.module, policy.folded, folder, gathered)
     else:
+        if not policy.adapted and modalities.unreached(policy.base):
+            gathered = modalities.as_stored(policy.base, gathered or policy.base.state_dict(), policy.stored)
         policy.module.save_pretrained(folder, state_dict=gathered)
     file = folder / "config.json"
     if file.exists():
         config = json.loads(file.read_text())
-        if gathered is not None:
-            config["dtype"] = str(policy.dtype).removeprefix("torch.")  # a divided model would name its masters' type
+        config["dtype"] = str(policy.dtype).removeprefix("torch.")  # transformers names that of the first parameter
         config.pop("attn_implementation", None)
-        config["use_cache"] = True
+        config.get("text_config", config)["use_cache"] = True
         file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     tokenizer.save_pretrained(folder)
+    for name, content in policy.companions.items():
+        (folder / name).write_bytes(content)

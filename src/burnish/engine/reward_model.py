@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from burnish.config import AdapterConfig, ModelConfig
-from burnish.engine import norms, weights
+from burnish.engine import modalities, norms, weights
 from burnish.engine.model import Policy, add_adapter, fold_adapters, silence_dropout
 from burnish.engine.weights import DTYPES, Place
 from burnish.errors import ModelError
@@ -31,15 +31,17 @@ PAD = "<|pad|>"
 
 def reads_full(path: str) -> bool:
     """Whether rewards are read at the end of the template's full rendering; else the answer ends with its turn."""
-    about = _about(Path(path))
+    about = about_of(Path(path))
     return not about or about.get(READS, TURN) == FULL
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What `reward.json` says; nothing of a model by others, or a language model."""
+def about_of(folder: Path) -> dict[str, Any]:
+    """What `reward.json` says; nothing of a model by others, or a language model. Raises ModelError."""
     file = folder / ABOUT
-    about: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return about
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
 
 
 def _pooled_over(base: Any, about: dict[str, Any]) -> tuple[int, ...]:
@@ -71,7 +73,7 @@ def load_reward_model(
     base, folded = fold_adapters(base, weights.origin(model).adapters, adapter, scalar=True, place=place)
     require_head(base, model.path)
     lines = [f"reward model: the scalar head of {model.path} is trained further"]
-    pooled_over = () if fresh else _pooled_over(base, _about(Path(model.path)))
+    pooled_over = () if fresh else _pooled_over(base, about_of(Path(model.path)))
     if fresh:
         draw = torch.randn(1, base.score.in_features, generator=torch.Generator().manual_seed(seed))
         base.score.weight.data.copy_(draw / base.score.in_features**0.5)
@@ -81,13 +83,15 @@ def load_reward_model(
         ]
     silence_dropout(base)
     norms.fuse(base)
+    modalities.freeze(base)
     module = base if adapter.kind == "none" else add_adapter(base, adapter, scalar=True)
     if head_only:
         train_head_only(module)
     base.config.reward_reads = FULL if reads_full(model.path) else TURN
     return Policy(
         module, base, model.path, DTYPES[model.dtype], base.config._attn_implementation, scalar=True,
-        pooled_over=pooled_over, folded=folded,
+        pooled_over=pooled_over, folded=folded, companions=weights.companions(model.path),
+        stored=weights.stored_type(model),
     ), lines  # fmt: skip
 
 
@@ -104,7 +108,7 @@ def open_reward_model(model: ModelConfig) -> Policy:
     folder = Path(model.path)
     if (folder / "model" / ABOUT).exists():
         folder = folder / "model"
-    about = _about(folder)
+    about = about_of(folder)
     model = model.model_copy(update={"path": str(folder)})
     if _is_fresh(model):
         raise ModelError(f"{model.path} is a language model without a scalar head, not a reward model")

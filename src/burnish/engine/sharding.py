@@ -11,7 +11,7 @@ Weights come straight from the files, each process reading its rows; where trans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,16 @@ def emptied(module: nn.Module) -> dict[str, Tensor]:
             empty = twins.setdefault(id(parameter), _on_meta(parameter))
             part._parameters[name] = empty
     return taken
+
+
+def persistent(base: nn.Module) -> dict[str, Tensor]:
+    """The buffers that belong to a model's files, such as the bias of a router; they are whole on every process."""
+    return {
+        f"{prefix}.{name}" if prefix else name: buffer
+        for prefix, part in base.named_modules()
+        for name, buffer in part.named_buffers(recurse=False)
+        if name not in part._non_persistent_buffers_set
+    }
 
 
 def blocks(decoder: nn.Module, count: int) -> list[nn.Module]:
@@ -126,12 +136,22 @@ class Files:
             opened = safe_open(file, framework="pt")  # type: ignore[no-untyped-call]
             self._where |= dict.fromkeys(opened.keys(), opened)
 
-    def hold(self, shapes: Mapping[str, torch.Size]) -> bool:
-        """Whether the files hold every tensor under its name and in its shape."""
-        return bool(self._where) and all(
-            name in self._where and self._where[name].get_slice(name).get_shape() == list(size)
-            for name, size in shapes.items()
+    def hold(self, shapes: Mapping[str, torch.Size], twins: Collection[str] = ()) -> bool:
+        """Whether the files hold every tensor under its name and in its shape, and but for `twins`, the second names
+        of tied ones, no other."""
+        return (
+            bool(self._where)
+            and self._where.keys() <= shapes.keys() | set(twins)
+            and all(
+                name in self._where and self._where[name].get_slice(name).get_shape() == list(size)
+                for name, size in shapes.items()
+            )
         )
+
+    def whole(self, name: str) -> Tensor:
+        """A tensor, on the CPU."""
+        tensor: Tensor = self._where[name].get_tensor(name)
+        return tensor
 
     @torch.no_grad()
     def fill(self, name: str, parameter: DTensor) -> None:
@@ -160,14 +180,20 @@ def converted(model_type: str) -> bool:
     return bool(get_checkpoint_conversion_mapping(model_type))
 
 
-def gathered(module: nn.Module, kind: torch.dtype, *, trained_only: bool) -> dict[str, Tensor]:
-    """The whole weights, in the first process only, on the CPU, in the type they are saved in."""
+def gathered(
+    module: nn.Module, kind: torch.dtype, *, trained_only: bool, wide: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """The whole weights, in the first process only, on the CPU, in the type they are saved in; buffers and `wide` stay
+    as they are."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only)
     weights: dict[str, Any] = get_model_state_dict(module, options=options)
     twins = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     twins -= {name for name, _ in module.named_parameters()}  # of two tied names the file holds the first
     kept = {name: value for name, value in weights.items() if name not in twins}
-    return {name: value.to(kind) if value.is_floating_point() else value for name, value in kept.items()}
+    wide = {*wide, *(name for name, _ in module.named_buffers())}
+    return {
+        name: value if name in wide or not value.is_floating_point() else value.to(kind) for name, value in kept.items()
+    }
 
 
 def run_within(base: Any, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from burnish.config import ModelConfig
-from burnish.data.folders import Origin, adapter_settings, origin_of
+from burnish.data.folders import Origin, adapter_settings, home_of, model_chain, origin_of
 from burnish.engine import sharding
 from burnish.errors import ModelError
 from burnish.tensors import wide_type
@@ -24,6 +24,8 @@ from burnish.tensors import wide_type
 Place = Literal["device", "host", "nowhere"]  # where weights are loaded to; nowhere: shapes only
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)  # raised by loaders
+GENERATION = "generation_config.json"
+PROCESSOR = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")  # of images, sound
 NAMED = 4  # tensors that a refusal lists
 COMPUTED = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")  # once saved, now made anew
 
@@ -44,6 +46,13 @@ def configuration(model: ModelConfig) -> Any:
         raise ModelError(f"model.path: the configuration of {base} cannot be read: {reason(error)}") from error
 
 
+def stored_type(model: ModelConfig) -> torch.dtype:
+    """The type of a model's weights in its files, as its configuration says."""
+    config = configuration(model)
+    kind: torch.dtype = config.dtype or config.get_text_config().dtype or torch.float32
+    return kind
+
+
 def rows(model: ModelConfig) -> int | None:
     """Rows of the model's embedding, as its configuration says."""
     size = getattr(configuration(model).get_text_config(), "vocab_size", None)
@@ -54,14 +63,28 @@ def ends(model: ModelConfig) -> frozenset[int]:
     """Tokens that end an answer in transformers' `generate`: those of generation_config.json, else of config.json."""
     from transformers import GenerationConfig
 
-    base = origin(model).base
     try:
-        named = GenerationConfig.from_pretrained(base).eos_token_id
+        named = GenerationConfig.from_pretrained(home_of(model.path, GENERATION)).eos_token_id
     except UNREADABLE:  # most folders without the file are of models that need none
         named = None
     if named is None:
         named = GenerationConfig.from_model_config(configuration(model)).eos_token_id
     return frozenset([named] if isinstance(named, int) else named or ())
+
+
+def companions(path: str) -> dict[str, bytes]:
+    """Files that go with a model wherever it is saved, by name: its processor of images and sound, and an adapter's own
+    settings of generation. They lie with the model or with what it goes on. Tokenizer and weights bring the others."""
+    from transformers.utils.hub import cached_file
+
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    homes = model_chain(path)
+    files: dict[str, bytes] = {}
+    for name in (*PROCESSOR, GENERATION):
+        for home in homes[:-1] if name == GENERATION else homes:
+            if name not in files and (file := cached_file(home, name, **quiet)):
+                files[name] = Path(file).read_bytes()
+    return files
 
 
 def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place: Place = "device") -> Any:
@@ -70,12 +93,11 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
     With `scalar` it is a sequence classifier of one label, whose head is drawn at random where the files are a language
     model's. Raises ModelError where transformers cannot build it, or where the files do not hold exactly its tensors.
     """
-    import transformers
 
     base = origin(model).base
     fresh = scalar and not is_classifier(configuration(model))
     options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, **({"num_labels": 1} if scalar else {})}
-    kind: Any = transformers.AutoModelForSequenceClassification if scalar else transformers.AutoModelForCausalLM
+    kind = _loader(configuration(model), scalar)
     if quantize:
         from transformers import BitsAndBytesConfig
 
@@ -97,12 +119,24 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
     except UNREADABLE as error:
         wanted = "reward model" if scalar else "causal language model"
         raise ModelError(f"model.path: {base} could not be loaded as a {wanted}: {reason(error)}") from error
-    module.config.use_cache = False
+    module.config.get_text_config().use_cache = False
     if model.dtype == "float64" and hasattr(module, "set_experts_implementation"):
         module.set_experts_implementation("eager")  # the grouped product has no float64
     if torch.cuda.is_available() and not quantize and place == "device":
         module = module.to(torch.device("cuda"))
     return module
+
+
+def _loader(config: Any, scalar: bool) -> Any:
+    """The class that makes the whole model: for text and images it is not the one for text alone."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+    if scalar:
+        return transformers.AutoModelForSequenceClassification
+    several = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and config.get_text_config() is not config
+    both = several and not config.is_encoder_decoder
+    return transformers.AutoModelForImageTextToText if both else transformers.AutoModelForCausalLM
 
 
 def open_adapter(base: Any, folder: Path, *, trained: str = "CAUSAL_LM") -> Any:

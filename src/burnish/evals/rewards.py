@@ -55,7 +55,7 @@ def score(
                 first = len(kept) + place * len(kept[:probes])
                 of_edited = values[first : first + len(kept[:probes])]
                 probed[edit][candidate.name] = _edited_rewards(kept, edits[edit], of_edited)
-            named.append(_scorer(candidate))
+            named.append(_scorer(candidate, run))
         if len(members) > 1:
             named += _combined(name, [candidate.name for candidate in members], rewards, probed, hows, coef)
     lengths = encoded[named[0].name]
@@ -120,14 +120,15 @@ def _dtype(run: Run) -> str:
     return run.model.dtype if "dtype" in run.model.model_fields_set else "float32"
 
 
-def _scorer(candidate: Candidate) -> Scorer:
+def _scorer(candidate: Candidate, run: Run) -> Scorer:
+    where = weights.origin(_model(candidate, run))
     if candidate.run is None:
-        return Scorer(candidate.name, "reward model", str(candidate.folder))
+        return Scorer(candidate.name, "reward model", str(where))
     row, beta = implicit_scale(candidate.run)
     what = "log-ratio" if "reference" in row.needs else "log-prob"
     unit = " per token" if row.beta_unit == "per token" else ""
     unit += " to the initial reference, which moved in training" if candidate.run.reference.update != "never" else ""
-    return Scorer(candidate.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {candidate.folder}", beta)
+    return Scorer(candidate.name, "implicit", f"{row.name}: {beta:g} x {what}{unit}; {where}", beta)
 
 
 def _combined(

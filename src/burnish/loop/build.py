@@ -53,6 +53,7 @@ class Trainer:
     optimizer: Any
     reference: Stored | Live | None
     source: Source
+    judges: online.Judges
     monitor: RefreshMonitor
     best: BestWeights
     answerer: Answerer | None  # who answers the prompts that are trained on
@@ -112,7 +113,7 @@ def opened(config: Run, world: World, live: bool | None, lock: Lock) -> Iterator
     with RunLog(Path(config.run.dir), silent=silent) as log, Progress(steps, live=live, silent=silent) as progress:
         if lost:
             progress.note(f"run.resume: {config.run.dir} holds no run (deleted, or of another name?): a new one begins")
-        for line in filter(None, [lock.unsupported, *prepared.lines]):
+        for line in filter(None, [lock.unsupported, *prepared.lines, judges.line]):
             progress.note(line)
         yield build(prepared, judges, world, log, progress, steps, end)
 
@@ -157,8 +158,8 @@ def build(
     engine.policy.module.train()
     optimizer = _optimizer(prepared, masters, progress, steps, end)
     return Trainer(
-        prepared, engine, masters, optimizer, reference, source, monitor, BestWeights(monitor, masters), answerer,
-        eval_answerer, log, progress, steps, running=prepared.mixture.start(),
+        prepared, engine, masters, optimizer, reference, source, judges, monitor, BestWeights(monitor, masters),
+        answerer, eval_answerer, log, progress, steps, running=prepared.mixture.start(),
     )  # fmt: skip
 
 

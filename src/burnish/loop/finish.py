@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from burnish.config import Run
-from burnish.engine import checkpoint, model, reward_model, sharding
+from burnish.engine import checkpoint, modalities, model, reward_model, sharding
 from burnish.engine.model_card import model_card
 from burnish.engine.scoring import rewards
 from burnish.loop.build import Trainer
@@ -35,7 +35,10 @@ def finish(trainer: Trainer) -> None:
     sample_rewards = rewards(trainer.engine, sample) if policy.scalar else []
     last = save(trainer, trainer.steps, wait=True)  # a full disk or an impatient user must not cost the run
     policy.settle()
-    weights = sharding.gathered(policy.module, policy.dtype, trained_only=policy.adapted) if policy.sharded else None
+    weights = None
+    if policy.sharded:
+        wide = modalities.unreached_parameters(policy.base).keys()
+        weights = sharding.gathered(policy.module, policy.dtype, trained_only=policy.adapted, wide=wide)
     if trainer.world.leads:
         checkpoint.write_folder(folder / "model", fill, "model")
         trainer.log.write(EndRecord(step=trainer.steps))

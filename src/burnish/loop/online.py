@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from burnish.answers.answerer import Answerer
-from burnish.answers.judges import Judge, panel
+from burnish.answers.judges import Judge, Stateful, panel
 from burnish.answers.objective_view import ObjectiveView
 from burnish.config import Run
 from burnish.data.load import rule_of
@@ -29,12 +30,27 @@ class Judges:
 
     judge: Judge | None
     gold: Judge | None
+    line: str | None = None  # how programs are kept apart, where answers are programs
+
+    def state(self) -> dict[str, Any]:
+        """What the judges hold that a checkpoint keeps, by table."""
+        return {table: judge.state() for table, judge in self._stateful().items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for table, judge in self._stateful().items():
+            judge.restore(state[table])
+
+    def _stateful(self) -> dict[str, Stateful]:
+        tables: list[tuple[str, object]] = [("judge", self.judge), ("gold", self.gold)]
+        return {table: judge for table, judge in tables if isinstance(judge, Stateful)}
 
 
 def judges_of(run: Run) -> Judges:
     """The judges that the configuration names. Raises before any weight loads."""
     cache = Path(run.run.dir).parent / "judge-cache"
-    return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache))
+    programs = any(table.kind == "verifier" and table.name == "code" for table in (*run.judge, *run.gold))
+    line = f"judge: {panel.isolation().line}" if programs else None
+    return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache), line)
 
 
 def answerer(

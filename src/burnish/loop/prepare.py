@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from burnish.audit import Auditor, audit
-from burnish.config import Run
+from burnish.config import ModelConfig, Run
 from burnish.data import prompts, render, tokenizers
 from burnish.data.load import gather
 from burnish.data.prompts import Prompt
-from burnish.engine import reward_model, weights
+from burnish.engine import candidates, reward_model, weights
 from burnish.group import Completion, EncodedGroup, Group
 from burnish.loop.encoded import encoded
 from burnish.loop.refusals import mixture_of, refuse_model_config
@@ -44,19 +45,18 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     """
     trackers.named(run)
     mixture = mixture_of(run) if mixture is None else mixture
-    models = [run.model]
-    if run.reference.kind == "path":
-        models.append(run.model.model_copy(update={"path": run.reference.path}))
-    origins = [weights.origin(model) for model in models]
+    loaded = _loaded(run)
+    origins = [weights.origin(model).line(role) for role, model in loaded]
     tokenizer = tokenizers.load_tokenizer(run.model.path, trust_remote_code=run.model.trust_remote_code)
     full = mixture.needs("scalar") and reward_model.reads_full(run.model.path)
     renderer = render.Renderer.of(run.data, tokenizer, full=full)
     if renderer.chat.to_save is not None:
         tokenizer.chat_template = renderer.chat.to_save  # so that the saved model is asked as it was trained
-    lines = [*filter(None, (origin.line for origin in origins)), renderer.describe()]
+    lines = [*filter(None, origins), renderer.describe()]
     terminal = frozenset(renderer.terminal)
     ends = terminal | weights.ends(run.model)
-    least = min(models, key=lambda model: weights.rows(model) or sys.maxsize)
+    asked = [model for role, model in loaded if role != "judge"]  # of the same tokens
+    least = min(asked, key=lambda model: weights.rows(model) or sys.maxsize)
     refuse_foreign_ids = partial(tokenizers.refuse_foreign_ids, tokenizer, weights.rows(least), least.path)
     refuse_foreign_ids([renderer.encode(Group("x", (Completion("x"),), where="every conversation"))])
     to_answer: list[Prompt] = []
@@ -77,6 +77,20 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     rates = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none", steps)
     lines += filter(None, (short, rates))
     return Prepared(run, tokenizer, train, evaluation, mixture, terminal, ends, lines, to_answer)
+
+
+def _loaded(run: Run) -> list[tuple[str, ModelConfig]]:
+    """The models that a run loads, by what they are to it."""
+    loaded = [("model", run.model)]
+    if run.reference.kind == "path":
+        loaded.append(("reference", run.model.model_copy(update={"path": run.reference.path})))
+    for table in (*run.judge, *run.gold):
+        if table.kind == "reward_model":
+            paths = [table.path] if isinstance(table.path, str) else table.path
+            for candidate in chain.from_iterable(members for _, members in candidates.find(paths)):
+                judge = {"path": str(candidate.folder), "allow_pickle": table.allow_pickle}
+                loaded.append(("judge", run.model.model_copy(update=judge)))
+    return loaded
 
 
 def _tokens(tokenizer: Any, ids: frozenset[int]) -> str:

@@ -5,7 +5,9 @@ The rest is a function of the configuration and of the step: the order of the da
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from burnish import __version__
-from burnish.config import to_toml
+from burnish.config import Run, to_toml
+from burnish.data import clock
 from burnish.data.identity import fingerprint
 from burnish.engine import checkpoint
+from burnish.engine.distributed import World
 from burnish.engine.reference import Live
 from burnish.errors import StoreError
 from burnish.group import EncodedGroup, Unjudged
@@ -47,11 +51,13 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
         "format": FORMAT,
         "step": done,
         "seed": trainer.run.seed,
+        "began": clock.now().isoformat(),  # the time that templates write
         "running": trainer.running,
         "moved": trainer.moved,
         "world_size": trainer.world.size,
         "data": _data_of(trainer.prepared),
         "judge_inputs": trainer.prepared.judge_inputs,
+        "judges": trainer.judges.state(),
         "source": trainer.source.state(),
         "advantages": {} if answerer is None else {name: dict(values) for name, values in answerer.state.items()},
         "monitor": trainer.monitor.state(),
@@ -65,6 +71,22 @@ def facts(trainer: Trainer, done: int) -> dict[str, Any]:
 def save(trainer: Trainer, done: int, *, wait: bool = False) -> Path:
     """Write the checkpoint of `done` steps; returns its folder. Raises StoreError."""
     return trainer.writer.save(done, tensors(trainer), facts(trainer, done), wait=wait)
+
+
+@contextmanager
+def clock_stopped(run: Run, world: World) -> Iterator[None]:
+    """Inside, templates write the time at which the run began, as its newest checkpoint has it; now, where it begins.
+
+    Raises StoreError where the checkpoint cannot be read.
+    """
+
+    def began() -> datetime:
+        folders = checkpoint.folders(Path(run.run.dir)) if run.run.resume else []
+        kept = checkpoint.facts_of(folders[-1]).get("began") if folders else None
+        return clock.now() if kept is None else datetime.fromisoformat(str(kept))
+
+    with clock.stopped(world.lead(began)):
+        yield
 
 
 def resume(trainer: Trainer) -> int:
@@ -85,6 +107,7 @@ def resume(trainer: Trainer) -> int:
     _restore(trainer, folders[-1])
     done = int(saved["step"])
     trainer.best.refreshes = int(saved["refreshes"])
+    trainer.judges.restore(saved["judges"])
     if saved["source"]:
         trainer.source.restore(saved["source"])
     if trainer.answerer is not None:

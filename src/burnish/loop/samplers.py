@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from burnish.answers.answerer import decoding_of
+from burnish.answers.http import key_of
 from burnish.answers.measure import measure_groups
 from burnish.answers.sampler import Decoding, Sampler
 from burnish.answers.sampler.arrival import LONGEST, Arrival
@@ -36,7 +36,7 @@ def sampler_of(prepared: Prepared, engine: Engine) -> Sampler:
 
     text = max((prompt.ids for prompt in prepared.prompts), key=len)[:LONGEST]
     server = ServerSampler(
-        run.source.url, key=os.environ.get(run.source.key_env, ""), write=write,
+        run.source.url, key=key_of(run.source.key_env), write=write,
         folder=Path(run.run.dir) / "handed-over", update=run.source.update, terminal=prepared.ends,
         arrival=Arrival(text, logps, ROUNDING[run.model.dtype], run.source.max_mismatch),
     )  # fmt: skip

@@ -30,7 +30,7 @@ def run(config: Run, *, world: World = ALONE, progress: bool | None = None) -> P
     with locked(folder, world) as lock:
         if world.lead(lambda: already_finished(config)):
             return folder
-        with opened(config, world, progress, lock) as trainer:
+        with resume.clock_stopped(config, world), opened(config, world, progress, lock) as trainer:
             first = resume.resume(trainer) if config.run.resume else 0
             trainer.log.write(
                 RunRecord(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.config import Run, load, to_toml
+from burnish.config.keys import JUDGE_TABLES
 from burnish.errors import ConfigError, StoreError
 from burnish.runlog.log import read
 from burnish.runlog.records import EndRecord
@@ -23,6 +24,7 @@ RUN_FILES = (
 CHANGEABLE = ("run", "save", "eval", "log", "engine", "scale")  # tables that may differ when a run goes on
 ADDRESSES = ("source.url", "source.key_env")  # keys that may, too: where a server is changes no result
 FIXED = ("engine.float32_matmul_precision",)  # the keys of these tables that may not: they change results
+ENDPOINT = ("key_env", "concurrency", "retries", "seconds", "budget", "price_in", "price_out", "cache")  # of LLM judges
 
 
 def claim_run_dir(run: Run) -> Path:
@@ -106,7 +108,11 @@ def is_finished(run: Run) -> bool:
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The keys that differ and may not; a table that is a list of tables counts as one key."""
+    """The keys that differ and may not; a table that is a list of tables counts as one key.
+
+    How a judge's endpoint is asked, and what it may cost, changes no verdict.
+    """
+    before, now = _without_endpoints(before), _without_endpoints(now)
     changed = []
     for table, values in now.items():
         keys = values if isinstance(values, dict) else [table]
@@ -117,3 +123,10 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             if new != old and not free:
                 changed.append(name)
     return changed
+
+
+def _without_endpoints(values: dict[str, Any]) -> dict[str, Any]:
+    def decisive(judge: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in judge.items() if key not in ENDPOINT or judge["kind"] != "llm"}
+
+    return {**values, **{table: [decisive(judge) for judge in values[table]] for table in JUDGE_TABLES}}

@@ -14,6 +14,7 @@ import pytest
 
 from burnish.answers import http
 from burnish.answers.judges import llm
+from burnish.answers.judges.panel import Panel
 from burnish.answers.judges.template import Template, grade, verdict
 from burnish.config import LLMConfig
 from burnish.errors import ConfigError
@@ -27,15 +28,16 @@ class Endpoint:
     """What a request is answered with is a function of its text and of how often it came."""
 
     def __init__(self, answer: Callable[[str, int], Any]) -> None:
-        self.answer, self.seen, self.texts = answer, dict[str, int](), list[str]()
+        self.answer, self.seen, self.texts, self.bodies = answer, dict[str, int](), list[str](), list[Any]()
         lock, endpoint = threading.Lock(), self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                text = body["messages"][0]["content"]
+                text = body.pop("messages")[0]["content"]
                 with lock:
                     endpoint.texts.append(text)
+                    endpoint.bodies.append(body)
                     times = endpoint.seen[text] = endpoint.seen.get(text, 0) + 1
                 told = endpoint.answer(text, times)
                 if told == "echo":
@@ -56,7 +58,7 @@ class Endpoint:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def close(self) -> None:
         self.server.shutdown()
@@ -143,6 +145,8 @@ def test_what_is_read_from_a_reply() -> None:
     assert verdict("**Verdict: tie**") == 0.5 and verdict("  verdict: a.") == 1.0
     for nothing in ("A", "Verdict: C", "The verdict: A is better", "Verdict: AB", ""):
         assert verdict(nothing) is None
+    assert verdict("<think>Verdict: A</think>Verdict: B") == 0.0 and verdict("<think>\nVerdict: A") is None
+    assert grade("Grade: " + "9" * 400) is None
     assert grade("Grade: 7/10") == 7 and grade("grade: -1.5") == -1.5 and grade("I grade 7") is None
 
 
@@ -229,6 +233,112 @@ def test_spend_without_the_endpoints_count_is_estimated(serve: Any, tmp_path: Pa
     assert own.spend.estimated == own.spend.requests == 2 and own.spend.read > 100
 
 
+def reply(content: Any, finish: str | None = "stop", usage: Any = None, **message: Any) -> tuple[int, dict[str, Any]]:
+    """A whole reply of an endpoint."""
+    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
+    return 200, {"choices": [choice], "usage": usage or {"prompt_tokens": 100, "completion_tokens": 10}}
+
+
+PAIR = Group("p", (Completion("a"), Completion("b")))
+
+
+@pytest.mark.parametrize(
+    ("told", "value"),
+    [
+        (reply("<think>Verdict: A</think>\nVerdict: tie"), 0.5),
+        (reply("Verdict: A</think>Verdict: tie"), 0.5),  # the chat template opened the thoughts
+        (reply("Verdict: tie", reasoning_content="Verdict: A"), 0.5),
+        (reply([{"type": "thinking", "thinking": "Verdict: A"}, {"type": "text", "text": "Verdict: tie"}]), 0.5),
+        (reply("Verdict: tie", finish=None), 0.5),
+        (reply("Verdict: tie", finish="eos_token"), 0.5),
+        (reply("Verdict: A\nbut B is sho", finish="length"), r"a reply that was cut \(finish_reason 'length'\): raise "
+         "its max_tokens, which is 512, thoughts included"),
+        (reply("Verdict: A", finish="content_filter"), r"a reply that was cut \(finish_reason 'content_filter'\)$"),
+        (reply("Verdict: A", finish="MAX_TOKENS"), r"a reply that was cut \(finish_reason 'max_tokens'\): raise"),
+        (reply("<think>\nVerdict: A\nbut B", finish="length"), r"thoughts and no reply \(finish_reason 'length'\): "),
+        (reply("<think>\nVerdict: A\nbut B"), r"thoughts and no reply \(finish_reason 'stop'\)$"),
+        (reply(None, "length", reasoning_content="Verdict: A"), r"thoughts and no reply \(finish_reason 'length'\): "),
+        (reply(None, None, reasoning="Verdict: A"), r"thoughts and no reply \(no finish_reason\)$"),
+        (reply("", "length"), r"no reply \(finish_reason 'length'\): raise its max_tokens"),
+        (reply("", "length", {"completion_tokens_details": {"reasoning_tokens": 9}}),
+         r"thoughts and no reply \(finish_reason 'length', 9 tokens of thoughts\): raise its max_tokens"),
+        (reply("", "length", {"completion_tokens_details": {"reasoning_tokens": -9}}), r"gave no reply \(finish"),
+        (reply(""), r"an empty reply \(finish_reason 'stop'\)$"),
+        (reply([{"type": "thinking", "thinking": "Verdict: A"}]), r"thoughts and no reply \(finish_reason 'stop'\)$"),
+        (reply(None, refusal="I cannot judge this."), "refused to judge: 'I cannot judge this.'"),
+        ((200, {"choices": [{"text": "Verdict: A"}]}), r"no choices\[0\].message"),
+        ((200, {"choices": {"0": 1}}), r"no choices\[0\].message"),
+        ((200, [1]), "no JSON object"),
+    ],
+)  # fmt: skip
+def test_only_a_whole_reply_beside_the_thoughts_is_a_verdict(
+    serve: Any, tmp_path: Path, told: Any, value: float | str
+) -> None:
+    own = judge(serve(lambda text, times: told), tmp_path, price_out=1.0)
+    (feedback,) = own([PAIR])
+    if isinstance(value, float):
+        assert scores(feedback) == (value, value) and own.report()["judge/first_wins"] == value
+        return
+    assert isinstance(feedback, Unjudged) and re.search(value, feedback.reason), feedback
+    assert not (tmp_path / "cache" / "replies.jsonl").exists() and own.spend.requests > 0
+
+
+def test_a_limit_under_the_name_that_the_server_takes(serve: Any, tmp_path: Path) -> None:
+    def strict(text: str, times: int) -> Any:
+        refused = [name for name in ("max_tokens", "temperature") if name in endpoint.bodies[-1]]
+        return (400, {"error": {"message": f"Unsupported: {refused}"}}) if refused else "Verdict: tie"
+
+    endpoint = serve(strict)
+    settings = {"max_completion_tokens": 64, "temperature": "server", "request": {"reasoning_effort": "low"}}
+    assert scores(judge(endpoint, tmp_path, **settings)([PAIR])[0]) == (0.5, 0.5)
+    assert endpoint.bodies[-1] == {"model": "m", "max_completion_tokens": 64, "reasoning_effort": "low"}
+    (told,) = judge(endpoint, tmp_path)([PAIR])
+    assert isinstance(told, Unjudged) and "Unsupported: ['max_tokens', 'temperature']" in told.reason
+    assert endpoint.bodies[-1] == {"model": "m", "max_tokens": 512, "temperature": 0}
+
+
+def test_what_a_request_says_decides_whether_a_reply_is_known(serve: Any, tmp_path: Path) -> None:
+    endpoint = serve(lambda text, times: "Verdict: tie")
+    asked = [{}, {"max_tokens": 512, "temperature": 0.0}, {"temperature": 1}, {"temperature": "server"},
+             {"max_completion_tokens": 512}, {"request": {"seed": 1}}, {"request": {"seed": 2}}]  # fmt: skip
+    requests = []
+    for settings in asked:
+        judge(endpoint, tmp_path, **settings)([PAIR])
+        requests.append(len(endpoint.texts))
+    assert requests == [2, 2, 4, 6, 8, 10, 12]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -(10**9), "completion_tokens": -5}, {"prompt_tokens": 10**18, "completion_tokens": 1},
+        {"prompt_tokens": 1, "completion_tokens": 10**18}, {"prompt_tokens": True, "completion_tokens": True},
+        {"prompt_tokens": 1e3, "completion_tokens": float("nan")}, {"prompt_tokens": "9", "completion_tokens": None},
+        [1], "free",
+    ],
+)  # fmt: skip
+def test_counts_that_cannot_be_are_not_believed(serve: Any, tmp_path: Path, usage: Any) -> None:
+    own = judge(serve(lambda text, times: reply("Verdict: tie", usage=usage)), tmp_path, price_in=1.0, price_out=1.0)
+    own([PAIR])
+    assert own.spend.estimated == own.spend.requests == 2
+    assert 100 < own.spend.read < 3000 and own.spend.written == 2 * 4
+
+
+def test_what_was_spent_goes_on_from_a_state(serve: Any, tmp_path: Path) -> None:
+    endpoint, prices = serve(longer_wins), {"price_in": 1000.0, "budget": 0.6}
+    first = judge(endpoint, tmp_path / "a", **prices)
+    first([PAIR])
+    again = judge(endpoint, tmp_path / "b", **prices)
+    again.restore(json.loads(json.dumps(first.state())))
+    assert again.report() == first.report() and again.spend.dollars == pytest.approx(0.2)
+    (told,) = again([GROUP])
+    assert isinstance(told, Unjudged) and "budget of $0.6 is spent" in told.reason
+    several = Panel((again, again), (1.0, 1.0), (None, None))
+    assert several.state() == {"llm": again.state(), "llm#2": again.state()}
+    several.restore({"llm": again.state(), "llm#2": first.state()})
+    assert again.spend.requests == 2
+
+
 def test_the_key_is_told_to_nobody(serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
     own = judge(serve(lambda t, n: "echo"), tmp_path, key_env="JUDGE_KEY")
@@ -253,6 +363,7 @@ def test_what_cannot_be_meant_is_refused_before_any_request(tmp_path: Path, monk
         (here | {"template": str(template)}, r"lacks the place \{answer_b\}"),
         (here | {"template": str(odd)}, r"has the place \{nonsense\}"),
         (here | {"template": "nowhere.txt"}, "cannot be read"),
+        ({"url": "ftp://127.0.0.1", "model": "m"}, r"judge\.url = 'ftp://127\.0\.0\.1' is no address"),
     ):
         with pytest.raises(ConfigError, match=reason):
             llm.make(LLMConfig(**settings), tmp_path / "cache")

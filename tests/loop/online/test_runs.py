@@ -17,6 +17,7 @@ from burnish.lab.world import CHARACTERS
 from burnish.loop import train
 from burnish.loop.interrupt import Interrupted
 from burnish.objectives import TABLE
+from tests.answers.sampler.server import ScriptedServer
 from tests.loop.online import world
 from tests.loop.online.world import JUDGING
 from tests.runs.cli import signalled_after
@@ -96,6 +97,34 @@ def test_interrupted_and_resumed_is_unbroken(place: Path, how: str, stop: int) -
         assert world.equal(whole, broken)
     lines = [(folder / "answers.jsonl").read_text() for folder in (whole, broken)]
     assert lines[0] == lines[1]
+
+
+def grades(number: int, path: str, given: dict[str, Any]) -> Any:
+    text = given["messages"][0]["content"]
+    choice = {"finish_reason": "stop", "message": {"content": f"Grade: {len(text) % 7}"}}
+    return {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+
+
+def test_what_a_judge_has_spent_is_in_the_checkpoint(place: Path) -> None:
+    with ScriptedServer(grades) as server:
+        asked = ["judge.kind=llm", f"judge.url={server.url}", "judge.model=m", "judge.mode=pointwise",
+                 "judge.price_in=1000.0", "judge.budget=100.0"]  # fmt: skip
+
+        def settings(name: str) -> list[str]:
+            kept = [text for text in world.overrides(place, name, *asked, steps=4) if not text.startswith("judge.name")]
+            return [*kept, f"judge.cache={place / f'{name}-cache'}"]
+
+        whole = train.run(config.load(None, settings("spent")))
+        with signalled_after(2, signal.SIGTERM), pytest.raises(Interrupted):
+            train.run(config.load(None, settings("spent-on")))
+        broken = place / "spent-on"
+        more = ["run.resume=true", "run.overwrite=false", "judge.budget=200.0", "judge.seconds=30.0"]
+        train.run(config.load(str(broken / "config.toml"), more))  # the limit may be another one
+        again = config.load(str(broken / "config.toml"), ["run.resume=true", "judge.model=other"])
+        with pytest.raises(StoreError, match="judge would differ"):
+            train.run(again)
+    spent = [[(r["judge/requests"], r["judge/dollars"]) for r in world.records(f, "refresh")] for f in (whole, broken)]
+    assert spent[0] == spent[1] and spent[0][-1][0] > spent[0][1][0] > 0
 
 
 @pytest.mark.parametrize("what", ["a field of the rows", "the votes"])

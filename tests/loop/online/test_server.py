@@ -130,9 +130,22 @@ def test_others_may_read_what_a_server_is_handed(place: Path, served: tuple[Serv
     assert {file.stat().st_mode & 0o777 for file in model_folder.iterdir()} == {model_folder.stat().st_mode & 0o666}
 
 
+def test_an_adapter_on_an_adapter_is_handed_over_as_one_on_the_base_that_is_served(
+    place: Path, served: tuple[Served, list[str]]
+) -> None:
+    first = world.run(place, "first", "adapter.kind=lora", "adapter.rank=3", "optim.lr=1e-2", steps=2)
+    _, asked = served
+    folder = world.run(place, "second", *asked, *LORA, f"model.path={first / 'model'}", "adapter.rank=2", steps=2)
+    assert f"adapter {first / 'model'} on its base {place / 'sft'}" in (folder / "model" / "README.md").read_text()
+    for record in world.records(folder, "refresh"):
+        assert record["mismatch/mean"] < 1e-5 and record["mismatch/max_ratio"] < 1.001
+
+
 UNFIT = {
     "no adapter": (["source.update=lora"], "adapter.kind = 'none' trains none"),
     "an adapter": (["source.update=reload", "adapter.kind=lora"], "an adapter is trained: use 'lora'"),
+    "no server": (["source.sampler=process", "source.url=", "source.update=none"], "source.update is set, and"),
+    "no server's key": (["source.sampler=process", "source.url=", "source.key_env=K"], "source.key_env is set, and"),
     "dora": (["source.update=lora", "adapter.kind=lora", "adapter.dora=true"], "adapter.dora = true"),
 }
 

@@ -10,7 +10,8 @@ In what order to read it:
     verifier        named checks and users' functions; checks: the table of checks; answers: final answers;
                     ifeval: IFEval's instructions; check_process: checks that may hang; sandbox, guard: programs
     reward          reward models; ensemble: several of them as one score
-    llm             a language model behind an endpoint; template: its prompts; ledger: its cost and its replies
+    llm             a language model behind an endpoint; template: its prompts; chat_reply: its replies;
+                    ledger: its cost, and the replies so far
     human           people's votes
 
 How to add to it. A check: a function of a `checks.Request` and its row in `checks.TABLE`. A kind of judge: a table with
@@ -20,11 +21,11 @@ a `kind` in `config.online`, a module with `make(table)`, and a line in `panel._
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from burnish.group import Feedback, Group
 
-__all__ = ["Judge", "Reports"]
+__all__ = ["Judge", "Reports", "Stateful"]
 
 
 @runtime_checkable
@@ -45,3 +46,14 @@ class Reports(Protocol):
 
     def report(self) -> Mapping[str, float]:
         """Figures for the log."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A judge with something that a checkpoint holds: what it has spent."""
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` takes, as JSON."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""

@@ -14,6 +14,8 @@ from typing import Any
 from burnish.errors import StoreError
 
 CHARACTERS = 3.0  # of a token at least, where an endpoint does not count
+FRAME = 10_000  # tokens that an endpoint may add to a request or a reply
+COUNTS = ("read", "written", "requests", "cached", "estimated")
 
 
 @dataclass
@@ -48,17 +50,35 @@ class Spend:
         with self._lock:
             self.reserved -= reserved
 
-    def settle(self, reserved: float, usage: Mapping[str, Any] | None, text: str, reply: str) -> None:
-        """Enter what a request did cost."""
+    def settle(self, reserved: float, usage: Any, text: str, limit: int, reply: str) -> None:
+        """Enter what a request did cost: the endpoint's count where it can be true, else an estimate.
+
+        `limit`: the tokens that the reply was allowed.
+        """
         counted = usage if isinstance(usage, Mapping) else {}
-        counts = [counted.get("prompt_tokens"), counted.get("completion_tokens")]
-        known = all(isinstance(count, int) for count in counts)
+        read = _believed(counted.get("prompt_tokens"), len(text.encode("utf-8", "replace")))
+        written = _believed(counted.get("completion_tokens"), max(limit, len(reply.encode("utf-8", "replace"))))
         with self._lock:
             self.reserved -= reserved
             self.requests += 1
-            self.estimated += not known
-            self.read += int(counts[0]) if known and counts[0] is not None else round(len(text) / CHARACTERS)
-            self.written += int(counts[1]) if known and counts[1] is not None else round(len(reply) / CHARACTERS)
+            if read is None or written is None:
+                self.estimated += 1
+                read, written = round(len(text) / CHARACTERS), round(len(reply) / CHARACTERS)
+            self.read += read
+            self.written += written
+
+    def state(self) -> dict[str, int]:
+        """What a checkpoint holds."""
+        return {name: getattr(self, name) for name in COUNTS}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name in COUNTS:
+            setattr(self, name, int(state[name]))
+
+
+def _believed(count: Any, most: int) -> int | None:
+    """A count of tokens that can be true: a token is a byte at least, and endpoints add a frame of their own."""
+    return count if type(count) is int and 0 <= count <= most + FRAME else None
 
 
 class ReplyCache:

@@ -9,14 +9,14 @@ the first one shown wins, and how often the orders disagree, is counted and repo
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-from burnish.answers.http import Client, run
+from burnish.answers.http import Client, address, is_loopback, key_of, run
+from burnish.answers.judges.chat_reply import ChatReply, chat_reply
 from burnish.answers.judges.ledger import ReplyCache, Spend
 from burnish.answers.judges.template import Template, grade, verdict
 from burnish.config import LLMConfig
@@ -24,7 +24,7 @@ from burnish.errors import ConfigError, JudgeError
 from burnish.group import Feedback, Group, Scores, Unjudged, last_text, transcript
 
 CHAT = "/chat/completions"
-HERE = ("localhost", "127.0.0.1", "::1")
+COUNTS = ("first_won", "shown", "disagreed", "compared")
 
 
 @dataclass
@@ -33,6 +33,7 @@ class LLMJudge:
     had, or not be read on the second try, is Unjudged."""
 
     config: LLMConfig
+    url: str
     key: str = field(repr=False)
     template: Template
     cache: ReplyCache
@@ -72,6 +73,14 @@ class LLMJudge:
             found["judge/orders_disagree"] = self.disagreed / max(1, self.compared)
         return found
 
+    def state(self) -> dict[str, Any]:
+        return {"spend": self.spend.state(), **{name: getattr(self, name) for name in COUNTS}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.spend.restore(state["spend"])
+        for name in COUNTS:
+            setattr(self, name, state[name])
+
     def _comparisons(self, group: Group) -> list[dict[str, str]]:
         """Every pair of answers, in both orders."""
         texts = [last_text(one.messages) for one in group.completions]
@@ -99,9 +108,9 @@ class LLMJudge:
         self, questions: Sequence[dict[str, str]], read: Callable[[str], float | None]
     ) -> list[float | JudgeError]:
         """Every question's verdict, in order; no more of them begun at a time than requests may be in flight."""
-        own = self.config
-        room = asyncio.Semaphore(own.concurrency)
-        async with Client(own.url.rstrip("/"), self.key, own.seconds, own.retries, own.concurrency) as client:
+        config = self.config
+        room = asyncio.Semaphore(config.concurrency)
+        async with Client(self.url, self.key, config.seconds, config.retries, config.concurrency) as client:
 
             async def one(values: dict[str, str]) -> float | JudgeError:
                 async with room:
@@ -114,54 +123,57 @@ class LLMJudge:
     ) -> float | JudgeError:
         """The verdict or grade of one question; what went wrong where there is none."""
         text = self.template.fill(values)
-        key = ReplyCache.key(
-            model=self.config.model, text=text, mode=self.config.mode, max_tokens=self.config.max_tokens, temperature=0
-        )
+        key = ReplyCache.key(model=self.config.model, text=text, mode=self.config.mode, **self._options())
         known = self.cache.get(key)
-        told = None if known is None else read(known)
-        if told is not None:
+        value = None if known is None else read(known)
+        if value is not None:
             self.spend.cached += 1
-            return told
-        reply = ""
+            return value
+        fault = ""
         try:
             for _ in range(2):
                 reply = await self._ask(client, text)
-                told = read(reply)
-                if told is not None:
-                    self.cache.put(key, reply)
-                    return told
+                value = None if reply.cut else read(reply.content)
+                if value is not None:
+                    self.cache.put(key, reply.content)
+                    return value
+                fault = reply.fault(self.config.limit)
         except JudgeError as error:
             return error
-        return JudgeError(f"{self.config.model} gave no verdict that can be read: ...{reply[-120:]!r}")
+        return JudgeError(f"{self.config.model} {fault}")
 
-    async def _ask(self, client: Client, text: str) -> str:
+    def _options(self) -> dict[str, Any]:
+        """What a request says besides model and text; it decides the reply as well."""
+        name, limit = self.config.limit
+        options: dict[str, Any] = {name: limit}
+        if self.config.temperature != "server":
+            options["temperature"] = self.config.temperature or 0  # never 0.0, which would miss replies kept as of 0
+        return {**options, **({"request": self.config.request} if self.config.request else {})}
+
+    async def _ask(self, client: Client, text: str) -> ChatReply:
         """One reply. Raises JudgeError; what it cost is entered first, whatever it says."""
-        reserved = self.spend.reserve(text, self.config.max_tokens)
+        limit = self.config.limit[1]
+        reserved = self.spend.reserve(text, limit)
         if reserved is None:
             raise JudgeError(f"the budget of ${self.spend.budget:g} is spent (${self.spend.dollars:.4g} so far)")
-        reply, usage, made = "", None, False
+        options = self._options()
+        body = {"model": self.config.model, "messages": [{"role": "user", "content": text}], **options}
+        body |= body.pop("request", {})
         try:
-            found = await client.ask(
-                "POST", CHAT,
-                {
-                    "model": self.config.model, "messages": [{"role": "user", "content": text}], "temperature": 0,
-                    "max_tokens": self.config.max_tokens,
-                },
-            )  # fmt: skip
-            if found is None:
-                raise JudgeError(f"{self.config.url} has no {CHAT} (404 or 405): is judge.url right?")
-            if not isinstance(found, dict):
-                raise JudgeError(f"{self.config.url}: the reply is no JSON object: {str(found)[:100]!r}")
-            made, usage = True, found.get("usage")
-            try:
-                reply = str(found["choices"][0]["message"]["content"] or "")
-            except (KeyError, IndexError, TypeError):
-                raise JudgeError(f"{self.config.url}: the reply has no choices[0].message.content") from None
-        finally:
-            if made:
-                self.spend.settle(reserved, usage, text, reply)
-            else:
-                self.spend.release(reserved)
+            payload = await client.ask("POST", CHAT, body, tokens=limit)
+        except BaseException:
+            self.spend.release(reserved)
+            raise
+        if payload is None:
+            self.spend.release(reserved)
+            raise JudgeError(f"{self.url} has no {CHAT} (404 or 405): is judge.url right?")
+        usage = payload.get("usage") if isinstance(payload, Mapping) else None
+        try:
+            reply = chat_reply(payload)
+        except JudgeError as error:
+            self.spend.settle(reserved, usage, text, limit, "")
+            raise JudgeError(f"{self.url}: {error}") from None
+        self.spend.settle(reserved, usage, text, limit, reply.content + reply.thoughts)
         return reply
 
 
@@ -169,11 +181,12 @@ def make(config: LLMConfig, cache: Path) -> LLMJudge:
     """The judge a table names. Raises ConfigError before any request."""
     if not config.model:
         raise ConfigError("judge.model is missing: the judge's name at the endpoint")
-    key = os.environ.get(config.key_env, "") if config.key_env else ""
-    if not key and urlsplit(config.url).hostname not in HERE:
+    url = address(config.url, "judge.url")
+    key = key_of(config.key_env)
+    if not key and not is_loopback(url):
         raise ConfigError(f"judge.key_env: the environment has no {config.key_env}, and {config.url} will want a key")
     if config.budget is not None and not (config.price_in or config.price_out):
         raise ConfigError("judge.budget needs judge.price_in and judge.price_out, or nobody knows what was spent")
     template = Template.read(config.template, config.mode)
     spend = Spend((config.price_in, config.price_out), config.budget)
-    return LLMJudge(config, key, template, ReplyCache(cache), spend)
+    return LLMJudge(config, url, key, template, ReplyCache(cache), spend)

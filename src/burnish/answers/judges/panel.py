@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from burnish.answers.judges import Judge, Reports, human, llm, verifier
+from burnish.answers.judges import Judge, Reports, Stateful, human, llm, verifier
+from burnish.answers.judges.sandbox import isolation as isolation  # for whoever tells it
 from burnish.config import JudgeConfig
 from burnish.errors import ConfigError
 from burnish.group import Feedback, Group, Preferences, Scores, Unjudged
@@ -31,6 +33,17 @@ class Panel:
         """The figures of the judges that report figures."""
         reports = [judge.report() for judge in self.judges if isinstance(judge, Reports)]
         return {name: value for report in reports for name, value in report.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {name: judge.state() for name, judge in self._stateful().items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name, judge in self._stateful().items():
+            judge.restore(state[name])
+
+    def _stateful(self) -> dict[str, Stateful]:
+        named = zip(numbered([judge.name for judge in self.judges]), self.judges, strict=True)
+        return {name: judge for name, judge in named if isinstance(judge, Stateful)}
 
     def _joined(self, feedback: Sequence[Feedback], count: int) -> Feedback:
         names = numbered([judge.name for judge in self.judges])

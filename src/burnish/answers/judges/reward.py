@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -131,10 +130,7 @@ def _open(candidate: Candidate, config: RewardModelConfig) -> Member:
 
 def _moments(candidate: Candidate) -> tuple[float, float]:
     """Mean and standard deviation of the model's rewards in its training; (0, 1) where they were not saved."""
-    file = candidate.folder / reward_model.ABOUT
-    if not file.exists():
-        return 0.0, 1.0
-    about = json.loads(file.read_text(encoding="utf-8"))
+    about = reward_model.about_of(candidate.folder)
     return float(about.get("mean", 0.0)), float(about.get("sd", 1.0)) or 1.0
 
 

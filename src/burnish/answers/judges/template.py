@@ -4,11 +4,13 @@ change another place."""
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from burnish.answers.judges.thoughts import without_thoughts
 from burnish.errors import ConfigError
 
 PLACE = re.compile(r"\{([a-z_]+)\}")
@@ -56,12 +58,14 @@ class Template:
 
 
 def verdict(reply: str) -> float | None:
-    """1 where A won, 0 where B did, 1/2 for a tie, from the last line of the form `Verdict: A`; None without one."""
-    verdicts = VERDICT.findall(reply)
+    """1 where A won, 0 where B did, 1/2 for a tie, from the last line of the form `Verdict: A` that is no thought; None
+    without one."""
+    verdicts = VERDICT.findall(without_thoughts(reply))
     return {"a": 1.0, "b": 0.0, "tie": 0.5}[verdicts[-1].lower()] if verdicts else None
 
 
 def grade(reply: str) -> float | None:
-    """The number in the last line of the form `Grade: 7`; None without one."""
-    grades = GRADE.findall(reply)
-    return float(grades[-1]) if grades else None
+    """The number in the last line of the form `Grade: 7` that is no thought; None without a finite one."""
+    grades = GRADE.findall(without_thoughts(reply))
+    value = float(grades[-1]) if grades else math.inf
+    return value if math.isfinite(value) else None  # hundreds of digits are infinite

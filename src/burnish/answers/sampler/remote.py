@@ -79,7 +79,7 @@ class ServerSampler:
     _run_id: str = field(default_factory=lambda: secrets.token_hex(4), init=False)  # runs may share a server
 
     def __post_init__(self) -> None:
-        self.url = address(self.url)
+        self.url = address(self.url, "source.url").removesuffix("/v1").rstrip("/")
         if self.concurrency < 1 or self.retries < 0 or self.seconds <= 0:
             raise ConfigError("a server needs concurrency >= 1, retries >= 0 and seconds > 0")
         if self.update != "none" and (self.write is None or self.folder is None):
@@ -170,7 +170,9 @@ class ServerSampler:
         }  # fmt: skip
         if self.terminal:
             body["stop_token_ids"] = sorted(self.terminal)
-        reply = await client.ask("POST", "/v1/completions", body)
+        reply = await client.ask(
+            "POST", "/v1/completions", body, tokens=(len(ids) + decoding.max_new_tokens) * max(k, 1)
+        )
         if reply is None:
             raise JudgeError(f"{self.url} has no /v1/completions: it is no server of language models")
         try:
