@@ -117,6 +117,14 @@ def as_text(row: dict[str, Any], what: str) -> dict[str, Any]:
         row = {name: json.dumps(value) for name, value in row.items()}
     elif what == "python":
         row = {name: value if name == "tools" else repr(value) for name, value in row.items()}
+    elif what == "twice":
+        row = {name: value if name == "tools" else json.dumps(json.dumps(value)) for name, value in row.items()}
+    elif what == "tuple":
+        row = {name: value if name == "tools" else repr(tuple(value)) for name, value in row.items()}
+    elif what == "one message":
+        row = {name: value if name == "tools" else json.dumps(value[0]) for name, value in row.items()}
+    elif what == "other keys first":
+        row = {n: v if n == "tools" else repr([{"name": None, **turn} for turn in v]) for n, v in row.items()}
     elif what == "parts":
         for turns in (row["prompt"], row["chosen"], row["rejected"]):
             for turn in turns:
@@ -127,7 +135,7 @@ def as_text(row: dict[str, Any], what: str) -> dict[str, Any]:
 
 
 WAYS = ("arguments", "call", "calls", "parameters", "tool", "tools", "content", "empty calls", "conversation",
-        "python", "parts")  # fmt: skip
+        "python", "twice", "tuple", "one message", "other keys first", "parts")  # fmt: skip
 
 
 @pytest.mark.parametrize("what", WAYS)
@@ -142,6 +150,48 @@ def test_a_csv_file_holds_conversations_as_text(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(as_text(row, "conversation") for row in ROWS)
     assert groups_of(tmp_path / "rows.csv") == groups_of(lines(tmp_path / "rows.jsonl", *ROWS))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[{'role': 'assistant', 'content': 'cut o",
+        '[{"role": "assistant", "content": "cut o',
+        "[{'role': 'assistant', 'content': 'It is'}\n {'role': 'user', 'content': 'No'}]",  # as numpy prints it
+        "[Message(role='assistant', content='It is')]",
+        "[ChatCompletionMessage(content='It is', role='assistant')]",
+        "[OrderedDict([('role', 'assistant'), ('content', 'It is')])]",
+        "array([{'role': 'assistant', 'content': 'It is'}], dtype=object)",
+    ],
+)
+def test_messages_in_texts_that_cannot_be_read_are_refused_with_their_place(tmp_path: Path, text: str) -> None:
+    for row in ({"prompt": "q", "chosen": text, "rejected": text + " "}, {"prompt": "q", "completions": [text, "a"]}):
+        with pytest.raises(DataError, match=r"rows\.jsonl:1: '(chosen|completions)' holds messages as text"):
+            read(str(lines(tmp_path / "rows.jsonl", row)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"role": "user", "content": "hi"}] is what you send to "the server"',
+        '{"name": "Ada", "role": "engineer"}',
+        '[{"name": "Ada"}, {"name": "Bo"}]',
+        "[1, 2, 3]",
+        "array([1, 2])",
+    ],
+)
+def test_texts_that_hold_no_conversation_are_answers(tmp_path: Path, text: str) -> None:
+    (group,) = read(str(lines(tmp_path / "rows.jsonl", {"prompt": "q", "chosen": text, "rejected": "no"}))).groups
+    assert group.completions[0].messages == text
+
+
+def test_answers_in_a_list_may_be_conversations_as_text(tmp_path: Path) -> None:
+    answers = [[{"role": "assistant", "content": text}] for text in "ab"]
+    rows: list[dict[str, Any]] = [{"prompt": "q", "completions": answers, "scores": [1, 0]}]
+    rows += [{**rows[0], "completions": [json.dumps(a) for a in answers]}]
+    rows += [{"prompt": "q", "completions": [{"text": repr(a), "score": 1 - k} for k, a in enumerate(answers)]}]
+    first, *others = groups_of(lines(tmp_path / "rows.jsonl", *rows))
+    assert others == [first, first]
 
 
 def test_a_blank_text_of_arguments_is_a_call_without_arguments(tmp_path: Path) -> None:

@@ -15,8 +15,13 @@ from typing import Any
 from burnish.data.readers.values import Fault, parsed
 from burnish.errors import DataError
 
-# How a conversation written as text begins, in JSON or as Python prints it.
-WRITTEN_OUT = re.compile(r"""\s*\[\s*\{\s*["'](role|content|from|value)["']\s*:""")
+# How a conversation written as text begins: in JSON (also twice over), as Python prints it, as Python prints objects.
+WRITTEN_OUT = re.compile(
+    r"""\s*(\\?["'])*[\[(]\s*(\{\s*\\*["']\w+\\*["']\s*:|OrderedDict\(|\w*Message\()|\s*array\(\[\s*\{"""
+)
+SPOKEN = re.compile(r"""["'(]\s*(role|from)\\*["']\s*[:,]|\brole=""")  # what a message says of its speaker
+WHOLE = re.compile(r"[})]\s*,?\s*\]")  # where a list of messages ends
+ALONE = ({"role", "content"}, {"from", "value"})  # what an object must have to be a message
 TEXT_PARTS = ("text", "input_text", "output_text", None)  # types of a part of a content that is text
 
 
@@ -29,23 +34,58 @@ def decoded(value: Any) -> Any:
 
 
 def columns_decoded(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """The row with lists in place of the conversations that its columns hold as text.
+    """The row with lists in place of the conversations that its columns, or the items of a list there, hold as text.
 
     Raises DataError for such a text that is neither JSON nor a list as Python prints it.
     """
-    written = [name for name, value in row.items() if isinstance(value, str) and WRITTEN_OUT.match(value)]
-    return {**row, **{name: _conversation_in(row[name], where, name) for name in written}} if written else row
+    changed = {name: value for name, old in row.items() if (value := _decoded_in(old, where, str(name))) is not old}
+    return {**row, **changed} if changed else row
+
+
+def _decoded_in(value: Any, where: str, name: str) -> Any:
+    """The value, or the conversation that it holds as text; in a list, of each item and of each answer's text."""
+    if isinstance(value, str):
+        return _conversation_in(value, where, name)
+    if not isinstance(value, list) or not value:
+        return value
+    items = []
+    for item in value:
+        if isinstance(item, Mapping) and not any(keys <= set(item) for keys in ALONE):  # an answer, no message
+            texts = {k: v for k, v in item.items() if k in ("text", "content", "messages", "response")}
+            new = {k: v for k, old in texts.items() if (v := _decoded_in(old, where, name)) is not old}
+            items.append({**item, **new} if new else item)
+        else:
+            items.append(_conversation_in(item, where, name) if isinstance(item, str) else item)
+    return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
 
 
 def _conversation_in(text: str, where: str, name: str) -> Any:
-    if isinstance(turns := decoded(text), list):
-        return turns
+    """The messages that a text holds; any other text, and prose that quotes messages, as it is."""
+    if text.lstrip()[:1] == "{" and isinstance(message := decoded(text), Mapping):
+        return [message] if any(keys <= set(message) for keys in ALONE) else text
+    if not WRITTEN_OUT.match(text) or not SPOKEN.search(text):
+        return text
+    value: Any = text.strip()
+    for _ in range(3):  # JSON in JSON
+        if not isinstance(value, str):
+            break
+        value = _parsed(value)
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if text.rstrip()[-1:] not in ("]", "}", ")") and WHOLE.search(text):
+        return text
+    raise DataError(f"{where}: '{name[:40]}' holds messages as text that cannot be read; write them as JSON")
+
+
+def _parsed(text: str) -> Any:
+    """The value of a text in JSON, or as Python prints it; None for any other."""
+    value = parsed(text.encode("utf-8", "surrogatepass"), "")
+    if not isinstance(value, Fault):
+        return value
     try:
-        return ast.literal_eval(text.strip())
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        if text.rstrip()[-1:] not in ("]", "}", ")"):
-            return text  # prose that quotes a message
-    raise DataError(f"{where}: '{str(name)[:40]}' holds messages as text that cannot be read; write them as JSON")
+        return None
 
 
 def templated(value: Any, where: str, what: str) -> Any:
