@@ -8,7 +8,7 @@ import pytest
 
 from burnish.audit import Auditor, audit
 from burnish.findings import Finding
-from burnish.group import Completion, Feedback, Group, Labels, Message, Preferences, Scores, Turns
+from burnish.group import Completion, Feedback, Group, Labels, Message, Preferences, Scores, Turns, Unjudged
 
 WON = Preferences(((0, 1, 1.0),))
 
@@ -122,3 +122,8 @@ def test_short_answers_that_recur_are_no_stock_answers() -> None:
 def test_an_answer_that_is_desirable_and_undesirable() -> None:
     rows = [group("Which?", "this", feedback=Labels((value,)), line=line) for line, value in ((1, True), (2, False))]
     assert findings(*rows)["contradiction"].examples == ("opposite of d.jsonl line 1",)
+
+
+def test_prompts_without_answers_are_named_with_their_other_columns() -> None:
+    finding = findings(group("Which?", feedback=Unjudged(), meta={"good": "a", "bad": "b"}))["no-answers"]
+    assert finding.severity == "note" and "good, bad" in finding.message

@@ -207,25 +207,43 @@ def test_weights_that_cannot_be_meant_are_refused(weights: dict[str, float], sai
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(0, 5), st.sampled_from([0.1, 0.5, 0.8]))
-def test_no_prompt_is_on_both_sides_and_new_rows_move_none(prompts: list[int], seed: int, fraction: float) -> None:
+def test_no_prompt_is_on_both_sides_and_each_has_two_groups(prompts: list[int], seed: int, fraction: float) -> None:
     groups = [pair(f"Q {p}" if i % 2 else f"q  {p}", f"a{i}", "b", i) for i, p in enumerate(prompts)]
+    sizes = list(Counter(prompts).values())
     try:
         train, held = filters.split_by_prompt(groups, fraction, seed)
     except DataError as error:
-        assert f"{len(set(prompts))} different prompt" in str(error)
+        assert f"{len(sizes)} different prompt" in str(error)
+        assert len(groups) < 4 or len(sizes) < 4, "four prompts can always be divided in twos"
         return
     sides = {prompt_key(g) for g in train}, {prompt_key(g) for g in held}
-    assert train and held and not sides[0] & sides[1] and len(train) + len(held) == len(groups)
+    assert not sides[0] & sides[1] and len(train) + len(held) == len(groups)
+    assert len(train) >= 2 and len(held) >= 2
+
+
+def test_new_rows_move_no_prompt_to_the_other_side() -> None:
+    groups = [pair(f"q{i}", "a", "b", i) for i in range(60)]
+    train, held = filters.split_by_prompt(groups, 0.3, 0)
     more = [pair(f"new {i}", "a", "b") for i in range(5)]
-    later = filters.split_by_prompt([*more, *groups], fraction, seed)
+    later = filters.split_by_prompt([*more, *groups], 0.3, 0)
     assert [g for g in later[0] if g not in more] == train and [g for g in later[1] if g not in more] == held
+
+
+@pytest.mark.parametrize(("fraction", "held"), [(0.01, 2), (0.99, 4)])
+def test_tiny_sets_leave_two_groups_on_each_side(fraction: float, held: int) -> None:
+    groups = [pair(f"q{i}", "a", "b", i) for i in range(6)]
+    for seed in range(20):
+        sides = filters.split_by_prompt(groups, fraction, seed)
+        assert [len(side) for side in sides] == [6 - held, held]
+    with pytest.raises(DataError, match="3 groups with 3 different prompts cannot be divided"):
+        filters.split_by_prompt(groups[:3], 0.5, 0)
 
 
 def test_the_held_out_share_is_that_of_the_prompts() -> None:
     groups = [pair(f"q{i}", "a", "b") for i in range(4000)]
     _, held = filters.split_by_prompt(groups, 0.1, 0)
     assert abs(len(held) - 400) < 80  # four standard deviations
-    with pytest.raises(DataError, match=r"1 different prompt, of which 0\.1 are held out by lot"):
+    with pytest.raises(DataError, match="1 group with 1 different prompt cannot be divided"):
         filters.split_by_prompt(groups[:1], 0.1, 0)
     with pytest.raises(ConfigError, match="between 0 and 1"):
         filters.split_by_prompt(groups, 1.0, 0)

@@ -90,6 +90,26 @@ def test_weights_are_copies_and_prompts_are_held_out_whole(tmp_path: Path) -> No
     assert [g.id for g in mixed.evaluation] == [g.id for g in found.evaluation]
 
 
+def test_the_limit_counts_groups_after_reading_and_filtering(tmp_path: Path) -> None:
+    rows = [pair("p0"), pair("p0"), pair("tie", "a", "a"), *(pair(f"p{k}") for k in range(1, 9))]
+    one, two = write(tmp_path, rows, "one.jsonl"), write(tmp_path, rows[1:], "two.jsonl")
+    prompts = [g.prompt for g in made(f"data.train={one}", "data.limit=4").train]
+    assert prompts == ["p0", "p0", "p1", "p2"], "a tie is no group"
+    prompts = [g.prompt for g in made(f"data.train={one}", "data.limit=4", "data.dedupe=true").train]
+    assert prompts == ["p0", "p1", "p2", "p3"]
+    both = made(f'data.train=["{one}", "{two}"]', "data.limit=3", f"data.eval={two}")
+    assert Counter(g.source for g in both.train) == {"one.jsonl": 3, "two.jsonl": 3}
+    assert [g.prompt for g in both.evaluation] == ["p0", "p1", "p2"]
+
+
+def test_the_limit_counts_groups_where_a_row_holds_several(tmp_path: Path) -> None:
+    replies = [{"text": f"a{k}", "role": "assistant", "rank": k, "replies": []} for k in range(2)]
+    last = [{"text": "and?", "role": "prompter", "replies": replies}]
+    tree = {"prompt": {"text": "q", "role": "prompter", "replies": [{**replies[0], "replies": last}, replies[1]]}}
+    data = write(tmp_path, [tree, tree], "t.jsonl")
+    assert [len(read(data, limit=limit).groups) for limit in (1, 2, 3, None)] == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

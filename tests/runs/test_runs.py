@@ -125,7 +125,7 @@ def test_stopped_and_resumed_equals_unbroken(model_dir: Path, data: Path, tmp_pa
     assert [r["step"] for r in steps] == [1, 2, 3, 4, 5]
     assert [r["loss"] for r in steps] == [r["loss"] for r in whole[0]]
     before = (out / "log.jsonl").read_bytes()
-    assert burnish("train", str(out / "config.toml"), "run.resume=true") == 0, "so that what restarts it comes to an end"
+    assert burnish("train", str(out / "config.toml"), "run.resume=true") == 0, "so that whatever restarts it may end"
     assert (out / "log.jsonl").read_bytes() == before, "a finished run is not trained again"
     resumed = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32).state_dict()
     assert all(torch.equal(resumed[name], whole[1][name]) for name in resumed)

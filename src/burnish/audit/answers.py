@@ -28,12 +28,15 @@ class AnswerScan:
     groups: int = 0  # with answers
     prompts: int = 0  # different ones, with answers
     sides: dict[str, dict[int, int]] = field(default_factory=lambda: {"chosen": {}, "rejected": {}})
+    columns: dict[str, None] = field(default_factory=dict)  # of prompts without answers, in their order
     texts: dict[int, str] = field(default_factory=dict)  # beginnings of those met twice
 
     def add(self, group: Group, *, new_prompt: bool) -> None:
         """Count the faults of a group; its answers as stock answers where its prompt has not been met before."""
         texts = [whole_text(completion.messages) for completion in group.completions]
         if not texts:
+            self.counts.add("no-answers", group.where)
+            self.columns |= dict.fromkeys(group.meta)
             return
         self.groups += 1
         self._repeats(group, texts)
@@ -72,6 +75,9 @@ class AnswerScan:
             "as part of the answer"
         )
         findings = self.counts.finding("prompt-repeated", "warn" if share >= OFTEN else "note", message)
+        columns = f"; their columns {', '.join(self.columns)} are for a verifier" if self.columns else ""
+        message = f"{{rows}} without answers: prompts for on-policy training{columns}"
+        findings += self.counts.finding("no-answers", "note", message)
         for code, message in SENTENCES:
             findings += self.counts.finding(code, "note" if code == "normal-form-only" else "warn", message)
         return findings + [finding for side in self.sides for finding in self._stock_findings(side)]

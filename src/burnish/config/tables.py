@@ -36,7 +36,7 @@ class DataConfig(Table):
     bad_rows: Literal["refuse", "skip"] = key("refuse", "rows that cannot be read: stop, or leave them out and say so")
     split: str = key("train", "split of a hub data set that is trained on")
     eval_split: str = key("test", "split of a hub data set that is held out")
-    limit: int | None = key(None, "read only the first so many groups of each source", "groups", ge=1)
+    limit: int | None = key(None, "only the first so many groups of each source, after the filters", "groups", ge=1)
     weights: list[float] | None = key(None, "copies of each source of data.train in an epoch: 0.5 is a half, 2 twice")
     eval_fraction: float | None = key(
         None, "share of the prompts that is held out, with all their groups, where data.eval is unset", gt=0, lt=1

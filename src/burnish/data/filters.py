@@ -7,9 +7,10 @@ other rows, are therefore kept or dropped alike (but for a bound on their number
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from typing import Any
 
 from burnish.data.identity import (
@@ -34,6 +35,7 @@ __all__ = [
     "Dropped", "SelectSettings", "apply", "dedupe", "drop_contradictions", "limit_length_gap", "limit_per_prompt",
     "limit_score_gap", "match_lengths", "mix", "pair_of", "prompt_key", "score_gap", "split_by_prompt",
 ]  # fmt: skip
+LEAST_SIDE = 2  # groups to train on, and groups held out: of one nothing can be said
 EXAMPLES = 3  # places named of what was left out
 Kept = tuple[list[Group], "Dropped"]
 
@@ -302,18 +304,24 @@ def mix(sources: Mapping[str, Sequence[Group]], weights: Mapping[str, float], se
 def split_by_prompt(groups: Sequence[Group], fraction: float, seed: int) -> tuple[list[Group], list[Group]]:
     """(train, held out): about `fraction` of the prompts are held out, each with all its groups.
 
-    A prompt's side depends on the seed and on the prompt alone, so that new rows move no others.
-    Raises ConfigError for a fraction outside (0, 1), DataError where one side would be empty.
+    A prompt's side depends on the seed and on the prompt alone, so that new rows move no others; but a side that would
+    have fewer than `LEAST_SIDE` groups takes the prompts whose lots lie nearest to it.
+    Raises ConfigError for a fraction outside (0, 1), DataError where the prompts cannot give both sides so many groups.
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"{fraction:g} of the prompts cannot be held out: the share lies between 0 and 1")
     keys = [prompt_key(group) for group in groups]
-    held = {key: draw(seed, "split", key) < fraction for key in set(keys)}
-    if len(set(held.values())) < 2:
-        side = "nothing to train on" if any(held.values()) else "nothing held out"
+    sizes = Counter(keys)
+    lots = sorted((draw(seed, "split", key), key) for key in sizes)
+    held_groups = list(accumulate(sizes[key] for _, key in lots))  # where the prompts up to this one are held out
+    sound = [k for k, held in enumerate(held_groups, 1) if LEAST_SIDE <= held <= len(groups) - LEAST_SIDE]
+    if not sound:
         raise DataError(
-            f"{len(held):,} different prompt{'' if len(held) == 1 else 's'}, of which {fraction:g} are held out by lot "
-            f"(seed {seed}): that leaves {side}; choose another share or seed, or more data"
+            f"{_counted(len(groups))} with {len(sizes):,} different prompt{'' if len(sizes) == 1 else 's'} cannot be "
+            f"divided by prompt so that each side has {LEAST_SIDE} groups (data.eval_fraction); bring more data, or "
+            "name held-out data (data.eval)"
         )
-    train = [group for group, key in zip(groups, keys, strict=True) if not held[key]]
-    return train, [group for group, key in zip(groups, keys, strict=True) if held[key]]
+    drawn = sum(lot < fraction for lot, _ in lots)
+    held = {key for _, key in lots[: min(sound, key=lambda k: abs(k - drawn))]}
+    train = [group for group, key in zip(groups, keys, strict=True) if key not in held]
+    return train, [group for group, key in zip(groups, keys, strict=True) if key in held]

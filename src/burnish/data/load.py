@@ -34,14 +34,16 @@ def gather(run: Run, view: str, length: Length) -> Gathered:
     names = [data.train] if isinstance(data.train, str) else list(data.train)
     rule = rule_of(run.pairs)
     settings = filters.SelectSettings.of(data)
+    limit = data.limit if settings == filters.SelectSettings() else None  # filters come first
     sources = {}
     for name in dict.fromkeys(names):
-        groups = _paired(_read(name, data, data.split, "train", lines), view, rule, settings, length, lines)
+        groups = _paired(_read(name, data, data.split, "train", limit, lines), view, rule, settings, length, lines)
         sources[name] = groups
     # over all sources together: a group in two files is a duplicate, too
     train = _filtered([g for groups in sources.values() for g in groups], settings, length, run.seed, lines)
     kept = {id(group) for group in train}
-    sources = {name: [g for g in groups if id(g) in kept] for name, groups in sources.items()}
+    sources = {name: [g for g in groups if id(g) in kept][: data.limit] for name, groups in sources.items()}
+    train = [group for groups in sources.values() for group in groups]
     evaluation: list[Group] = []
     if data.eval_fraction is not None:
         train, evaluation = filters.split_by_prompt(train, data.eval_fraction, run.seed)
@@ -52,7 +54,7 @@ def gather(run: Run, view: str, length: Length) -> Gathered:
         sources = {name: [g for g in groups if id(g) in kept] for name, groups in sources.items()}
     elif data.eval:
         evaluation = _paired(
-            _read(data.eval, data, data.eval_split, "eval", lines), view, rule, settings, length, lines
+            _read(data.eval, data, data.eval_split, "eval", data.limit, lines), view, rule, settings, length, lines
         )
     if data.weights is not None:
         train = filters.mix(sources, dict(zip(names, data.weights, strict=True)), run.seed)
@@ -72,8 +74,8 @@ def rule_of(table: PairsConfig) -> PairRule:
         raise ConfigError(f"[pairs] {error}") from None
 
 
-def _read(name: str, data: DataConfig, split: str, side: str, lines: list[str]) -> list[Group]:
-    result = read(name, format=data.format, split=split, limit=data.limit, keep_faults=data.bad_rows == "skip")
+def _read(name: str, data: DataConfig, split: str, side: str, limit: int | None, lines: list[str]) -> list[Group]:
+    result = read(name, format=data.format, split=split, limit=limit, keep_faults=data.bad_rows == "skip")
     lines.append(f"{side}: {name}: {counted(len(result.groups), 'group')} read as {result.format} {result.note}")
     lines += [f"  {line}" for line in left_out(result)]
     if not result.groups:

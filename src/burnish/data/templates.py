@@ -10,10 +10,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from burnish.data import clock
+from burnish.data.bounded import BeyondLimitsError, Bounded
 from burnish.data.tokenizers import BUILT_IN
 from burnish.errors import ConfigError, did_you_mean
 from burnish.group import Message
@@ -83,6 +85,8 @@ class ChatTemplate:
         _refuse_args(args or {}, texts, name)
         self.texts = {key: _with_defaults(text, args or {}) for key, text in texts.items()}
         self.now = clock.now()
+        rendering = _Rendering(tokenizer, self.texts, self.now)
+        self._rendering = Bounded(rendering)  # templates loop and grow as their authors please
         self.changed = bool(texts) and (name != "auto" or bool(args))
         self.default = self._form(None)
         self.with_tools = self._form([A_TOOL]) if "tool_use" in self.texts else self.default
@@ -105,17 +109,25 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], *, header: bool, tools: Sequence[Any] | None = None) -> str:
         """The conversation as text, with the generation header at its end. Raises ConfigError."""
-        turns = [{"role": m.role, "content": m.content, **m.extra} for m in messages]
-        text = self.texts["tool_use" if tools and "tool_use" in self.texts else "default"]
+        return self.render_all([(messages, tools)], header=header)[0]
+
+    def render_all(
+        self, conversations: Sequence[tuple[Sequence[Message], Sequence[Any] | None]], *, header: bool
+    ) -> list[str]:
+        """The same for many (messages, tools) at once, which is faster. Raises ConfigError for the first that fails."""
+        calls = [
+            (
+                [{"role": m.role, "content": m.content, **m.extra} for m in messages],
+                "tool_use" if tools and "tool_use" in self.texts else "default",
+                list(tools) if tools else None,
+                header,
+            )
+            for messages, tools in conversations
+        ]
         try:
-            with clock.answering(text, self.now):
-                rendered: str = self.tokenizer.apply_chat_template(
-                    turns, chat_template=text, tools=list(tools) if tools else None, add_generation_prompt=header,
-                    tokenize=False,
-                )  # fmt: skip
-        except Exception as error:  # jinja has several kinds, and templates raise others on roles they refuse
+            return self._rendering(calls)
+        except (ValueError, BeyondLimitsError) as error:
             raise ConfigError(f"data.template = '{self.name}' cannot render this conversation: {error}") from error
-        return rendered
 
     def _form(self, tools: Sequence[Any] | None) -> Form:
         """Read off the rendering of a known question and answer."""
@@ -155,6 +167,23 @@ class ChatTemplate:
             pass
         marks = {mark for mark in control_strings(self.tokenizer) for begin in begins if begin.startswith(mark)}
         return frozenset(filter(None, begins | marks - {bos}))
+
+
+@dataclass(frozen=True)
+class _Rendering:
+    """Rendering by a tokenizer's own function."""
+
+    tokenizer: Any
+    texts: Mapping[str, str]
+    now: datetime  # what templates that ask for the time are told
+
+    def __call__(self, turns: Sequence[Mapping[str, Any]], name: str, tools: Sequence[Any] | None, header: bool) -> str:
+        text = self.texts[name]
+        with clock.answering(text, self.now):
+            rendered: str = self.tokenizer.apply_chat_template(
+                turns, chat_template=text, tools=tools, add_generation_prompt=header, tokenize=False
+            )
+        return rendered
 
 
 def control_strings(tokenizer: Any) -> set[str]:

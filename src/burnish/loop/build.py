@@ -113,7 +113,7 @@ def opened(config: Run, world: World, live: bool | None, lock: Lock) -> Iterator
     with RunLog(Path(config.run.dir), silent=silent) as log, Progress(steps, live=live, silent=silent) as progress:
         if lost:
             progress.note(f"run.resume: {config.run.dir} holds no run (deleted, or of another name?): a new one begins")
-        for line in filter(None, [lock.unsupported, *prepared.lines]):
+        for line in filter(None, [lock.unsupported, *prepared.lines, judges.line]):
             progress.note(line)
         yield build(prepared, judges, world, log, progress, steps, end)
 

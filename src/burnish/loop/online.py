@@ -30,6 +30,7 @@ class Judges:
 
     judge: Judge | None
     gold: Judge | None
+    line: str | None = None  # how programs are kept apart, where answers are programs
 
     def state(self) -> dict[str, Any]:
         """What the judges hold that a checkpoint keeps, by table."""
@@ -47,7 +48,9 @@ class Judges:
 def judges_of(run: Run) -> Judges:
     """The judges that the configuration names. Raises before any weight loads."""
     cache = Path(run.run.dir).parent / "judge-cache"
-    return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache))
+    programs = any(table.kind == "verifier" and table.name == "code" for table in (*run.judge, *run.gold))
+    line = f"judge: {panel.isolation().line}" if programs else None
+    return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache), line)
 
 
 def answerer(

@@ -72,7 +72,8 @@ def prepare(run: Run, mixture: Mixture | None = None) -> Prepared:
     lines += [_objective_line(part, len(mixture.parts) > 1) for part in mixture.parts]
     main = mixture.parts[0].objective
     steps = total_steps(run, len(train or to_answer))[0]
-    short = steps_advice(steps, len(train), run.optim.groups_per_step) if train and run.optim.steps is None else None
+    fixed = run.optim.steps is not None
+    short = steps_advice(steps, len(train), run.optim.groups_per_step, fixed=fixed) if train else None
     rates = lr_advice(main.name, run.optim.peak_lr, main.lr_range, run.adapter.kind != "none", steps)
     lines += filter(None, (short, rates))
     return Prepared(run, tokenizer, train, evaluation, mixture, terminal, ends, lines, to_answer)

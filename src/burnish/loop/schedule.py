@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from burnish.config import Run
+from burnish.findings import counted
 from burnish.stats import seed_sequence
 
 FEW_STEPS = 50
@@ -53,17 +54,32 @@ def learning_rate(step: int, total: int, *, peak: float, kind: str, warmup: floa
     return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def steps_advice(steps: int, groups: int, per_step: int) -> str | None:
-    """A sentence where a fixed data set gives fewer steps than a policy needs to move, and the keys that give more."""
-    if steps >= FEW_STEPS:
-        return None
+def steps_advice(steps: int, groups: int, per_step: int, *, fixed: bool = False) -> str | None:
+    """A sentence where a data set gives fewer steps than a policy needs to move, and the keys that give more.
+
+    `fixed` is for a number of steps that `optim.steps` names: then only a set smaller than one step, and a run of two
+    steps or one, are spoken of.
+    """
+    if steps >= FEW_STEPS or fixed:
+        return _sizes_advice(steps, groups, per_step)
     smaller = max(1, min(per_step, groups // 8))
     epochs = max(1, -(-FEW_STEPS * smaller // groups))
     return (
-        f"advice: {groups} group{'s' * (groups != 1)} in steps of {per_step} make {steps} step{'s' * (steps != 1)}, "
+        f"advice: {counted(groups, 'group')} in steps of {per_step} make {counted(steps, 'step')}, "
         f"and a policy hardly moves in fewer than {FEW_STEPS}: set optim.groups_per_step={smaller} "
         f"optim.epochs={epochs}"
     )
+
+
+def _sizes_advice(steps: int, groups: int, per_step: int) -> str | None:
+    if groups < per_step:
+        return (
+            f"advice: {counted(groups, 'group')} for steps of {per_step} (optim.groups_per_step): a step takes each "
+            f"{per_step / groups:.2g} times; more groups, or smaller steps, make steps that differ"
+        )
+    if steps <= 2:
+        return f"advice: {counted(steps, 'step')} in all (optim.steps): such a run tries the set-up, and teaches little"
+    return None
 
 
 def lr_advice(

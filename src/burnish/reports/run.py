@@ -8,7 +8,7 @@ from pathlib import Path
 from burnish.findings import counted
 from burnish.reports import charts, refreshes
 from burnish.runlog import log
-from burnish.runlog.records import AlarmRecord, EvalRecord, RefreshRecord, StepRecord
+from burnish.runlog.records import AlarmRecord, EvalRecord, RefreshRecord, RunRecord, StepRecord
 
 STILL_NATS = 0.5  # log-ratios below this are within what rounding and single steps move
 PUBLISHED = "published runs move them by several to some tens of nats, over a hundred steps and more"
@@ -18,11 +18,13 @@ Moved = Callable[[str], tuple[float, float]]  # a metric's name -> its level at 
 
 def write_summary(folder: Path) -> str:
     """Write summary.txt and the pictures into a run's folder, from its log alone; returns the text."""
-    records = list(log.read(folder, StepRecord, EvalRecord, RefreshRecord, AlarmRecord))
+    records = list(log.read(folder, RunRecord, StepRecord, EvalRecord, RefreshRecord, AlarmRecord))
+    notes = next((record.notes for record in reversed(records) if isinstance(record, RunRecord)), ())
     steps = [record for record in records if isinstance(record, StepRecord)]
     answered = [record for record in records if isinstance(record, RefreshRecord)]
     text = words(steps, [record for record in records if isinstance(record, EvalRecord)])
     text += "".join(f"\n{line}" for line in refreshes.words(answered))
+    text += "".join(f"\n{note}" for note in notes if note.startswith("advice: "))
     text += f"\nmodel: {folder / 'model'}\nlog:   {folder / 'log.jsonl'}\n"
     learned = learning(steps)
     if learned and "rewards/margins" in learned[-1].metrics:

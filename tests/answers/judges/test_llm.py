@@ -262,7 +262,7 @@ PAIR = Group("p", (Completion("a"), Completion("b")))
         (reply("", "length"), r"no reply \(finish_reason 'length'\): raise its max_tokens"),
         (reply("", "length", {"completion_tokens_details": {"reasoning_tokens": 9}}),
          r"thoughts and no reply \(finish_reason 'length', 9 tokens of thoughts\): raise its max_tokens"),
-        (reply("", "length", {"completion_tokens_details": {"reasoning_tokens": -9}}), r"gave no reply \(finish_reason"),
+        (reply("", "length", {"completion_tokens_details": {"reasoning_tokens": -9}}), r"gave no reply \(finish"),
         (reply(""), r"an empty reply \(finish_reason 'stop'\)$"),
         (reply([{"type": "thinking", "thinking": "Verdict: A"}]), r"thoughts and no reply \(finish_reason 'stop'\)$"),
         (reply(None, refusal="I cannot judge this."), "refused to judge: 'I cannot judge this.'"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from burnish.answers.judges.sandbox import Limits, run
+from burnish.answers.judges import sandbox
+from burnish.answers.judges.sandbox import Isolation, Limits, run
 
 SHORT = Limits(seconds=2.0)
 USUAL = """
@@ -80,6 +83,78 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+@pytest.fixture
+def fresh_probe() -> Iterator[None]:
+    sandbox.isolation.cache_clear()
+    yield
+    sandbox.isolation.cache_clear()
+
+
+def on_path(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> str:
+    """The folder's new program `bwrap`, which stands first on the path."""
+    program = folder / "bwrap"
+    program.write_text(script, encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return str(program)
+
+
+def test_without_bubblewrap_the_limits_stand_alone_and_the_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_probe: None
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sandbox.isolation().bubblewrap is None and "is not installed" in sandbox.isolation().line
+
+
+def test_a_bubblewrap_that_does_not_work_is_not_used_and_its_reason_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_probe: None
+) -> None:
+    on_path(tmp_path, monkeypatch, "#!/bin/sh\necho no namespaces, sorry >&2\nexit 1\n")
+    assert sandbox.isolation().bubblewrap is None
+    assert sandbox.isolation().line.endswith("does not work: no namespaces, sorry") and run("", SHORT).passed
+
+
+def test_programs_run_in_bubblewrap_where_it_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_probe: None
+) -> None:
+    words = tmp_path / "words"
+    path = on_path(tmp_path, monkeypatch, f'#!/bin/sh\nfor word; do echo "$word"; done >> {words}\nkill -9 $$\n')
+    outcome = run("", SHORT, Isolation(path, ""))
+    given = words.read_text(encoding="utf-8").splitlines()
+    assert outcome.output == "" and not outcome.passed
+    assert given[:2] == ["--unshare-all", "--die-with-parent"] and given[-3:] == ["2.0", str(512 << 20), str(64 << 10)]
+    shown = [given[i + 1] for i, word in enumerate(given) if word in ("--bind", "--ro-bind", "--ro-bind-try")]
+    assert not {"/", "/etc", "/home", "/tmp", str(tmp_path)} & set(shown) and str(sandbox.GUARD) in shown
+
+
+needs_bubblewrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+PROBING = """
+import os
+seen = [path for path in ({outside!r}, "/etc/passwd", "/burnish-answer/work/../printed")
+        if os.access(path, os.F_OK)]
+assert seen == [], seen
+assert os.getcwd() == "/burnish-answer/work" and not os.access("/", os.W_OK)
+"""
+
+
+@needs_bubblewrap
+def test_in_bubblewrap_no_file_is_in_sight_even_where_no_hook_looks(tmp_path: Path) -> None:
+    assert sandbox.isolation().bubblewrap is not None, sandbox.isolation().line
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    program = PROBING.format(outside=str(tmp_path / "secret"))
+    assert run(program, SHORT).passed
+    alone = run(program, SHORT, Isolation(None, ""))
+    assert not alone.passed and "secret" in alone.output
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("kept", [Isolation(None, ""), None], ids=["limits alone", "bubblewrap"])
+def test_signals_are_told_alike(kept: Isolation | None) -> None:
+    outcome = run("x = 1\nwhile True: x += 1", Limits(seconds=0.4), kept)
+    assert outcome.output in ("stopped by SIGALRM", "stopped after 0.4 s")
+    assert run("import sys\nsys.exit(200)", SHORT, kept).output == ""
 
 
 def test_humaneval_solutions_pass_and_their_absence_fails(shared_data: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.answers.judges import Judge, Reports, Stateful, human, llm, verifier
+from burnish.answers.judges.sandbox import isolation as isolation  # for whoever tells it
 from burnish.config import JudgeConfig
 from burnish.errors import ConfigError
 from burnish.group import Feedback, Group, Preferences, Scores, Unjudged

@@ -11,6 +11,7 @@ In what order to read it:
     files       files, folders and hub data sets -> rows with their places
     messages    messages and tools as files hold them -> as chat templates take them
     shapes      the common formats: pairs, hh, ranked, unpaired, sft, burnish's record
+    misspelt    columns that nearly have a name that is read
     columns     what the formats of single projects share
     formats     the formats of single projects; votes: two answers and a vote; factory: LLaMA-Factory's
     prompts     prompts without answers to learn from
@@ -23,7 +24,6 @@ a sample row of each.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any
 from burnish.data.readers.files import rows
 from burnish.data.readers.formats import FORMATS
 from burnish.data.readers.messages import columns_decoded, tools_of
+from burnish.data.readers.misspelt import hint, misspelt, refuse_misspelt
 from burnish.data.readers.prompts import PROMPTS
 from burnish.data.readers.shapes import RECOGNISED, SHAPES, Row, Useless
 from burnish.data.readers.values import Fault
@@ -73,7 +74,7 @@ class ReadResult:
 
 
 class Stream:
-    """The groups of a source, one by one, with skipped rows and faults in their places.
+    """The groups of a source, at most `limit`, one by one, with skipped rows and faults in their places.
 
     `format` is known once the first row is read. Iterating raises DataError where the source cannot be read on.
     """
@@ -90,8 +91,16 @@ class Stream:
         return "(recognised by its fields)" if self.recognised else "(as data.format says)"
 
     def __iter__(self) -> Iterator[Group | Skipped | Fault]:
+        read = 0
+        for item in self._items():
+            yield item
+            read += isinstance(item, Group)
+            if read == self.limit:
+                return
+
+    def _items(self) -> Iterator[Group | Skipped | Fault]:
         first = ""
-        for number, (where, row) in enumerate(itertools.islice(rows(self.path, self.split), self.limit)):
+        for number, (where, row) in enumerate(rows(self.path, self.split)):
             if isinstance(row, Fault):
                 yield row
                 continue
@@ -102,6 +111,10 @@ class Stream:
                 row = row if SIGNS["burnish"](row) else columns_decoded(row, where)
                 if self.format == "auto":
                     self.format, first = detect(row, where), where
+                if self.recognised or self.format != "prompts":  # else the prompts alone are asked for
+                    refuse_misspelt(row, self.format, where)
+                if self.recognised and not SIGNS[self.format](row):
+                    _refuse_other_format(row, where)
                 groups = READERS[self.format](row, where)
                 tools = tools_of(row.get("tools"), where)
                 _refuse_unread_columns(row, self.format, where)
@@ -175,23 +188,23 @@ def detect(row: Row, where: str) -> str:
             f"{where}: fields {_listed(row)} can be read as {' and as '.join(fitting)}, and which is meant is not "
             f"guessed; say {ways}"
         )
+    alone = "; to take the prompts alone, say data.format=prompts" if "prompt" in row else ""
     raise DataError(
         f"{where}: fields {_listed(row)} are no known format; for preferences give the columns prompt, chosen and "
-        f"rejected{_near_names(row)}"
+        f"rejected{hint(misspelt(row)) or alone}"
     )
+
+
+def _refuse_other_format(row: Row, where: str) -> None:
+    """Raises DataError for a row that has the fields of a format, which is not that of its file."""
+    others = [name for name, sign in SIGNS.items() if sign(row)]
+    if others:
+        raise DataError(f"{where}: a row of the format {' or '.join(others)}")
 
 
 def _listed(row: Row) -> str:
     names = ", ".join(repr(str(name)[:40]) for name in list(row)[:12])
     return f"{names}, ..." if len(row) > 12 else names or "(none)"
-
-
-def _near_names(row: Row) -> str:
-    """`; rename 'Prompt' to 'prompt'` where a column differs in case or blanks only."""
-    wanted = ("prompt", "chosen", "rejected", "completion", "completions", "label", "messages")
-    near = {name: str(name).strip().lower() for name in row if name not in wanted}
-    renames = [f"'{name}' to '{plain}'" for name, plain in near.items() if plain in wanted]
-    return f"; rename {', '.join(renames)}" if renames else ""
 
 
 def _refuse_unread_columns(row: Row, format: str, where: str) -> None:

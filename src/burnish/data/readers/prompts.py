@@ -28,6 +28,10 @@ IFEVAL = {
     "change_case": ("capital_word_frequency", "english_capital", "english_lowercase"),
     "punctuation": ("no_comma",),
 }  # fmt: skip
+ANSWERED = (  # in the names of columns that hold answers, or say which is better
+    "chosen", "reject", "accept", "refuse", "prefer", "winner", "loser", "positive", "negative", "complet", "response",
+    "output", "answer", "messages", "canonical", "repl", "label",
+)  # fmt: skip
 IFEVAL_IDS = frozenset(f"{family}:{check}" for family, checks in IFEVAL.items() for check in checks)
 
 
@@ -88,5 +92,4 @@ PROMPTS: dict[str, tuple[Callable[[Row], bool], Callable[[Row, str], Group]]] = 
 
 def _answered(row: Row) -> bool:
     """Whether some other column could hold answers: then this is no file of prompts."""
-    words = ("chosen", "rejected", "complet", "response", "output", "answer", "messages", "canonical", "repl", "label")
-    return any(any(word in str(name).lower() for word in words) for name in row)
+    return any(any(word in str(name).lower() for word in ANSWERED) for name in row)
