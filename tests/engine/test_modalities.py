@@ -19,6 +19,7 @@ from burnish.config import ModelConfig
 from burnish.engine import modalities, model
 from tests import zoo
 from tests.runs.cli import BASE, burnish, rows
+from tests.runs.processes import ended, start
 
 TEXT: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8,
@@ -114,6 +115,21 @@ def test_adapters_go_where_text_goes(
     )
     merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged", dtype=torch.float32)
     torch.testing.assert_close(merged(input_ids=ids).logits, adapted(input_ids=ids).logits)
+
+
+def test_two_processes_save_what_one_does(folders: dict[str, Path], tmp_path: Path) -> None:
+    """In bfloat16 the divided model is not the module that was loaded: names, types and bits are the files' anyway."""
+    places = [f"model.path={folders['gemma3']}", f"data.train={folders['pairs.jsonl']}", "model.dtype=bfloat16"]
+    settings = [*places, "optim.steps=1", "optim.groups_per_step=4", "objective.name=dpo"]
+    for count in (1, 2):
+        run = [f"run.dir={tmp_path / str(count)}", f"reference.store={tmp_path / f'store-{count}'}"]
+        assert ended(start(count, tmp_path / f"out{count}", "train", *run, *settings)) == [0] * count
+    before = tensors(folders["gemma3"])
+    one, two = (tensors(tmp_path / str(count) / "model") for count in (1, 2))
+    assert before.keys() == one.keys() == two.keys()
+    for name, value in one.items():
+        assert value.dtype == two[name].dtype == (torch.float32 if of_tower(name) else torch.bfloat16)
+        assert torch.equal(value, two[name]) or not of_tower(name)
 
 
 def test_files_in_a_narrow_type_keep_it(folders: dict[str, Path], tmp_path: Path) -> None:

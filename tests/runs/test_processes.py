@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.filesystem import FileSystemReader
+from transformers import AutoModelForCausalLM, Gemma4TextConfig
 
 from burnish.engine import checkpoint
 from burnish.engine.distributed import balance
@@ -107,21 +108,43 @@ def test_one_is_two_is_three(folders: dict[str, Path], tmp_path: Path, kind: str
         assert_same(tmp_path / "1", tmp_path / str(count), LOOSER.get(kind, 1e-9))
 
 
+BUFFERS = {  # of the families' state dictionaries, which no gradient moves, and values away from their initial ones
+    "deepseek_v3": ("e_score_correction_bias", [0.3, -0.2, 0.5, 0.1]),
+    "gemma4": ("layer_scalar", [0.7]),
+}
+
+
+def with_buffers(folder: Path, family: str) -> Path:
+    """A model whose persistent buffers have the values above."""
+    save_model_dir(folder, "llama" if family == "gemma4" else family, "plain")
+    if family == "gemma4":
+        size = json.loads((folder / "config.json").read_text())["vocab_size"]
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(
+            Gemma4TextConfig(
+                vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                num_key_value_heads=2, head_dim=8, global_head_dim=8, max_position_embeddings=512,
+                hidden_size_per_layer_input=0, layer_types=["sliding_attention", "full_attention"],
+            )
+        ).save_pretrained(folder)  # fmt: skip
+    held, (ending, values) = load_file(folder / "model.safetensors"), BUFFERS[family]
+    held |= {name: torch.tensor(values) for name in held if name.endswith(ending)}
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
 @pytest.mark.parametrize("settings", [[], ["model.dtype=bfloat16", "optim.steps=1"]])
+@pytest.mark.parametrize("family", BUFFERS)
 def test_buffers_that_belong_to_the_files_are_handed_out_and_saved(
-    folders: dict[str, Path], tmp_path: Path, settings: list[str]
+    folders: dict[str, Path], tmp_path: Path, family: str, settings: list[str]
 ) -> None:
-    """The bias of DeepSeek-V3's router, which no gradient moves, away from its initial 0."""
-    model = save_model_dir(tmp_path / "model", "deepseek_v3", "plain")
-    held = load_file(model / "model.safetensors")
-    (bias,) = [name for name in held if name.endswith("e_score_correction_bias")]
-    held[bias] = torch.tensor([0.3, -0.2, 0.5, 0.1])
-    save_file(held, model / "model.safetensors", {"format": "pt"})
+    model, (ending, values) = with_buffers(tmp_path / "model", family), BUFFERS[family]
     for count in (1, 2):
         wanted = command(model, folders["data"], tmp_path / str(count), tmp_path / f"s{count}", *settings)
         codes = ended(start(count, tmp_path / f"out{count}", *wanted))
         assert codes == [0] * count, (tmp_path / f"out{count}-0").read_text()
-        assert torch.equal(weights(tmp_path / str(count))[bias].float(), held[bias])
+        kept = [value for name, value in weights(tmp_path / str(count)).items() if name.endswith(ending)]
+        assert kept and all(torch.equal(value.float(), torch.tensor(values)) for value in kept)
     assert_same(tmp_path / "1", tmp_path / "2", 0.05 if settings else 1e-9)
 
 

@@ -103,6 +103,7 @@ def for_compute(policy: Policy, verdict: Verdict, world: World) -> Policy:
     )
     for (_, source), (_, target) in zip(policy.base.named_buffers(), frame.base.named_buffers(), strict=True):
         target.copy_(source)
+    frame.base._weight_conversions = policy.base._weight_conversions  # by which it is saved as the files were
     canary.adopt(frame, verdict)
     return replace(frame, sharded=True, folded=policy.folded)
 

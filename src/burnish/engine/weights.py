@@ -192,6 +192,7 @@ def _weightless(kind: Any, path: str, options: dict[str, Any]) -> Any:
     config = AutoConfig.from_pretrained(path, **given)
     with sharding.weightless():
         base = kind.from_config(config, dtype=options["dtype"], trust_remote_code=given["trust_remote_code"])
+    base._weight_conversions = []  # the files have the module's own names, or another process knows how they differ
     return base.eval()
 
 
