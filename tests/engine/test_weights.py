@@ -295,3 +295,83 @@ def test_a_merge_of_a_damaged_folder_is_refused_in_a_sentence(file: str, llama: 
     with pytest.raises(ModelError):
         merge.merge(str(adapter), str(tmp_path / "merged"))
     assert not list(tmp_path.glob("merged*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "ends", "message"),
+    [
+        ('{"eos_token_id": [2, 7]}', {2, 7}, ""),
+        ('{"eos_token_id": 7}', {7}, ""),
+        ('{"eos_token_id": "1024"}', set(), "eos_token_id = '1024'"),
+        ('{"eos_token_id": [[4], [1024]]}', set(), "a token's id, or a list of ids"),
+        ('{"eos_token_id": [4', set(), "generation_config.json cannot be read"),
+    ],
+)
+def test_the_ends_of_an_answer_are_ids_or_the_file_is_refused(
+    text: str, ends: set[int], message: str, llama: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "generation_config.json").write_text(text)
+    if ends:
+        assert weights.ends(named(folder)) == ends
+    else:
+        with pytest.raises(ModelError, match=message):
+            weights.ends(named(folder))
+
+
+def test_a_folder_without_a_generation_config_has_its_models_ends(llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    config = json.loads((folder / "config.json").read_text()) | {"eos_token_id": [3, 5]}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert weights.ends(named(folder)) == {3, 5}
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_weights_in_eight_bits_that_nothing_explains_are_refused(
+    kind: torch.dtype, llama: Path, tmp_path: Path
+) -> None:
+    def packed(held: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(kind) if "q_proj" in name else value for name, value in held.items()}
+
+    folder = rewritten(llama, tmp_path / "model", FILE, packed)
+    with pytest.raises(ModelError, match=r"q_proj.weight.*in 8 bits"):
+        weights.load_base(named(folder), quantize=False)
+
+
+def test_a_quantisation_that_transformers_would_pass_over_is_refused(llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": "homemade"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"does not know .quant_method = 'homemade'"):
+        weights.load_base(named(folder), quantize=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"base_model_name_or_path": "."}, "names itself as its base"),
+        ({"peft_type": "HOMEMADE"}, "a kind that peft does not know .peft_type = 'HOMEMADE'"),
+    ],
+)
+def test_an_adapters_settings_that_lead_nowhere_are_refused(
+    changes: dict[str, str], message: str, llama: Path, tmp_path: Path
+) -> None:
+    adapter = save_adapter(llama, tmp_path / "adapter")
+    settings = json.loads((adapter / "adapter_config.json").read_text()) | changes
+    if changes.get("base_model_name_or_path"):
+        settings["base_model_name_or_path"] = str(adapter)
+    (adapter / "adapter_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match=message):
+        merge.merge(str(adapter), str(tmp_path / "merged"))
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_merge_that_would_hold_no_numbers_is_refused(llama: Path, tmp_path: Path) -> None:
+    def broken(held: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value * torch.nan for name, value in held.items()}
+
+    adapter = rewritten(save_adapter(llama, tmp_path / "adapter"), tmp_path / "broken", ADAPTER_FILE, broken)
+    with pytest.raises(ModelError, match="not finite"):
+        merge.merge(str(adapter), str(tmp_path / "merged"))
+    assert not (tmp_path / "merged").exists()

@@ -137,6 +137,14 @@ def test_towards_its_ends_the_alpha_divergence_is_a_kl() -> None:
         assert pair_loss(f_dpo, divergence="alpha", alpha=alpha) == approx(pair_loss(f_dpo, divergence=divergence))
 
 
+def test_a_small_alpha_is_dpo_also_in_float32() -> None:
+    """1/alpha is a constant next to which the log-ratio would be lost."""
+    policy, reference = (values.float() for values in draw())
+    scores, pairs = scores_of(policy, reference, LENGTHS), pairs_of(COUNT)
+    losses = f_dpo(scores, pairs, divergence="alpha", alpha=1e-7)
+    torch.testing.assert_close(losses.values, f_dpo(scores, pairs).values, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

@@ -12,6 +12,8 @@ import pytest
 
 from burnish.errors import StoreError
 from burnish.runlog.lock import Lock
+from burnish.runlog.log import RunLog, read
+from burnish.runlog.records import EndRecord
 
 HOLDER = "import sys, pathlib; from burnish.runlog.lock import Lock; lock = Lock(pathlib.Path(sys.argv[1])); " + (
     "lock.take(make=True); print('held', flush=True); sys.stdin.read()"
@@ -67,3 +69,32 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
     with Lock(tmp_path) as lock:
         lock.take()
         assert "cannot be locked (Function not implemented)" in lock.unsupported
+
+
+def test_a_lock_whose_file_was_deleted_is_taken_again_or_given_up(tmp_path: Path) -> None:
+    """Who deletes the file, believing it old, lets a second process in: then one of the two stops."""
+    with Lock(tmp_path) as lock, RunLog(tmp_path, lock=lock) as log:
+        lock.take()
+        (tmp_path / "lock").unlink()
+        log.write(EndRecord(step=1))
+        assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+        (tmp_path / "lock").unlink()
+        with Lock(tmp_path) as other:
+            other.take()
+            with pytest.raises(StoreError, match="is being written by process"):
+                log.write(EndRecord(step=2))
+    assert [record.step for record in read(tmp_path, EndRecord)] == [1, 2]
+
+
+def test_a_lock_that_cannot_be_written_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the holder's name does not fit; the same process may try again when there is space."""
+
+    def full() -> str:
+        raise OSError(28, "No space left on device")
+
+    with Lock(tmp_path) as lock, monkeypatch.context() as patched:
+        patched.setattr("socket.gethostname", full)
+        with pytest.raises(StoreError, match="No space left"):
+            lock.take()
+    with Lock(tmp_path) as lock:
+        lock.take()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from burnish.objectives import TABLE
-from tests.runs.cli import train
+from tests.runs.cli import burnish, train
 from tests.zoo import save_model_dir
 
 SETTINGS = ["optim.steps=2", "optim.groups_per_step=3", "optim.lr=1e-4"]
@@ -64,3 +64,11 @@ def test_one_microbatch_is_many(
         assert split["loss"] == pytest.approx(whole["loss"], rel=2e-4, abs=2e-6)
         if name != "dpop":
             assert split["grad_norm"] == pytest.approx(whole["grad_norm"], rel=2e-3)
+
+
+def test_a_setting_that_leaves_no_number_is_refused_at_the_start(
+    model_dir: Path, ranked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [f"model.path={model_dir}", f"data.train={ranked}", f"run.dir={tmp_path / 'run'}", "objective.name=hinge"]
+    assert burnish("train", *places, *SETTINGS, "objective.margin=3e38", "objective.beta=3e38") == 3
+    assert "not its closed form" in (message := capsys.readouterr().err) and "margin=3e+38" in message

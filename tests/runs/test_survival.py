@@ -147,6 +147,7 @@ def test_asked_to_stop_it_saves_and_says_so_by_its_code(
 def test_every_field_that_changes_is_in_the_checkpoint(model_dir: Path, data: Path, tmp_path: Path) -> None:
     """A new field of the trainer must be named here: as saved, or as a function of configuration and step."""
     saved = {"masters", "optimizer", "reference", "running", "moved", "source", "monitor", "best", "answerer"}
+    saved |= {"judges"}
     derived = {"prepared", "engine", "log", "progress", "steps", "signals", "eval_answerer"}
     assert {f.name for f in dataclasses.fields(Trainer)} == saved | derived
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, *KINDS["ema"], "optim.steps=4"]
@@ -230,6 +231,10 @@ def test_a_finished_run_has_nothing_to_resume_and_says_so_with_0(
     assert burnish(*places, "run.resume=true") == 0
     assert (out / "summary.txt").exists()
     assert burnish(*places, "run.resume=true", "optim.lr=1e-4") == 2
+    shutil.rmtree(out / "model")
+    capsys.readouterr()
+    assert burnish(*places, "run.resume=true") == 2
+    assert "is finished, but its model is gone" in capsys.readouterr().err
 
 
 def test_a_second_process_is_refused(model_dir: Path, data: Path, tmp_path: Path, capfd: Any) -> None:

@@ -55,9 +55,13 @@ def origin_of(path: str, *, allow_pickle: bool = False) -> Origin:
 
 def model_chain(path: str) -> list[str]:
     """An adapter's folder, then what it goes on, down to the folder or hub name of the whole model; that alone for a
-    whole model. What an adapter's folder lacks beside the weights is taken from the next one."""
+    whole model. What an adapter's folder lacks beside the weights is taken from the next one.
+
+    Raises ModelError as `origin_of` does for adapters."""
     names: list[str] = []
-    while (folder := _any_folder(path)) is not None and (folder / ADAPTER).is_file() and str(folder) not in names:
+    while (folder := _any_folder(path)) is not None and (folder / ADAPTER).is_file():
+        if str(folder) in names:
+            raise ModelError(f"model.path: {folder} is an adapter that names itself as its base")
         names.append(str(folder))
         path = _base_of(folder)
     return [*names, path]

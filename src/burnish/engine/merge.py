@@ -60,4 +60,7 @@ def _merged(model: ModelConfig) -> Any:
     for folder in origin.adapters:
         opened = weights.open_adapter(merged, folder, trained="SEQ_CLS" if scalar else "CAUSAL_LM")
         merged = adapters.fold(opened, folder)
+    broken = [name for name, value in merged.state_dict().items() if not bool(value.isfinite().all())]
+    if broken:
+        raise ModelError(f"{folder} is not merged: {broken[0]} would hold numbers that are not finite")
     return merged

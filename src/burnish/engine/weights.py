@@ -26,6 +26,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError)  # raised by loaders
 GENERATION = "generation_config.json"
 PROCESSOR = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")  # of images, sound
+QUIET = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+CODES = ("I8", "U8", "F8")  # types of tensors whose numbers stand for others
 NAMED = 4  # tensors that a refusal lists
 COMPUTED = re.compile(r"(^|\.)(attn|attention)\.(bias|masked_bias)$|rotary_emb\.inv_freq$")  # once saved, now made anew
 
@@ -60,16 +62,26 @@ def rows(model: ModelConfig) -> int | None:
 
 
 def ends(model: ModelConfig) -> frozenset[int]:
-    """Tokens that end an answer in transformers' `generate`: those of generation_config.json, else of config.json."""
-    from transformers import GenerationConfig
+    """Tokens that end an answer in transformers' `generate`: those of generation_config.json, else of config.json.
 
-    try:
-        named = GenerationConfig.from_pretrained(home_of(model.path, GENERATION)).eos_token_id
-    except UNREADABLE:  # most folders without the file are of models that need none
-        named = None
+    Raises ModelError where the file cannot be read or names no ids.
+    """
+    from transformers import GenerationConfig
+    from transformers.utils.hub import cached_file
+
+    home, named = home_of(model.path, GENERATION), None
+    file = cached_file(home, GENERATION, **QUIET)
+    if file is not None:
+        try:
+            named = GenerationConfig.from_pretrained(home).eos_token_id
+        except UNREADABLE as error:
+            raise ModelError(f"model.path: {file} cannot be read: {reason(error)}") from error
     if named is None:
-        named = GenerationConfig.from_model_config(configuration(model)).eos_token_id
-    return frozenset([named] if isinstance(named, int) else named or ())
+        file, named = "config.json", GenerationConfig.from_model_config(configuration(model)).eos_token_id
+    tokens = named if isinstance(named, list) else [] if named is None else [named]
+    if not all(isinstance(token, int) and token >= 0 for token in tokens):
+        raise ModelError(f"model.path: {file} of {home}: eos_token_id = {named!r}: a token's id, or a list of ids")
+    return frozenset(tokens)
 
 
 def companions(path: str) -> dict[str, bytes]:
@@ -77,12 +89,11 @@ def companions(path: str) -> dict[str, bytes]:
     settings of generation. They lie with the model or with what it goes on. Tokenizer and weights bring the others."""
     from transformers.utils.hub import cached_file
 
-    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     homes = model_chain(path)
     files: dict[str, bytes] = {}
     for name in (*PROCESSOR, GENERATION):
         for home in homes[:-1] if name == GENERATION else homes:
-            if name not in files and (file := cached_file(home, name, **quiet)):
+            if name not in files and (file := cached_file(home, name, **QUIET)):
                 files[name] = Path(file).read_bytes()
     return files
 
@@ -96,6 +107,7 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
 
     base = origin(model).base
     fresh = scalar and not is_classifier(configuration(model))
+    _refuse_unknown_quantisation(configuration(model), base)
     options: dict[str, Any] = {"trust_remote_code": model.trust_remote_code, **({"num_labels": 1} if scalar else {})}
     kind = _loader(configuration(model), scalar)
     if quantize:
@@ -116,6 +128,8 @@ def load_base(model: ModelConfig, *, quantize: bool, scalar: bool = False, place
                 use_safetensors=None if model.allow_pickle else True,
             )  # fmt: skip
             _refuse_other_tensors(module, report, base, options if fresh else None)
+            if getattr(module.config, "quantization_config", None) is None or quantize:
+                _refuse_codes(base)
     except UNREADABLE as error:
         wanted = "reward model" if scalar else "causal language model"
         raise ModelError(f"model.path: {base} could not be loaded as a {wanted}: {reason(error)}") from error
@@ -144,12 +158,12 @@ def open_adapter(base: Any, folder: Path, *, trained: str = "CAUSAL_LM") -> Any:
 
     Raises ModelError where the adapter's tensors are not those that the model gets from it.
     """
-    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftConfig, PeftModel
+    from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel
 
     try:
         with warnings.catch_warnings():  # peft asks transformers by names that are going out of use
             warnings.simplefilter("ignore")
-            settings = PeftConfig.from_pretrained(str(folder))
+            settings = _adapter_kind(folder)
             settings.inference_mode = True
             fits = settings.task_type == trained
             kind: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING[trained] if fits else PeftModel
@@ -163,6 +177,17 @@ def open_adapter(base: Any, folder: Path, *, trained: str = "CAUSAL_LM") -> Any:
         raise ModelError(f"the adapter in {folder} does not go on its base: {reason(error)}") from error
     _refuse(f"the adapter in {folder} does not fit its base", report.missing_keys, report.unexpected_keys)
     return module
+
+
+def _adapter_kind(folder: Path) -> Any:
+    """peft's configuration of an adapter. Raises ModelError for a kind that peft does not know."""
+    from peft import PeftConfig
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    kind = adapter_settings(folder).get("peft_type")
+    if kind not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise ModelError(f"the adapter in {folder} is of a kind that peft does not know (peft_type = {kind!r})")
+    return PeftConfig.from_pretrained(str(folder))
 
 
 def is_classifier(config: Any) -> bool:
@@ -212,6 +237,38 @@ def _refuse_other_tensors(module: Any, report: dict[str, Any], base: str, fresh:
         missing -= head
         unexpected -= _vocabulary_head(base, fresh) if unexpected else set()
     _refuse(f"model.path: {base} is no whole {type(module).__name__}", missing, unexpected, report["mismatched_keys"])
+
+
+def _refuse_unknown_quantisation(config: Any, base: str) -> None:
+    """Raises ModelError where the weights are packed in a way that transformers would pass over."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    packed = getattr(config, "quantization_config", None)
+    if packed is None:
+        return
+    named = packed if isinstance(packed, dict) else packed.to_dict()
+    method = named.get("quant_method") or ("bitsandbytes" if "load_in_4bit" in named or "load_in_8bit" in named else "")
+    if method not in {*AUTO_QUANTIZATION_CONFIG_MAPPING, "bitsandbytes"}:
+        raise ModelError(
+            f"model.path: {base} is quantised by a method that transformers does not know (quant_method = {method!r})"
+        )
+
+
+def _refuse_codes(base: str) -> None:
+    """Raises ModelError where files hold weights in 8 bits, which stand for others, and no configuration says how."""
+    from safetensors import safe_open
+    from transformers.utils.hub import cached_file
+
+    config = cached_file(base, "config.json", **QUIET)
+    for file in sorted(Path(config).parent.glob("*.safetensors")) if config else ():
+        with safe_open(file, framework="pt") as held:
+            types = {name: held.get_slice(name).get_dtype() for name in held.keys()}  # noqa: SIM118  # no mapping
+        codes = sorted(name for name, kind in types.items() if kind.startswith(CODES) and not COMPUTED.search(name))
+        if codes:
+            raise ModelError(
+                f"model.path: {file} holds {_names(codes)} in 8 bits ({types[codes[0]]}), and config.json has no "
+                "quantization_config that says what they stand for"
+            )
 
 
 def _vocabulary_head(base: str, options: dict[str, Any]) -> set[str]:

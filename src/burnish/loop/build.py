@@ -109,8 +109,8 @@ def opened(config: Run, world: World, live: bool | None, lock: Lock) -> Iterator
     if config.engine.threads:
         torch.set_num_threads(config.engine.threads)
     steps, end = total_steps(config, len(prepared.prompts) if config.sampled else len(prepared.train))
-    silent = not world.leads
-    with RunLog(Path(config.run.dir), silent=silent) as log, Progress(steps, live=live, silent=silent) as progress:
+    silent, folder = not world.leads, Path(config.run.dir)
+    with RunLog(folder, silent=silent, lock=lock) as log, Progress(steps, live=live, silent=silent) as progress:
         if lost:
             progress.note(f"run.resume: {config.run.dir} holds no run (deleted, or of another name?): a new one begins")
         for line in filter(None, [lock.unsupported, *prepared.lines, judges.line]):

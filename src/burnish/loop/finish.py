@@ -9,6 +9,7 @@ from burnish.config import Run
 from burnish.engine import checkpoint, modalities, model, reward_model, sharding
 from burnish.engine.model_card import model_card
 from burnish.engine.scoring import rewards
+from burnish.errors import StoreError
 from burnish.loop.build import Trainer
 from burnish.loop.resume import save
 from burnish.reports.run import write_summary
@@ -49,10 +50,18 @@ def finish(trainer: Trainer) -> None:
 
 def already_finished(run: Run) -> bool:
     """Whether a run to be resumed is finished, which is said: what starts runs again until they end may end. A summary
-    that is missing, because the run was killed at its very end, is written. Raises StoreError as `is_finished` does."""
+    that is missing, because the run was killed at its very end, is written.
+
+    Raises StoreError as `is_finished` does, and where the model is gone.
+    """
     if not is_finished(run):
         return False
     folder, progress = Path(run.run.dir), Progress()
+    if not (folder / "model").is_dir():
+        raise StoreError(
+            f"the run in {folder} is finished, but its model is gone ({folder / 'model'}): there is nothing to go on "
+            "from. Train again (run.overwrite=true), or name another run.dir"
+        )
     progress.note(f"the run in {folder} is finished: its model is in {folder / 'model'}, nothing is left to resume")
     if not (folder / "summary.txt").exists():
         progress.note(write_summary(folder))

@@ -28,7 +28,7 @@ from burnish.loop.build import Trainer
 from burnish.loop.prepare import Prepared
 from burnish.loop.watch import Best
 
-FORMAT = 3  # of the facts; another number is another layout
+FORMAT = 4  # of the facts; another number is another layout
 
 
 def tensors(trainer: Trainer) -> dict[str, Tensor]:

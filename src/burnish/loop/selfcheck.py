@@ -49,12 +49,15 @@ def at_start(
     if expected is not None:
         step_loss = mixture.at(members)
         mean = float(step_loss.total(step_loss(token_scores(policy, live, batch), alone(batch))).double())
-        if abs(mean - expected) > 1e-5 * max(1.0, abs(expected)):
-            raise TrainingError(f"the loss at the start is {mean:.8f}, not its closed form {expected:.8f}; not trained")
+        if not abs(mean - expected) <= 1e-5 * max(1.0, abs(expected)):  # nor where it is no number
+            raise TrainingError(
+                f"the loss at the start is {mean:.9g}, not its closed form {expected:.9g}; not trained. "
+                f"Is a setting of the objective beyond reason? {mixture.settings}"
+            )
         lines[0] += f", loss {mean:.6f} = its closed form"
     if isinstance(reference, Stored):
         drift = float((given.to(live.device) - live).abs().max())
-        if drift > STORED_TOLERANCE[engine.policy.dtype]:
+        if not drift <= STORED_TOLERANCE[engine.policy.dtype]:
             raise TrainingError(
                 f"stored reference log-probs differ from this model's by {drift:.3g} nats a token: "
                 f"delete {reference.store.folder} and run again"

@@ -113,6 +113,14 @@ class Mixture:
     def name(self) -> str:
         return " + ".join(f"{p.weight:g} {p.objective.name}" if p.weight != 1 else p.objective.name for p in self.parts)
 
+    @property
+    def settings(self) -> str:
+        """The objectives' settings in words: `dpo: beta=0.1, label_smoothing=0.0`."""
+        parts = (
+            (p.objective.name, ", ".join(f"{name}={value}" for name, value in p.params.items())) for p in self.parts
+        )
+        return "; ".join(f"{name}: {values or 'none'}" for name, values in parts)
+
     def start(self) -> State:
         """The running averages before the first step."""
         return {p.objective.name: dict(p.objective.running.start) for p in self.parts if p.objective.running}

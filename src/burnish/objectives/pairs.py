@@ -293,5 +293,8 @@ def f_dpo(
         slopes = F.logsigmoid(ratios)
     else:
         power = 1.0 if divergence == "forward_kl" else alpha
-        slopes = -(-power * ratios).clamp(max=exp_hi).exp() / power
-    return pair_losses(-F.logsigmoid(beta * margin(slopes, pairs)), beta * slopes, scores, pairs)
+        slopes = -(-power * ratios).clamp(max=exp_hi).expm1() / power  # less the constant, next to which v is lost
+    losses = -F.logsigmoid(beta * margin(slopes, pairs))
+    if divergence in ("forward_kl", "alpha"):
+        slopes = slopes - 1 / power
+    return pair_losses(losses, beta * slopes, scores, pairs)

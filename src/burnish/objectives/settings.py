@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import inspect
 import operator
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import torch
 from annotated_types import Ge, Gt, Le, Lt
 
 from burnish.errors import ConfigError
+
+FLOAT32 = torch.finfo(torch.float32)  # losses are computed in it
 
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
@@ -55,8 +57,11 @@ class Setting:
         if self.kind is bool:
             self._require(isinstance(value, bool), value, "true or false")
             return value
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-        self._require(number, value, "a finite number")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = number and (value == 0 or FLOAT32.tiny <= abs(value) <= FLOAT32.max)
+        self._require(
+            number, value, f"a finite number, as losses hold it: {FLOAT32.tiny:.1g} to {FLOAT32.max:.1g} or 0"
+        )
         if self.kind is int:
             self._require(value == int(value), value, "a whole number")
         inside = all(holds(value, bound) for _, bound, holds in map(_bound, self.limits))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -27,7 +28,7 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            if not self.unsupported:
+            if not self.unsupported and self._is_current(self._file):
                 (self.folder / "lock").unlink(missing_ok=True)
             self._file.close()
 
@@ -41,14 +42,26 @@ class Lock:
                 self.folder.mkdir(parents=True, exist_ok=True)
             while self._file is None and self.folder.is_dir():
                 file = (self.folder / "lock").open("a+", encoding="utf-8")
-                self._lock(file)
-                if self._is_current(file):
-                    file.truncate(0)
-                    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-                    file.flush()
-                    self._file = file
+                try:
+                    self._lock(file)
+                    if self._is_current(file):
+                        file.truncate(0)
+                        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                        file.flush()
+                        self._file = file
+                finally:
+                    if self._file is not file:
+                        with suppress(OSError):  # of a full disk: what could not be written is tried again
+                            file.close()
         except OSError as error:
             raise StoreError(f"run.dir = {self.folder} cannot be written: {error.strerror or error}") from error
+
+    def hold(self) -> None:
+        """Take a lock again whose file was deleted. Raises StoreError where another process has taken it since."""
+        if self._file is not None and not self._is_current(self._file):
+            self._file.close()
+            self._file = None
+            self.take()
 
     def _lock(self, file: TextIO) -> None:
         try:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TextIO
 
 from burnish.errors import DataError, StoreError
 from burnish.runlog import records
+from burnish.runlog.lock import Lock
 from burnish.runlog.records import AlarmRecord, CompletionRecord, EndRecord, R, Record, RefreshRecord
 
 
@@ -27,10 +28,12 @@ class RunLog:
     """Appends records to `log.jsonl`. A log that cannot be written raises StoreError at once.
 
     Text that is no Unicode (half of a surrogate pair in somebody's data) is written as the JSON escape that it is.
+    `lock`: the folder's, which is looked at with each record that is no completion's.
     """
 
-    def __init__(self, folder: Path, *, silent: bool = False) -> None:
+    def __init__(self, folder: Path, *, silent: bool = False, lock: Lock | None = None) -> None:
         self.silent = silent  # one of several processes, of which another writes
+        self.lock = lock
         self.path = Path(os.devnull) if silent else folder / "log.jsonl"
         self.listeners: list[Listener] = []
         try:
@@ -61,10 +64,11 @@ class RunLog:
             if not isinstance(record, CompletionRecord):  # a step's record follows them and carries them to disk
                 self._stream.flush()
                 self.path.stat()
+                if self.lock is not None:
+                    self.lock.hold()
         except FileNotFoundError:
-            raise StoreError(
-                f"{self.path.parent} is gone: it was deleted or moved while the run wrote into it"
-            ) from None
+            gone = self.path if self.path.parent.is_dir() else self.path.parent
+            raise StoreError(f"{gone} is gone: it was deleted or moved while the run wrote into it") from None
         except OSError as error:
             raise StoreError(f"{self.path} cannot be written: {error.strerror}. Free some space") from error
         for listener in self.listeners:
