@@ -247,14 +247,21 @@ def test_of_a_small_set_it_is_said_what_it_is_good_for_and_no_filter_is_advised(
     ]
     audited = run(short)
     assert {f.code: f.severity for f in audited.findings} == dict.fromkeys(
-        ("length-bias", "stock-chosen", "small-set"), "note"
+        ("brevity-bias", "stock-chosen", "small-set"), "note"
     )
     assert "30 prompts" in audited.findings[-1].message and "within 18%" in audited.findings[-1].message
     settings = [action["setting"] for action in audited.figures["actions"]]
     assert settings == ["optim.groups_per_step = 3", "optim.epochs = 5", 'adapter.kind = "lora"'], "50 steps"
     large = run([replace(g, prompt=f"{g.prompt} {k}") for k in range(4) for g in short])
-    assert {f.code for f in large.findings if f.severity == "warn"} >= {"length-bias", "stock-chosen"}
+    assert {f.code for f in large.findings if f.severity == "warn"} >= {"brevity-bias", "stock-chosen"}
     assert "small-set" not in codes(large)
+
+
+def test_longer_answers_are_warned_about_in_a_small_set_too() -> None:
+    """Raters prefer length unasked, so that it is no habit which somebody set out to correct."""
+    long = run([pair(f"p{i}", f"long answer {i} " * 3, f"short {i}", i) for i in range(30)])
+    (bias,) = [f for f in long.findings if f.code == "length-bias"]
+    assert bias.severity == "warn" and bias.action == ""
 
 
 def test_a_bias_spread_over_many_small_sources_is_seen() -> None:

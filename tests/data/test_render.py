@@ -203,6 +203,20 @@ def test_a_prompt_cut_at_its_left_keeps_its_bos() -> None:
     assert kept == [] and report.dropped == 1
 
 
+@pytest.mark.parametrize("template", ["hh", "chatml"])
+def test_only_marks_that_nobody_writes_by_hand_are_taken_for_a_rendering(template: str) -> None:
+    made, written = tokenizer("plain"), {"hh": "Human: no, I do not.", "chatml": "<|im_start|>user\nno<|im_end|>"}
+    row = Group("Do you?", (Completion(written[template]), Completion("No.")), Preferences(((0, 1, 1.0),)), where="d:1")
+    report = EncodeReport()
+    Renderer(made, template).encode_many([row], report)
+    assert report.doubled == (["d:1"] if template == "chatml" else [])
+    if template == "hh":
+        Renderer(made, template, "keep").encode_many([row])
+    else:
+        with pytest.raises(DataError, match="renders a conversation"):
+            Renderer(made, template, "keep").encode_many([row])
+
+
 def test_real_transcripts_render_back_to_their_text(shared_data: Path) -> None:
     found = read(str(shared_data / "hh" / "harmless_base_pairs.jsonl"), limit=200).groups
     made = tokenizer("plain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +114,15 @@ def test_audit_and_show_and_the_lines_of_a_run_say_it() -> None:
 def test_conversations_of_texts_cost_one_rendering_more_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     renderer = rendering(CHATML)
     rendered: list[int] = []
-    render = renderer.chat.render
+    render = renderer.chat.render_all
 
-    def counting(*args: Any, **options: Any) -> str:
-        rendered.append(1)
-        return render(*args, **options)
+    def counting(conversations: Sequence[Any], **options: Any) -> list[str]:
+        rendered.append(len(conversations))
+        return render(conversations, **options)
 
-    monkeypatch.setattr(renderer.chat, "render", counting)
+    monkeypatch.setattr(renderer.chat, "render_all", counting)
     renderer.encode_many([group("12") for _ in range(20)])
-    assert len(rendered) == 21
+    assert sorted(rendered) == [1, 20]
 
 
 def test_a_run_says_it_before_it_trains(tmp_path: Path) -> None:

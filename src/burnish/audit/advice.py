@@ -32,7 +32,8 @@ EXAMPLES = {
 }
 LEAST_PROMPTS = 10  # below this the intervals are too narrow to claim one
 ENOUGH = 200  # pairs for a claim about surface features
-BY_DESIGN = ("length-bias", "near-duplicate", "stock-chosen")  # what a correction may be about
+LENGTH = ("length-bias", "brevity-bias")  # the longer answers are chosen, or the shorter
+BY_DESIGN = ("brevity-bias", "near-duplicate", "stock-chosen")  # what a correction may be about
 FEW_STEPS = 50  # a policy hardly moves in fewer
 STRONG = 0.6  # a share beyond which a bias is warned about
 TOP = 0.1  # the longest tenth of the pairs
@@ -75,7 +76,11 @@ def length_effects(columns: PairColumns, unit: str) -> tuple[list[dict[str, str]
 
 
 def length_findings(columns: PairColumns, unit: str) -> list[Finding]:
-    """The sources whose labels prefer a length. Sources are judged apart, because opposite preferences cancel."""
+    """The sources whose labels prefer a length. Sources are judged apart, because opposite preferences cancel.
+
+    The code is "brevity-bias" where the shorter answers are preferred, which a correction may be about, and
+    "length-bias" where the longer are, which is raters' usual taste.
+    """
     several = len(columns.names) > 1
     masks = [(columns.sources == i, f"{name}: ") for i, name in enumerate(columns.names[:40])] if several else []
     everything = np.ones(len(columns.prompts), dtype=bool)
@@ -83,13 +88,15 @@ def length_findings(columns: PairColumns, unit: str) -> list[Finding]:
     biases = biases or _length_bias(columns, everything, "", unit)  # many small sources, or one
     # the key counts tokens: a limit in characters would mean something else
     return [
-        Finding("length-bias", "warn", message, count, (), (), f"data.max_length_gap = {limit}" * (unit == "tokens"))
-        for message, count, limit in biases
+        Finding(code, "warn", message, count, (), (), f"data.max_length_gap = {limit}" * (unit == "tokens"))
+        for code, message, count, limit in biases
     ]
 
 
-def _length_bias(columns: PairColumns, mask: NDArray[np.bool_], name: str, unit: str) -> list[tuple[str, int, int]]:
-    """[(sentence, pairs, a limit for the gap)] where the preference is strong and beyond chance, else nothing."""
+def _length_bias(
+    columns: PairColumns, mask: NDArray[np.bool_], name: str, unit: str
+) -> list[tuple[str, str, int, int]]:
+    """[(code, sentence, pairs, a limit for the gap)] where the preference is strong and beyond chance, else nothing."""
     share = columns.longer_wins(mask)
     if len(np.unique(columns.prompts[mask])) < LEAST_PROMPTS:
         return []
@@ -106,7 +113,7 @@ def _length_bias(columns: PairColumns, mask: NDArray[np.bool_], name: str, unit:
         f"interval {low:.0%} to {high:.0%}); the gap is {np.median(gap):,.0f} {unit} in the median, "
         f"{np.quantile(gap, 0.8):,.0f} at the 80th percentile"
     )
-    return [(message, share.trials, _round(float(np.quantile(gap, 0.8))))]
+    return [(LENGTH[not longer], message, share.trials, _round(float(np.quantile(gap, 0.8))))]
 
 
 def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any] | None) -> list[Finding]:
@@ -128,10 +135,11 @@ def feature_findings(rows: Sequence[Mapping[str, Any]], probe: Mapping[str, Any]
 
 
 def for_small_set(findings: Sequence[Finding], prompts: int) -> list[Finding]:
-    """The findings, those of `BY_DESIGN` as notes without a setting where there are few prompts."""
+    """The findings as they are said where there are few prompts: without filters, and those of `BY_DESIGN` as notes."""
     if prompts >= SMALL_SET:
         return list(findings)
-    return [replace(f, severity="note", action="") if f.code in BY_DESIGN else f for f in findings]
+    unfiltered = [replace(f, action="") if f.code in (*LENGTH, *BY_DESIGN) else f for f in findings]
+    return [replace(f, severity="note") if f.code in BY_DESIGN else f for f in unfiltered]
 
 
 def small_set(prompts: int) -> Finding:
@@ -173,7 +181,7 @@ WHY = {
 
 def actions(findings: Sequence[Finding], columns: PairColumns | None) -> list[dict[str, str]]:
     """Settings for the configuration, each once, with the reason."""
-    limits = [f for f in findings if f.code == "length-bias"]
+    limits = [f for f in findings if f.code in LENGTH]
     settings = [f.action for f in findings if f.action and f not in limits[1:]]  # one limit holds for all sources
     small = next((f.count for f in findings if f.code == "small-set"), 0)
     if small:

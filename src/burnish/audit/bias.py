@@ -186,4 +186,4 @@ class AnswerLengths:
             f"length bias: a desirable answer is {kind} than an undesirable one with probability "
             f"{max(area, 1 - area):.0%} (mean {good.mean():,.0f} and {bad.mean():,.0f} {unit})"
         )
-        return [Finding("length-bias", "warn", message, count)]
+        return [Finding("length-bias" if area > 0.5 else "brevity-bias", "warn", message, count)]

@@ -152,7 +152,7 @@ class Renderer:
         """
         form = self.chat.form(group.tools)
         answer = form.without_header(text)
-        if answer is text and form.begun(text):
+        if answer is text and form.marked and form.begun(text):
             prompt = self.prompt_text(group).removeprefix(form.bos)
             bare = text.lstrip().removeprefix(form.bos).lstrip()
             if not bare.startswith(prompt.strip()):
@@ -169,7 +169,7 @@ class Renderer:
         answers = [text for c in group.completions if (text := _single_answer(c)) is not None]
         if prompt is not None and form.completed(prompt) is not None:
             return True
-        return any(form.begun(text) or form.without_header(text) is not text for text in answers)
+        return form.marked and any(form.begun(text) or form.without_header(text) is not text for text in answers)
 
     def _closing(self, form: Form) -> tuple[int, ...]:
         return form.closing if self.full else (form.end_id,)

@@ -47,6 +47,12 @@ class Form:
     bos: str = ""  # the tokenizer's, with which `opening` may begin
     begins: frozenset[str] = frozenset()  # what a rendered conversation begins with, the BOS aside
 
+    @property
+    def marked(self) -> bool:
+        """Whether turns begin with marks that nobody writes by hand, unlike `Human:` and `Assistant:`."""
+        begins = {self.opening.removeprefix(self.bos).strip(), self._lead().strip()} - {""}
+        return any(re.fullmatch(r"\w+:", mark) is None for mark in begins)
+
     def completed(self, text: str, headed: bool = False) -> str | None:
         """A prompt that is rendered in this form already, with the BOS, header and blanks that it may lack.
 
@@ -64,11 +70,15 @@ class Form:
 
     def without_header(self, answer: str) -> str:
         """An answer without the generation header that it begins with, `opened` aside; else as it is."""
-        mark = self.header.removeprefix(self.asked).removesuffix(self.opened)
+        mark = self._lead()
         bare = answer.lstrip()
         if not mark.strip() or not bare.startswith(mark.strip()):
             return answer
         return bare.removeprefix(mark.strip()).removeprefix(mark[len(mark.rstrip()) :])
+
+    def _lead(self) -> str:
+        """What is written between a question and where its answer begins, `opened` aside."""
+        return self.header.removeprefix(self.asked).removesuffix(self.opened)
 
 
 class ChatTemplate:
