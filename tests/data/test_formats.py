@@ -248,7 +248,7 @@ FAULTS = [
     ("sharegpt", {**SHAREGPT, "images": ["a.png"]}, "comes with 'images'"),
     ("sharegpt", {**SHAREGPT, "tools": "a hammer"}, "'tools' must be a list"),
     ("sharegpt", {"conversations": [human("x"), {"from": "function_call", "value": "look!"}]}, "not JSON with 'name'"),
-    ("sharegpt", {"conversations": TALK[:2], "kto_tag": 1}, "'kto_tag' must be true or false, not '1'"),
+    ("sharegpt", {"conversations": TALK[:2], "kto_tag": 2}, "'kto_tag' must be true or false, not '2'"),
     ("alpaca", {**ALPACA, "chosen": 3}, "'chosen' must be text, not of the type int"),
     ("alpaca", {**ALPACA, "history": ["1+1?", "2"]}, "pairs of texts"),
     ("alpaca", {"instruction": "Add.", "output": ["3", "12"]}, "name its parts chosen and rejected"),

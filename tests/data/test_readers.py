@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from collections import Counter
@@ -97,7 +98,7 @@ FAULTS = [
     ('{"prompt": "p", "chosen": null, "rejected": "b"}', "'chosen' is null"),
     ('{"prompt": 3, "chosen": "a", "rejected": "b"}', "must be text or a list of messages"),
     ('{"chosen": "a", "rejected": "b"}', "is not guessed"),
-    ('{"prompt": "p", "completion": "a", "label": "yes"}', "must be true or false"),
+    ('{"prompt": "p", "completion": "a", "label": "good"}', "must be true or false"),
     ('{"prompt": "p", "completions": [{"text": "a", "score": 1}, {"text": "b"}]}', "2 completions but 1 scores"),
     ('[1, 2]', "must be an object"),
     ('{"prompt": "p", "completions": [{"text": "a", "score": NaN}]}', "not a JSON number"),
@@ -218,3 +219,44 @@ def test_a_folder_with_one_name_in_two_forms_is_refused_and_hidden_folders_are_p
     (tmp_path / "pairs.jsonl.gz").write_bytes(gzip.compress(json.dumps(PAIR).encode()))
     with pytest.raises(DataError, match=r"the same rows twice \(pairs\.jsonl and pairs\.jsonl\.gz\)"):
         read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("written", "label"),
+    [("True", True), ("false", False), ("1", True), ("0", False), ("1.0", True), ("0.0", False), ("Yes", True),
+     (" no ", False), (1.0, True), (0, False), (True, True)],
+)  # fmt: skip
+def test_a_label_is_read_as_files_write_yes_and_no(tmp_path: Path, written: object, label: bool) -> None:
+    row = {"prompt": "p", "completion": "a", "label": written}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "rows.csv").write_text(f"prompt,completion,label\np,a,{written}\n")
+    for name in ("rows.jsonl", "rows.csv"):
+        (group,) = read(str(tmp_path / name)).groups
+        assert group.feedback == Labels((label,))
+
+
+@pytest.mark.parametrize("written", ["good", "", "2", "-1", "0,9", "None"])
+def test_a_label_that_is_neither_yes_nor_no_is_refused(tmp_path: Path, written: str) -> None:
+    (tmp_path / "rows.csv").write_text(f'prompt,completion,label\np,a,"{written}"\n')
+    with pytest.raises(DataError, match="'label' must be true or false"):
+        read(str(tmp_path / "rows.csv"))
+
+
+def test_a_csv_file_holds_a_ranked_list_as_json(tmp_path: Path) -> None:
+    answers, scores = ["good, sound", 'a "bad" one'], [0.9, 0.1]
+    row = {"prompt": "p", "completions": answers, "scores": scores}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        writer.writeheader()
+        writer.writerow({**row, "completions": json.dumps(answers), "scores": json.dumps(scores)})
+    held, plain = (read(str(tmp_path / name)).groups[0] for name in ("rows.csv", "rows.jsonl"))
+    assert (held.prompt, held.completions, held.feedback) == (plain.prompt, plain.completions, plain.feedback)
+    assert held.feedback == Scores((0.9, 0.1))
+
+
+@pytest.mark.parametrize("score", ["0,9", "1,234.5", "-3,5"])
+def test_a_score_with_a_decimal_comma_is_no_missing_score(tmp_path: Path, score: str) -> None:
+    (tmp_path / "rows.csv").write_text(f'prompt,chosen,rejected,chosen_score,rejected_score\np,a,b,"{score}",0.5\n')
+    with pytest.raises(DataError, match="'chosen_score' is .* write numbers with a point"):
+        read(str(tmp_path / "rows.csv"))

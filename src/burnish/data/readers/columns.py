@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from burnish.data.readers.shapes import Row, _field
+from burnish.data.readers.values import flag
 from burnish.errors import DataError
 from burnish.group import LARGEST, Group, trainable
 
@@ -60,12 +61,10 @@ def number(value: Any) -> float | None:
 
 
 def flag_of(row: Row, name: str, where: str) -> bool:
-    """True or false, also as the words, as in CSV. Raises DataError for anything else, 0 and 1 included."""
-    value = _field(row, name, where)
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
-    if not isinstance(value, bool):
-        raise DataError(f"{where}: '{name}' must be true or false, not {str(value)[:40]!r}")
+    """True or false, as `values.flag` reads it. Raises DataError for anything else."""
+    value = flag(_field(row, name, where))
+    if value is None:
+        raise DataError(f"{where}: '{name}' must be true or false, not {str(row[name])[:40]!r}")
     return value
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from burnish.data.identity import SIDE_SCORES, gap_between, side_score_gap
 from burnish.data.readers.messages import templated, tools_of
-from burnish.data.readers.values import Fault, parsed
+from burnish.data.readers.values import Fault, flag, parsed
 from burnish.errors import DataError
 from burnish.group import (
     LARGEST,
@@ -34,6 +34,7 @@ TURN = re.compile(r"\n\n(Human|Assistant):[ ]?")
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation", "environment")
 ABOUT_PAIR = (*chain(*SIDE_SCORES), "margin", "annotator", "category")  # columns kept with a pair
+COMMA = re.compile(r"[+-]?\d[\d.]*,[\d.,]*")  # a number with a decimal comma, or with commas between thousands
 # A character that shows: none of white space, zero-width and joining characters, soft hyphen, fillers, selectors.
 VISIBLE = re.compile(
     "[^\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064"
@@ -118,6 +119,9 @@ def _pair(row: Row, prompt: Turns, sides: list[Any], where: str) -> Group:
 
 def _margin(meta: Mapping[str, Any], where: str) -> tuple[float, ...]:
     """By how much the chosen answer is better, where the row has both scores, or the margin itself."""
+    for name in (*chain(*SIDE_SCORES), "margin"):
+        if isinstance(meta.get(name), str) and COMMA.fullmatch(meta[name].strip()):
+            raise DataError(f"{where}: '{name}' is {meta[name]!r}: write numbers with a point, and without commas")
     margin = meta.get("margin")
     gap = side_score_gap(meta)
     gap = gap_between(margin, 0) if gap is None and margin is not None else gap
@@ -171,8 +175,10 @@ def _transcript(text: Any, where: str, name: str) -> tuple[Message, ...]:
 def _ranked(row: Row, where: str) -> Group:
     """`prompt` and `completions`: texts, or objects with text and score (or rank, the lowest being the best)."""
     prompt = conversation(_field(row, "prompt", where), where, "prompt")
-    given = _field(row, "completions", where)
-    if not isinstance(given, list) or not given:
+    given = _listed(_field(row, "completions", where))
+    if not isinstance(given, list):
+        raise DataError(f"{where}: 'completions' must be a list, or a list as JSON in a text, not {str(given)[:40]!r}")
+    if not given:
         raise DataError(f"{where}: 'completions' is empty: K = 0 answers to this prompt")
     answers, scores = [], []
     for c in given:
@@ -183,7 +189,7 @@ def _ranked(row: Row, where: str) -> Group:
             scores.append(_score_of(c, where))
         else:
             answers.append(Completion(_answer(c, where, "completion")))
-    column = row.get("scores")
+    column = _listed(row.get("scores"))
     if isinstance(column, list) and column:
         if any(x is not None for x in scores) and scores != column:
             raise DataError(f"{where}: 'scores' and the completions' own scores differ; keep one of them")
@@ -195,6 +201,14 @@ def _ranked(row: Row, where: str) -> Group:
         raise DataError(f"{where}: a score is no number, or beyond {LARGEST:g}")
     feedback: Feedback = Scores(tuple(map(float, known))) if known else Unjudged()
     return Group(prompt, tuple(answers), feedback, where=where)
+
+
+def _listed(value: Any) -> Any:
+    """A list that a column holds as JSON in a text, as CSV must; any other value as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    inside = parsed(value.encode("utf-8", "surrogatepass"), "")
+    return value if isinstance(inside, Fault) else inside
 
 
 def _score_of(completion: Row, where: str) -> Any:
@@ -211,10 +225,10 @@ def _score_of(completion: Row, where: str) -> Any:
 
 def _unpaired(row: Row, where: str) -> Group:
     """One answer and a yes or no: `prompt`, `completion` and `label`, or `messages` that end with it, and `label`."""
-    label = row.get("label")
-    if label not in (True, False, 0, 1) or isinstance(label, float):
-        raise DataError(f"{where}: 'label' must be true or false, not {str(label)[:40]!r}")
-    return replace(_sft(row, where), feedback=Labels((bool(label),)))
+    label = flag(row.get("label"))
+    if label is None:
+        raise DataError(f"{where}: 'label' must be true or false, not {str(row.get('label'))[:40]!r}")
+    return replace(_sft(row, where), feedback=Labels((label,)))
 
 
 def _sft(row: Row, where: str) -> Group:

@@ -1,4 +1,4 @@
-"""A JSON text -> its value, or a `Fault`: the sentence with the place and the reason."""
+"""A JSON text -> its value, or a `Fault`: the sentence with the place and the reason. Yes and no as files write them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ class Fault:
 
     where: str  # `file:row`
     message: str  # the sentence for the user, its place included
+
+
+FLAGS = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+
+
+def flag(value: Any) -> bool | None:
+    """Yes or no: true and false, 1 and 0, and both as words (CSV has nothing else); None for anything else."""
+    return FLAGS.get(str(value).strip().lower()) if isinstance(value, (bool, int, float, str)) else None
 
 
 def parsed(line: bytes, where: str) -> Any:
