@@ -258,5 +258,5 @@ def test_a_csv_file_holds_a_ranked_list_as_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("score", ["0,9", "1,234.5", "-3,5"])
 def test_a_score_with_a_decimal_comma_is_no_missing_score(tmp_path: Path, score: str) -> None:
     (tmp_path / "rows.csv").write_text(f'prompt,chosen,rejected,chosen_score,rejected_score\np,a,b,"{score}",0.5\n')
-    with pytest.raises(DataError, match="'chosen_score' is .* write numbers with a point"):
+    with pytest.raises(DataError, match=r"'chosen_score' is .* write numbers with a point"):
         read(str(tmp_path / "rows.csv"))

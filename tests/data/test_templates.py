@@ -150,6 +150,9 @@ def test_values_of_every_kind_arrive_as_they_are(value: Any) -> None:
         ("auto", {"bos_token": "x"}, "given this already"),
         ("plain", {"enable_thinking": False}, "without a template"),
         ("hh", {"enable_thinking": False}, "no such variable"),
+        ("auto", {"role": "user"}, "no such variable"),  # of a message
+        ("auto", {"m": 1}, "no such variable"),  # set by a loop
+        ("auto", {"think": True}, "no such variable"),  # a word of its text
     ],
 )
 def test_arguments_that_would_do_nothing_are_refused(template: str, args: dict[str, Any], sentence: str) -> None:

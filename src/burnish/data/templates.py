@@ -25,6 +25,8 @@ A_TOOL = {
     "type": "function",
     "function": {"name": "f", "description": "f", "parameters": {"type": "object", "properties": {}}},
 }
+GENERATION = re.compile(r"\{%[-+]? *(?:end)?generation *[-+]?%\}")  # transformers' own tags
+FUNCTIONS = ("raise_exception", "strftime_now")
 GIVEN = ("messages", "tools", "documents", "add_generation_prompt")  # variables that every template is given
 
 
@@ -229,13 +231,25 @@ def _refuse_args(args: Mapping[str, Any], texts: Mapping[str, str], name: str) -
     """Raises ConfigError for an argument that no template reads, or that is given to every template anyway."""
     if args and not texts:
         raise ConfigError("data.template_args: plain text is rendered without a template, so nothing takes them")
-    words = {word for text in texts.values() for word in re.findall(r"[^\W\d]\w*", text)}
+    words = set().union(*map(_variables, texts.values())) if args else set()
     for arg in args:
         if arg in GIVEN or arg.endswith("_token"):
             raise ConfigError(f"data.template_args.{arg}: every template is given this already")
-        if not arg.isidentifier() or arg not in words:
-            near = did_you_mean(arg, {word for word in words if "_" in word}, prefix="data.template_args.")
+        if arg not in words:
+            near = did_you_mean(arg, words - {*GIVEN, *FUNCTIONS}, prefix="data.template_args.")
             raise ConfigError(f"data.template_args.{arg}: data.template = '{name}' has no such variable{near}")
+
+
+def _variables(text: str) -> set[str]:
+    """The variables that a template reads and does not set first. Raises ConfigError where it cannot be parsed."""
+    from jinja2 import TemplateSyntaxError, meta
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        return meta.find_undeclared_variables(environment.parse(GENERATION.sub("", text)))
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"data.template_args: the chat template cannot be read: {error}") from error
 
 
 def _with_defaults(text: str, args: Mapping[str, Any]) -> str:

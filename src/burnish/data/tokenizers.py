@@ -65,7 +65,8 @@ def refuse_foreign_ids(tokenizer: Any, rows: int | None, path: str, groups: Iter
         if largest >= rows:
             raise ModelError(
                 f"{group.where}: token {tokenizer.convert_ids_to_tokens(largest)!r} has the id {largest}, and the "
-                f"model's embedding has {rows} rows: this tokenizer does not belong to {path}"
+                f"embedding of {path} has {rows} rows: leave the token out of the texts, or take the tokenizer that "
+                "belongs to this model"
             )
 
 

@@ -101,8 +101,9 @@ def is_finished(run: Run) -> bool:
         changed = _changed(before.model_dump(), run.model_dump())
         if changed:
             keys = ", ".join("objective" if key == "objective.params" else key for key in changed)
+            what = "that which" if len(changed) == 1 else "those that"
             raise StoreError(
-                f"run.resume: {keys} would differ from those the run in {folder} began with; name another run.dir"
+                f"run.resume: {keys} would differ from {what} the run in {folder} began with; name another run.dir"
             )
     return (folder / "log.jsonl").exists() and any(True for _ in read(folder, EndRecord))
 

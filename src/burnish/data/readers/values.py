@@ -1,4 +1,4 @@
-"""A JSON text -> its value, or a `Fault`: the sentence with the place and the reason. Yes and no as files write them."""
+"""A JSON text -> its value, or a `Fault` with place and reason; yes and no as files write them."""
 
 from __future__ import annotations
 
