@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from burnish.data.load import rule_of
 from burnish.engine import checkpoint
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
-from burnish.errors import ConfigError, DataError, JudgeError
+from burnish.errors import BurnishError, ConfigError, DataError, JudgeError
 from burnish.findings import counted
 from burnish.loop.prepare import Prepared
 from burnish.loop.samplers import sampler_of
@@ -50,7 +51,11 @@ def judges_of(run: Run) -> Judges:
     cache = Path(run.run.dir).parent / "judge-cache"
     programs = any(table.kind == "verifier" and table.name == "code" for table in (*run.judge, *run.gold))
     line = f"judge: {panel.isolation().line}" if programs else None
-    return Judges(panel.make(run.judge, cache), panel.make(run.gold, cache), line)
+    judge = panel.make(run.judge, cache)
+    try:
+        return Judges(judge, panel.make(run.gold, cache), line)
+    except BurnishError as error:  # judges name their keys as they stand under [judge]
+        raise type(error)(re.sub(r"\bjudge(?=\.\w|\]\])", "gold", str(error))) from error
 
 
 def answerer(

@@ -25,6 +25,12 @@ from burnish.answers.judges.thoughts import without_thoughts
         ("- 5", -5), ("-$5", -5), ("$-5", -5), ("COVID-19", 19), (r"0.1\overline{6}", Fraction(1, 6)),
         ("x=5", 5), ("3 * 4 = 12", 12), ("12 = 3 * 4", 12), ("3 times 4, which is 12", 12), ("12. As 3 * 5 = 15", 12),
         ("1/2 * 12 = 6 per day for 9 days", 6), ("(3 + 4) * 2 = 14", 14), ("$3 + $4 = $7", 7), (r"3 \times 4 = 12", 12),
+        ("minus 5", -5), ("It is negative $5", -5), ("8 minus 5", None), ("1.5 million people", 1_500_000),
+        ("5 thousand", 5000), ("3 dozen eggs", 36), ("1'200", 1200), (r"1.2 \times 10^{6}", 1_200_000),
+        ("2 * 10^-2", Fraction(1, 50)), ("3-1/2", Fraction(7, 2)), ("5k", 5000), ("<b>5</b>", 5), ("5!", 5),
+        ("5!/3!", None), ("not 12", None), ("isn't 12", None), ("not 12 but 13", 13), (r"x \ne 12", None),
+        ("x ≥ 12", None),        (">12", None), ("between 12 and 15", None), ("12—15", None), ("12~15", None), (r"\sqrt{2}", None),
+        ("√2", None), ("a_2", None), ("f(2)", None), (r"\sqrt[3]{2}", None),
         ("3 * 4", None), ("(3 + 4) * 2", None), ("16-3-4", None), ("5 or 6", None), ("5 to 6", None), ("2:30", None),
         ("2024-05-03", None), ("1.2.3", None), ("5,6", None), ("5^2", None), ("5²", None), (r"5\sqrt{2}", None),
     ],
@@ -38,7 +44,7 @@ def test_numbers(text: str, value: Fraction | int | None) -> None:
     [
         ("2+2=4\n#### 4", "4"), ("#### 1\nno:\n#### 2", "2"), ("so\nA: 12 apples", "12 apples"),
         ("The answer is 7.", "7."), ("Final answer: x", "x"), (r"so \boxed{\frac{1}{2}} it is", r"\frac{1}{2}"),
-        (r"\boxed{1} then \boxed{2}", "2"), (r"\boxed{unclosed", None), ("nothing", None), ("", None),
+        (r"\boxed{1} then \boxed{2}", "2"), (r"\boxed{unclosed", ""), ("nothing", None), ("", None),
     ],
 )  # fmt: skip
 def test_where_an_answer_stands(text: str, found: str | None) -> None:
@@ -54,6 +60,9 @@ def test_where_an_answer_stands(text: str, found: str | None) -> None:
         ("It is 10.00 dollars", "10", True), ("-4", "4", False), ("It is −5", "5", False), ("It is −5", "-5", True),
         ("It is –5", "-5", True), ("from 3–5", "-5", False), ("It is 3½", "7/2", True), ("1\u202f234", "1234", True),
         ("3 * 4", "4", False), ("2:30", "30", False), ("**Answer**: 5", "5", True), (r"$\fbox{5}$ and 6", "5", True),
+        ("It is 13, not 12.", "13", True), ("It is 13, not 12.", "12", False), ("between 12 and 15", "15", False),
+        ("<answer>12</answer> I checked it 3 times.", "12", True), ("<answer>12</answer> 3", "3", False),
+        (r"It is 3. \boxed{3", "3", False), ("50", "50%", True), ("0.5", "50%", True), ("5", "50%", False),
         ("9 * 2 = $18. The answer is **18**", "18", True), ("#### 5 percent", "0.05", True),
     ],
 )  # fmt: skip

@@ -101,7 +101,15 @@ def test_each_check(name: str, given: dict[str, Any], meta: dict[str, Any], righ
         (r"(3,\infty)", [r"(3,\infty)", r"\left(3, \infty\right)"], [r"[3,\infty)", "3"]),
         ("90", [r"90^\circ", r"90^{\circ}", "90°", r"90\text{ degrees}"], [r"\frac{\pi}{2}"]),
         ("x^2+1", ["1+x^2", "x^2 + 1"], ["x^2-1", "x+1"]),
-        (r"\{1,2\}", [r"\{2,1\}"], [r"\{1,3\}"]),
+        (r"\{1,2\}", [r"\{2,1\}", "1, 2"], [r"\{1,3\}", "(1,2)"]),
+        ("(1,2)", ["(1, 2)"], [r"\{1,2\}", "(2,1)"]),
+        ("1010_2", ["1010_{2}"], ["1010_3", "10"]),
+        ("10", [], ["10_2"]),
+        ("2:3", ["2 : 3"], ["4:6"]),
+        ("3", [r"\approx 3", "= 3", "5 - 2"], ["2=3", "3_2", r"\sqrt{3}", "3!"]),
+        (r"50\%", ["50", "0.5", r"\frac{1}{2}"], ["5"]),
+        (r"2\sqrt{3}\pi", ["2√3π", "2√(3)π"], ["2√(3π)"]),
+        (r"x^{2}+y^{3}\leq 4", ["x²+y³≤4"], ["x²+y²≤4"]),
         (r"\frac{x+1}{2}", ["0.5x+0.5"], [r"\frac{x}{2}"]),
     ],
 )  # fmt: skip
@@ -116,6 +124,12 @@ def test_mathematics_in_boxes(wanted: str, right: list[str], wrong: list[str]) -
         ("3", "The answer is 3 * 4 = 12.", 0), ("12", "The answer is 3 * 4 = 12 apples.", 1),
         ("5", "$\\fbox{5}$", 1), ("5", "The answer is $x = 5$.", 1), ("5", "The answer is $5$ for $n = 3$.", 1),
         ("3", "The answer is $5$ for $n = 3$.", 0), ("x^2+1", "So $f = 1 + x^2$.", 1), ("5", "The answer is 5!", 1),
+        *((("3", f"The answer is {right}", 1)) for right in (
+            "3 (2+1 = 3).", "$3 per week", "2+1 which is 3", "about 3", "3, since 1+2=3", "3!", r"$\frac{6}{2}$",
+            "2+1")),
+        *((("3", f"The answer is {wrong}", 0)) for wrong in (
+            "3x", "3 x", "$3x$", r"3\sqrt{2}", "(3, 5)", "3 or 4", "3k", "f(3)", "x^3", "not 3", "between 3 and 4")),
+        ("3", "**Answer:** 2+1 = **3**", 1), ("3", "The answer is: There are 3 apples left", 1), ("3", r"\boxed{3", 0),
         ("5", r"<think>\boxed{7}</think>\boxed{5}", 1), ("5", r"<think>\boxed{5}", 0),
     ],
 )  # fmt: skip

@@ -1,11 +1,12 @@
 """The final answer of a worked solution: where it is in the text, and whether it is the right number.
 
 Thoughts (`<think>...</think>`) are left out. The answer is looked for in this order: LaTeX's last `\\boxed{...}` or
-`\\fbox{...}` (MATH); the text behind the last `####` (GSM8K), behind the last line that begins with `A:`, behind the
-last "answer is" or "answer:"; else, for numbers, the last number in the text. Of a marked answer that is a calculation,
-"3 * 4 = 12", the result counts. A part of a calculation, a time (2:30), a ratio and a choice ("5 or 6") are no numbers.
-Numbers are compared as fractions, exactly: 0.5 = 1/2 without rounding. "50%" is right where the right answer is 50, and
-where it is 0.5.
+`\\fbox{...}` (MATH; one that is cut off before it closes holds none); the text in the last `<answer>` (DeepSeek-R1),
+behind the last `####` (GSM8K), behind the last line that begins with `A:`, behind the last "answer is" or "answer:";
+else, for numbers, the last number in the text. Of a marked answer that is a calculation, "3 * 4 = 12", the result
+counts. A part of a calculation, a time (2:30), a ratio, a range, a bound (> 5) and a choice ("5 or 6") are no numbers,
+and a number that is denied ("not 5") is passed over. Numbers are compared as fractions, exactly: 0.5 = 1/2 without
+rounding. "50%" and 50 are equal, and so are "50%" and 0.5.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from burnish.answers.judges.thoughts import without_thoughts
 
 LONGEST = 1 << 16  # characters from the end in which an answer is looked for
 MARKS = (
+    re.compile(r"<answer>\s*([^<]+)", re.IGNORECASE),
     re.compile(r"####\s*([^\n]+)"),
     re.compile(r"^\s*A:\s*([^\n]+)", re.MULTILINE),
     re.compile(r"answer[*_]*\s*(?:is|:|=)[*_]*\s*:?\s*([^\n]+)", re.IGNORECASE),
@@ -33,10 +35,24 @@ SIGN = r"(?:(?<![\w)])[-+])?(?:[$€£¥] ?)?(?:(?<![\w)])[-+])?"
 MIXED = r"(?:\d++ (?=\d+ ?/ ?\d))?"  # the whole of 3 1/2
 PERCENT = r"(?: ?%| percent\b| per cent\b)?"
 TERM = rf"{SIGN}{MIXED}{NUMBER}{PERCENT}"
-JOINED = (  # what makes of two numbers a calculation, a time, a ratio, a date, a range or a choice
-    r"(?: ?\)* ?(?:\*\*|[-+*/^–]|x(?= ?\d)|(?:times|plus|minus|or|to|over|divided by|multiplied by)\b) ?\(* ?|[:,.])"
+SCALE = {"hundred": "e2", "thousand": "e3", "million": "e6", "billion": "e9", "trillion": "e12"}
+SCALED = re.compile(rf"(?<![\d.,])(?P<size>{NUMBER}) ?(?P<word>{'|'.join(SCALE)}|dozen)s?\b(?! of\b)", re.IGNORECASE)
+POWER = re.compile(
+    rf"(?<![\d.,])(?P<size>{NUMBER}) ?[*x] ?10 ?(?:\^|\*\*) ?"
+    r"(?:\{ ?(?P<braced>[-+]?\d{1,3}) ?\}|(?P<bare>[-+]?\d{1,3}))"
 )
-QUANTITY = re.compile(rf"{TERM}(?:{JOINED}{TERM})*(?P<more> ?\)* ?[*/^] ?\(|\(|\^|[²³¹⁰-⁹]| ?(?:√|π|\\sqrt|\\pi))?")
+DENIED = re.compile(
+    r"(?:\bnot|n't|\bnever|≠|!=|(?<![\w/\"'])[<>]=?|[≤≥]|\\(?:neq?|leq?|geq?|lt|gt)) ?(?:\b(?:be|equal to) )?[$(]*$"
+)
+WITHIN = re.compile(  # what makes a number a part of something else: a command, an index, a function
+    r"(?:\\[a-zA-Z]+ ?(?:\[|(?:\[[^\]]{0,20}\])? ?\{)|[√_^]\{?|\b[A-Za-z]\()$"
+)
+BEFORE = 40  # characters before a number that say whether it is meant
+JOINED = (  # what makes of two numbers a calculation, a time, a ratio, a date, a range or a choice
+    r"(?: ?\)* ?(?:\*\*|[-+*/^–]|x(?= ?\d)|(?:times|plus|minus|or|to|over|divided by|multiplied by)\b) ?\(* ?|[:,.—~∼])"
+)
+MORE = r"(?P<more> ?\)* ?[*/^] ?\(|!(?= ?[-+*/^=)])|\(|\^|[²³¹⁰-⁹]| ?(?:√|π|\\sqrt|\\pi))?"
+QUANTITY = re.compile(rf"{TERM}(?:{JOINED}{TERM})*{MORE}")
 ALONE = re.compile(
     rf"(?P<sign>[-+]?)(?:[$€£¥] ?)?(?P<inner>[-+]?)(?:(?P<whole>\d+) )?(?P<top>{NUMBER})"
     rf"(?: ?/ ?(?P<under>{NUMBER}))?(?P<percent>{PERCENT})"
@@ -45,7 +61,8 @@ CALCULATION = re.compile(r"[*+^x]|[-–/]|times|plus|minus|over|by")
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d/]| ?/ ?\d)")
 EQUALS = re.compile(r"[=≈≃≅⇒→]>?|->|\\(?:approx|Rightarrow|rightarrow|implies|to)\b")
 SENTENCE = re.compile(r"(?<=[^.])[.!?](?= [A-Z(]|$)")
-AFTER = re.compile(r"\$|$|[.;:?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,}")  # 5, as 2+3=5; not "5, 6" or "5x"
+AFTER = re.compile(r"\)*(?:\$|$|[.;:?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,})")  # 5, as 2+3=5; not "5, 6" or "5x"
+THOUSAND = re.compile(r"(?<=\d)[kK]\b")
 FRACTION = re.compile(r"(?P<before>\d ?)?\\[dtc]?frac ?(?:\{ ?(-?[\d.,]+) ?\}|(\d)) ?(?:\{ ?([\d.,]+) ?\}|(\d))")
 REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot) ?\{(\d{1,30})\}")
 FONT = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:bf|it|rm|sf)|mbox|bm|boldsymbol|underline|emph) ?\{([^{}]*)\}")
@@ -63,7 +80,7 @@ def settled(text: str) -> str:
 
 
 def final(text: str) -> str | None:
-    """The final answer as it is written; None where nothing marks it."""
+    """The final answer as it is written, nothing of a box that never closes; None where nothing marks it."""
     tail = settled(text)
     in_box = boxed(tail)
     if in_box is not None:
@@ -76,7 +93,7 @@ def final(text: str) -> str | None:
 
 
 def boxed(text: str) -> str | None:
-    """The content of the last `\\boxed{...}`, whose braces may be nested."""
+    """The content of the last `\\boxed{...}`, whose braces may be nested: "" where it is cut off, None without."""
     boxes = list(BOX.finditer(text))
     if not boxes:
         return None
@@ -85,7 +102,7 @@ def boxed(text: str) -> str | None:
         depth += {"{": 1, "}": -1}.get(text[place], 0)
         if depth == 0:
             return text[begin:place].strip()
-    return None
+    return ""
 
 
 def plain(text: str) -> str:
@@ -96,8 +113,26 @@ def plain(text: str) -> str:
     text = re.sub(r"\\[,;:]", " ", text)
     text = re.sub(r"\\(?:times|cdot)(?![a-zA-Z])", "*", re.sub(r"\\div(?![a-zA-Z])", "/", text))
     text = FONT.sub(r" \1 ", FRACTION.sub(_slashed, REPEATING.sub(_repeating, text)))
-    text = re.sub(r"(?<!\d)\*\*|\*\*(?!\d)|__|`", "", re.sub(r"\\([%$#&_ ])", r"\1", text))
-    return " ".join(text.split())
+    text = re.sub(r"(?<!\d)\*\*|\*\*(?!\d)|__|`|</?[a-zA-Z]{1,10}>", "", re.sub(r"\\([%$#&_ ])", r"\1", text))
+    return _spoken(" ".join(text.split()))
+
+
+def _spoken(text: str) -> str:
+    """A text whose numbers have signs, exponents and fractions for words and habits: `minus 5`, `3 million`, `1'200`,
+    `1.2 * 10^6`, `3-1/2`."""
+    text = re.sub(r"(?<![\d'’])\d{1,3}(?:['’]\d{3})+(?!\d)", lambda digits: re.sub("['’]", "", digits[0]), text)
+    text = re.sub(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$.])", "-", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<![\w.,/*+)-])(\d{1,9})-(\d)/(\d{1,2})(?![\d/])", r"\1 \2/\3", text)
+    text = re.sub(rf"\b(between [$€£¥]?{NUMBER}) and\b", r"\1 to", text, flags=re.IGNORECASE)
+    text = POWER.sub(lambda power: f"{power['size']}e{power['braced'] or power['bare']}", text)
+    return SCALED.sub(_scaled, text)
+
+
+def _scaled(number: re.Match[str]) -> str:
+    size, word = number["size"], number["word"].lower()
+    if word == "dozen":
+        return f"{12 * int(size)}" if size.isdigit() and len(size) < 16 else number[0]
+    return number[0] if "e" in size.lower() else size + SCALE[word]
 
 
 def _slashed(fraction: re.Match[str]) -> str:
@@ -133,38 +168,44 @@ def value(text: str) -> Fraction | None:
     return _value(match[0]) if match is not None and behind and len(match[0]) <= 1000 else None
 
 
-def says_number(text: str, right: str) -> bool:
+def says_number(text: str, right: str, *, strict: bool = False) -> bool:
     """Whether the text's final answer is the right number; where no answer is marked the last number counts.
 
-    Raises ValueError where `right` is no number.
+    `strict`: a marked number must stand alone but for words behind it, unlike in `5x`. Raises ValueError where `right`
+    is no number.
     """
     wanted = number(right)
     if wanted is None:
         raise ValueError(f"{right!r} is no number")
     marked = final(text)
-    written = _last(settled(text)) if marked is None else _written(marked)
-    if written is None:
+    written = _last(settled(text)) if marked is None else _written(marked, strict)
+    if written is None or len(written) > 1000:
         return False
-    percent = has_percent(written) and not has_percent(right)
-    return same_number(_value(written), wanted, percent=percent)
+    return same_number(_value(written), written, wanted, right)
 
 
-def same_number(given: Fraction | None, wanted: Fraction, percent: bool) -> bool:
-    """Whether two numbers are equal; `percent`: whether the first was written with a % that the second lacks."""
-    return given is not None and (given == wanted or (percent and 100 * given == wanted))
+def same_number(given: Fraction | None, written: str, wanted: Fraction, right: str) -> bool:
+    """Whether two numbers are equal, a % apart that one of `written` and `right` has and the other lacks."""
+    if given is None or has_percent(written) == has_percent(right):
+        return given == wanted
+    return given == wanted or (100 * given == wanted if has_percent(written) else given == 100 * wanted)
 
 
 def has_percent(text: str) -> bool:
     return re.search("%|per ?cent", text) is not None
 
 
-def _written(text: str) -> str | None:
+def _written(text: str, strict: bool = False) -> str | None:
     """The first number of the last part between equals signs that has one, in the first sentence that has one."""
     for sentence in SENTENCE.split(plain(text)):
         for part in reversed(EQUALS.split(sentence)):
-            for match in QUANTITY.finditer(_signed(part.strip(" ($*_"))):
+            part = _signed(part.strip(" ($*_"))
+            part = part if strict else THOUSAND.sub("e3", part)
+            for match in QUANTITY.finditer(part):
+                if DENIED.search(part, max(0, match.start() - BEFORE), match.start()):
+                    continue
                 if _alone(match):
-                    return match[0]
+                    return match[0] if not strict or AFTER.match(part, match.end()) else None
                 if not CALCULATION.search(match[0]):
                     return None
     return None
@@ -178,13 +219,15 @@ def _signed(text: str) -> str:
 
 def _last(text: str) -> str | None:
     """The last number of a text that marks no answer; None where it is part of something else."""
-    matches = list(QUANTITY.finditer(plain(text)))
+    text = THOUSAND.sub("e3", plain(text))
+    matches = [m for m in QUANTITY.finditer(text) if not DENIED.search(text, max(0, m.start() - BEFORE), m.start())]
     return matches[-1][0] if matches and _alone(matches[-1]) else None
 
 
 def _alone(match: re.Match[str]) -> bool:
     """Whether a quantity is a number, and no part of something larger."""
-    return match["more"] is None and ALONE.fullmatch(match[0]) is not None
+    within = WITHIN.search(match.string, max(0, match.start() - BEFORE), match.start())
+    return match["more"] is None and within is None and ALONE.fullmatch(match[0]) is not None
 
 
 def _value(written: str) -> Fraction | None:

@@ -100,14 +100,18 @@ def number(request: Request) -> float:
 
 def mathematics(request: Request) -> float:
     """The same number, or an expression that math-verify proves equal. Unlike in `number`, `5x` or `5\\sqrt{2}` is not
-    5."""
+    5, and of an answer in a sentence its first formula counts."""
     wanted, _ = _wanted(request)
     text = answers.settled(request.answer)
     given, marked = answers.boxed(text), answers.final(text)
     if marked is None and answers.value(wanted) is not None:
         return float(answers.says_number(text, wanted))
     if given is None:
-        given = expressions.formula(text if marked is None else marked, last=marked is None)
+        written = text if marked is None else marked
+        in_words = marked is not None and answers.value(wanted) is not None and not expressions.FORMULA.search(written)
+        if in_words and answers.says_number(text, wanted, strict=True):
+            return 1.0
+        given = expressions.formula(written, last=marked is None)
     return float(expressions.same(given, wanted))
 
 
