@@ -59,8 +59,10 @@ def clustered_share(
     """The (weighted) mean of outcomes in [0, 1], with an interval that counts clusters, not trials, as independent.
 
     The variance is the cluster-robust one (Liang & Zeger 1986), as in `clustered_mean`; it gives the number of
-    independent trials that would have the same variance (never more than (sum w)^2 / sum w^2, Kish 1965), and Wilson's
-    interval is drawn for that number. Where every outcome is the same, clusters are the trials.
+    independent yes-or-no trials that would have the same variance, and Wilson's interval is drawn for that number. It
+    is never taken to be less than that of independent outcomes, v / n with v = sum w (y - share)^2 / sum w and
+    n = (sum w)^2 / sum w^2 (Kish 1965); ties, outcomes of one half, make v less than share (1 - share). Where every
+    outcome is the same, clusters are the trials.
     """
     count = len(outcomes)
     if not count:
@@ -69,8 +71,9 @@ def clustered_share(
     share, sums = _residuals(outcomes, clusters, weights)
     groups = len(sums)
     variance = float((sums**2).sum()) * groups / max(1, groups - 1)
-    most = float(weights.sum() ** 2 / (weights**2).sum())
-    effective = min(most, share * (1 - share) / variance) if variance > 1e-15 else float(groups)
+    spread = float((weights * (outcomes - share) ** 2).sum() / weights.sum())
+    least = spread * float((weights**2).sum() / weights.sum() ** 2)
+    effective = share * (1 - share) / max(variance, least) if variance > 1e-15 else float(groups)
     low, high = wilson(share, max(1.0, effective))
     return Share(share, low, high, math.sqrt(variance), count)
 
