@@ -145,7 +145,7 @@ def test_buffers_that_belong_to_the_files_are_handed_out_and_saved(
         assert codes == [0] * count, (tmp_path / f"out{count}-0").read_text()
         kept = [value for name, value in weights(tmp_path / str(count)).items() if name.endswith(ending)]
         assert kept and all(torch.equal(value.float(), torch.tensor(values)) for value in kept)
-    assert_same(tmp_path / "1", tmp_path / "2", 0.05 if settings else 1e-9)
+    assert_same(tmp_path / "1", tmp_path / "2", 0.05 if settings else 1e-5)  # both compute norms in float32
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "gemma3"])
