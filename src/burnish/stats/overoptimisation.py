@@ -27,7 +27,7 @@ REFITS = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True)
-class Form:
+class CurveForm:
     """A form: its two columns beside the constant, and where it peaks for (a, b > 0)."""
 
     name: str
@@ -43,9 +43,9 @@ def _d_log_d(d: Floats) -> Floats:
 
 
 FORMS = (
-    Form("square", lambda d: (d, -d * d), lambda a, b: a / (2 * b)),
-    Form("log", lambda d: (d, -_d_log_d(d)), lambda a, b: np.exp(np.minimum(a / b - 1, 50.0))),
-    Form("kl", lambda d: (d**2, -(d**4)), lambda a, b: np.sqrt(np.maximum(a / (2 * b), 0.0))),
+    CurveForm("square", lambda d: (d, -d * d), lambda a, b: a / (2 * b)),
+    CurveForm("log", lambda d: (d, -_d_log_d(d)), lambda a, b: np.exp(np.minimum(a / b - 1, 50.0))),
+    CurveForm("kl", lambda d: (d**2, -(d**4)), lambda a, b: np.sqrt(np.maximum(a / (2 * b), 0.0))),
 )
 
 
@@ -112,7 +112,7 @@ def _without(curve: Curve, reason: str) -> Curve:
 
 
 def _solve(design: Floats, values: Floats) -> Floats:
-    solution: Floats = np.linalg.lstsq(design, values, rcond=None)[0]
+    solution: Floats = np.asarray(np.linalg.lstsq(design, values, rcond=None)[0], dtype=np.float64)
     return solution
 
 
