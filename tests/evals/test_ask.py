@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,18 @@ def test_a_run_without_its_model_is_asked_at_its_newest_checkpoint(home: Path, t
     (unfinished / "checkpoints").unlink()
     with pytest.raises(ModelError, match="neither a finished model nor a checkpoint"):
         places([str(unfinished)], FLOAT32)
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_run_ends_with_the_commands_to_look_at_it(
+    home: Path, kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines = (home / f"{kind}-1" / "summary.txt").read_text().splitlines()
+    commands = [shlex.split(line.removeprefix("next:")) for line in lines if line.startswith("next:")]
+    assert [command[1] for command in commands] == ["ask", "merge"][: 1 + (kind == "lora")]
+    for _, verb, *words in commands:
+        words = [str(tmp_path / "merged") if word.endswith("merged") else word for word in words]
+        assert burnish(verb, *words, *(["--max-new-tokens", "4"] if verb == "ask" else [])) == 0
 
 
 def test_draws_differ_and_are_the_same_for_the_same_seed(home: Path) -> None:

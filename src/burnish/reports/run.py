@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 
+from burnish import config as configuration
 from burnish.findings import counted
 from burnish.reports import charts, refreshes
 from burnish.runlog import log
 from burnish.runlog.records import AlarmRecord, EvalRecord, RefreshRecord, RunRecord, StepRecord
 
+REWARD = "reward.json"  # in the folder of a reward model
 STILL_NATS = 0.5  # log-ratios below this are within what rounding and single steps move
 PUBLISHED = "published runs move them by several to some tens of nats, over a hundred steps and more"
 STILL_MARGIN = 0.01  # in the reward of the loss; 0.01 more margin is a quarter of a per cent more probability
@@ -34,8 +37,24 @@ def write_summary(folder: Path) -> str:
         alarms = [record for record in records if isinstance(record, AlarmRecord)]
         charts.draw_refreshes(answered, alarms, folder / "answers.png")
         text += f"own answers: {folder / 'answers.png'}\n"
+    text += "".join(f"next:  {command}\n" for command in next_commands(folder))
     (folder / "summary.txt").write_text(text, encoding="utf-8")
     return text
+
+
+def next_commands(folder: Path) -> list[str]:
+    """What people look at after training, as commands for this run: of a policy its answers beside those it began
+    with, of a reward model how good it is."""
+    model, settings = folder / "model", folder / "config.toml"
+    if not settings.exists():
+        return []
+    base = configuration.load_partly(str(settings)).model.path
+    commands = [f"burnish ask {quote(base)} {quote(str(folder))} --prompt 'a prompt of yours'"]
+    if (model / REWARD).exists():
+        commands = [f"burnish reward-report HELD_OUT.jsonl {quote(str(folder))}"]
+    if (model / "adapter_config.json").exists():
+        commands.append(f"burnish merge {quote(str(model))} {quote(str(folder / 'merged'))}")
+    return commands
 
 
 def learning(steps: Sequence[StepRecord]) -> list[StepRecord]:
