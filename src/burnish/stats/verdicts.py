@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.stats.intervals import Z95, Share, clustered_share, seed_sequence, t95
+from burnish.stats.intervals import Z95, Share, clustered_share, seed_sequence
 
 Floats = NDArray[np.float64]
 REFITS = 1000  # of the bootstrap
 RIDGE = 0.05  # pulls both coefficients to 0, so that a fit exists where length tells every outcome
 STEPS = 25  # of Newton's method, at most
+ONE_DEVIATION = (0.158655, 0.841345)  # quantiles of a normal law one deviation below and above its mean
 MISSING = 0.02  # a share of pairs without a verdict beyond which the bounds are told
 BEYOND = 100_000  # prompts; further away nothing is settled
 
@@ -59,7 +60,8 @@ def win_rate(verdicts: Verdicts, seed: int = 0) -> WinRate:
 
     Length-controlled as in AlpacaEval 2 (Dubois et al. 2024): a logistic regression of the outcome on tanh(d / sd d),
     with d the difference of lengths, read at d = 0. Its interval is a bootstrap of whole clusters that fits anew each
-    time, so that it holds the uncertainty of the length's coefficient: +- t(G - 1) standard errors on the log-odds.
+    time, so that it holds the uncertainty of the length's coefficient: +- 1.96 standard errors on the log-odds, the
+    error being half of the width that holds the middle 68 % of the fits.
     """
     outcomes, prompts = verdicts.outcomes, verdicts.prompts
     if not len(outcomes):
@@ -69,7 +71,7 @@ def win_rate(verdicts: Verdicts, seed: int = 0) -> WinRate:
     weights = resampled(prompts, REFITS, seed)
     (intercept, slope), fits = fit(outcomes, scaled, np.ones((1, len(outcomes))))[0], fit(outcomes, scaled, weights)
     lengths_differ = bool(np.ptp(scaled) > 0)
-    controlled = _controlled(intercept, fits[:, 0], len(np.unique(prompts)), raw) if lengths_differ else raw
+    controlled = _controlled(intercept, fits[:, 0], raw) if lengths_differ else raw
     explained, low, high = _explained(raw, controlled, (weights @ outcomes) / weights.sum(1), _logistic(fits[:, 0]))
     orders, repeats = verdicts.orders, verdicts.repeats
     first = None if orders is None else clustered_share((orders[:, 0] + 1 - orders[:, 1]) / 2, prompts)
@@ -126,9 +128,10 @@ def more_prompts(raw: Share, prompts: int) -> int | None:
     return math.ceil(more) if more <= BEYOND else None
 
 
-def _controlled(intercept: float, refits: Floats, groups: int, raw: Share) -> Share:
-    error = float(refits.std(ddof=1))
-    half = t95(max(1, groups - 1)) * error
+def _controlled(intercept: float, refits: Floats, raw: Share) -> Share:
+    below, above = np.quantile(refits, ONE_DEVIATION)
+    error = float(above - below) / 2  # the deviation itself is drawn up by the few samples that length nearly tells
+    half = Z95 * error
     low, value, high = _logistic(intercept + half * np.array([-1.0, 0.0, 1.0])).tolist()
     return Share(value, low, high, error * value * (1 - value), raw.trials)
 
