@@ -125,10 +125,11 @@ def test_mathematics_in_boxes(wanted: str, right: list[str], wrong: list[str]) -
         ("5", "$\\fbox{5}$", 1), ("5", "The answer is $x = 5$.", 1), ("5", "The answer is $5$ for $n = 3$.", 1),
         ("3", "The answer is $5$ for $n = 3$.", 0), ("x^2+1", "So $f = 1 + x^2$.", 1), ("5", "The answer is 5!", 1),
         *((("3", f"The answer is {right}", 1)) for right in (
-            "3 (2+1 = 3).", "$3 per week", "2+1 which is 3", "about 3", "3, since 1+2=3", "3!", r"$\frac{6}{2}$",
-            "2+1")),
+            "3 (2+1 = 3).", "$3 per week", "2+1 which is 3", "about 3", "3, since 1+2=3", "3 (three)", "3€",
+            "3!", r"$\frac{6}{2}$", "2+1")),
         *((("3", f"The answer is {wrong}", 0)) for wrong in (
-            "3x", "3 x", "$3x$", r"3\sqrt{2}", "(3, 5)", "3 or 4", "3k", "f(3)", "x^3", "not 3", "between 3 and 4")),
+            "3x", "3 x", "$3x$", r"3\sqrt{2}", "(3, 5)", "3 or 4", "3k", "f(3)", "x^3", "not 3",
+            "twice 3", "between 3 and 4")),
         ("3", "**Answer:** 2+1 = **3**", 1), ("3", "The answer is: There are 3 apples left", 1), ("3", r"\boxed{3", 0),
         ("5", r"<think>\boxed{7}</think>\boxed{5}", 1), ("5", r"<think>\boxed{5}", 0),
     ],

@@ -42,16 +42,18 @@ POWER = re.compile(
     r"(?:\{ ?(?P<braced>[-+]?\d{1,3}) ?\}|(?P<bare>[-+]?\d{1,3}))"
 )
 DENIED = re.compile(
-    r"(?:\bnot|n't|\bnever|≠|!=|(?<![\w/\"'])[<>]=?|[≤≥]|\\(?:neq?|leq?|geq?|lt|gt)) ?(?:\b(?:be|equal to) )?[$(]*$"
+    r"(?:\b(?:not|cannot|never|neither|nor)|n't|\b(?:less|more|fewer|greater|larger|smaller) than|≠|!="
+    r"|(?<![\w/\"'])[<>]=?|[≤≥]|\\(?:neq?|leq?|geq?|lt|gt)) ?(?:\b(?:be|equal to) )?[$(]*$"
 )
-WITHIN = re.compile(  # what makes a number a part of something else: a command, an index, a function
-    r"(?:\\[a-zA-Z]+ ?(?:\[|(?:\[[^\]]{0,20}\])? ?\{)|[√_^]\{?|\b[A-Za-z]\()$"
+WITHIN = re.compile(  # what makes a number a part of something else: a command, an index, a function, twice of it
+    r"(?:\\[a-zA-Z]+ ?(?:\[|(?:\[[^\]]{0,20}\])? ?\{)|[√_^]\{?|\b[A-Za-z]\("
+    r"|\b(?:twice|double|triple|half(?: of)?|root of) [$(]*)$"
 )
 BEFORE = 40  # characters before a number that say whether it is meant
 JOINED = (  # what makes of two numbers a calculation, a time, a ratio, a date, a range or a choice
     r"(?: ?\)* ?(?:\*\*|[-+*/^–]|x(?= ?\d)|(?:times|plus|minus|or|to|over|divided by|multiplied by)\b) ?\(* ?|[:,.—~∼])"
 )
-MORE = r"(?P<more> ?\)* ?[*/^] ?\(|!(?= ?[-+*/^=)])|\(|\^|[²³¹⁰-⁹]| ?(?:√|π|\\sqrt|\\pi))?"
+MORE = r"(?P<more> ?\)* ?[*/^] ?\(|!(?= ?[-+*/^=)])|\(|\^|[²³¹⁰-⁹]| (?:squared|cubed)\b| ?(?:√|π|\\sqrt|\\pi))?"
 QUANTITY = re.compile(rf"{TERM}(?:{JOINED}{TERM})*{MORE}")
 ALONE = re.compile(
     rf"(?P<sign>[-+]?)(?:[$€£¥] ?)?(?P<inner>[-+]?)(?:(?P<whole>\d+) )?(?P<top>{NUMBER})"
@@ -61,7 +63,10 @@ CALCULATION = re.compile(r"[*+^x]|[-–/]|times|plus|minus|over|by")
 THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d/]| ?/ ?\d)")
 EQUALS = re.compile(r"[=≈≃≅⇒→]>?|->|\\(?:approx|Rightarrow|rightarrow|implies|to)\b")
 SENTENCE = re.compile(r"(?<=[^.])[.!?](?= [A-Z(]|$)")
-AFTER = re.compile(r"\)*(?:\$|$|[.;:?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,})")  # 5, as 2+3=5; not "5, 6" or "5x"
+# 5, as 2+3=5; not "5, 6" or "5x"
+AFTER = re.compile(
+    r"\)*(?:[$€£¥]|$| \((?=[A-Za-z])|[.;:?](?: |$)|,? (?!(?:or|and|to)\b)[A-Za-z]{2,})"
+)  # 5, as 2+3=5; not "5, 6" or "5x"
 THOUSAND = re.compile(r"(?<=\d)[kK]\b")
 FRACTION = re.compile(r"(?P<before>\d ?)?\\[dtc]?frac ?(?:\{ ?(-?[\d.,]+) ?\}|(\d)) ?(?:\{ ?([\d.,]+) ?\}|(\d))")
 REPEATING = re.compile(r"(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot) ?\{(\d{1,30})\}")
@@ -124,6 +129,7 @@ def _spoken(text: str) -> str:
     text = re.sub(r"(?<![\d)%] )\b(?:minus|negative) (?=[\d$.])", "-", text, flags=re.IGNORECASE)
     text = re.sub(r"(?<![\w.,/*+)-])(\d{1,9})-(\d)/(\d{1,2})(?![\d/])", r"\1 \2/\3", text)
     text = re.sub(rf"\b(between [$€£¥]?{NUMBER}) and\b", r"\1 to", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<![\w.,/])(\d{1,9}) and (?=\d{1,3}/\d{1,3}(?![\d/]))", r"\1 ", text)
     text = POWER.sub(lambda power: f"{power['size']}e{power['braced'] or power['bare']}", text)
     return SCALED.sub(_scaled, text)
 
