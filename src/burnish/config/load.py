@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,19 +25,27 @@ def load(file: str | None, overrides: Sequence[str] = ()) -> Run:
 
 def load_partly(file: str | None, overrides: Sequence[str] = ()) -> Run:
     """The same without what only training needs: for verbs that look at data, `model.path` may be missing."""
-    values: dict[str, Any] = {}
-    if file is not None:
-        values = _read_toml(file)
-    for text in overrides:
-        name, separator, value = text.partition("=")
-        if not separator or not name:
-            raise ConfigError(f"'{text}' is not key=value, for example optim.lr=1e-6; a TOML file comes first")
-        _set(values, name.strip().split("."), _value(name.strip(), value.strip()), text)
+    values = read_values(file, overrides, _is_text)
     refuse_unknown_keys(values)
     try:
         return Run.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(sentence(error)) from None
+
+
+def read_values(file: str | None, overrides: Sequence[str], is_text: Callable[[str], bool]) -> dict[str, Any]:
+    """The nested values of a TOML file with `key=value` words set in them; `is_text` says which keys hold text.
+
+    Raises ConfigError.
+    """
+    values: dict[str, Any] = {} if file is None else _read_toml(file)
+    for text in overrides:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise ConfigError(f"'{text}' is not key=value, for example optim.lr=1e-6; a TOML file comes first")
+        name = name.strip()
+        _set(values, name.split("."), _value(name, value.strip(), is_text(name)), text)
+    return values
 
 
 def _read_toml(file: str) -> dict[str, Any]:
@@ -49,7 +57,14 @@ def _read_toml(file: str) -> dict[str, Any]:
         raise ConfigError(f"{file} is not TOML: {error}") from None
 
 
-def _value(name: str, text: str) -> Any:
+def _is_text(name: str) -> bool:
+    """Whether a key of a run takes text."""
+    table, _, last = name.partition(".")
+    field = fields_of(table).get(last) if table in Run.model_fields else None
+    return field is not None and (field.annotation is str or str in get_args(field.annotation))
+
+
+def _value(name: str, text: str, is_text: bool) -> Any:
     """A TOML value if it is one, else the bare word itself; `run.dir=2026` and dates are words where words are meant.
 
     Raises ConfigError for a list with bare words in it, which would otherwise be taken for one odd name.
@@ -61,11 +76,8 @@ def _value(name: str, text: str) -> Any:
             example = f"""'{name}=["a", "b"]'"""
             raise ConfigError(f"{name}={text}: quote the words of a list, as in {example}") from None
         return text
-    table, _, last = name.partition(".")
-    field = fields_of(table).get(last) if table in Run.model_fields else None
-    takes_text = field is not None and (field.annotation is str or str in get_args(field.annotation))
     value = document["x"]
-    return text if len(document) > 1 or (takes_text and not isinstance(value, (str, list, dict))) else value
+    return text if len(document) > 1 or (is_text and not isinstance(value, (str, list, dict))) else value
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:
@@ -81,7 +93,8 @@ def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None
     values[path[-1]] = value
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence(error: ValidationError) -> str:
+    """What is wrong with the values, a clause for each."""
     lines = []
     for problem in error.errors():
         where = ".".join(str(part) for part in problem["loc"] if isinstance(part, str) and part != "params")

@@ -42,9 +42,8 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
     report = EncodeReport()
     total = 0
     for name in [names] if isinstance(names, str) else names:
-        groups = _read(run, name).groups
-        total += len(groups)
-        bare = [replace(_with_reference(g), completions=(), feedback=Unjudged("to be answered")) for g in groups]
+        bare = to_answer(run, name)
+        total += len(bare)
         for group, encoded in zip(bare, renderer.encode_many(bare, report), strict=True):
             key = prompt_key(group)
             if encoded.prompt_ids and key not in prompts:
@@ -65,6 +64,12 @@ def prompts_of(run: Run, renderer: Renderer) -> tuple[list[Prompt], list[str]]:
         f"{sum(sizes) / len(sizes):.0f} tokens on average (longest {max(sizes)})",
     )
     return fitting, lines + [f"  {line}" for line in report.lines()]
+
+
+def to_answer(run: Run, name: str) -> list[Group]:
+    """The rows of a source as prompts without answers. Raises DataError where it cannot be read."""
+    groups = _read(run, name).groups
+    return [replace(_with_reference(g), completions=(), feedback=Unjudged("to be answered")) for g in groups]
 
 
 def _read(run: Run, name: str) -> ReadResult:

@@ -37,6 +37,11 @@ class Place:
     run: Run
     checkpoint: Path | None = None
 
+    def renderer(self) -> Renderer:
+        """How the model is asked. Raises ModelError where it has no tokenizer."""
+        model = self.run.model
+        return Renderer.of(self.run.data, load_tokenizer(model.path, trust_remote_code=model.trust_remote_code))
+
 
 @dataclass(frozen=True)
 class Replies:
@@ -100,23 +105,35 @@ class Respondent:
     def __init__(self, place: Place) -> None:
         run = place.run
         self.name, self.run = place.name, run
-        self.tokenizer = load_tokenizer(run.model.path, trust_remote_code=run.model.trust_remote_code)
-        self.renderer = Renderer.of(run.data, self.tokenizer)
+        self.renderer = place.renderer()
+        self.tokenizer = self.renderer.tokenizer
         if place.checkpoint is None:
             policy = model.open_policy(run.model)
         else:
             policy = model.load_policy(run.model, run.adapter)
             _take_up(policy, place.checkpoint)
         ends = frozenset(self.renderer.terminal) | weights.ends(run.model)
-        self.sampler = ProcessSampler(frozen_engine(policy, run), ends)
+        self.engine = frozen_engine(policy, run)
+        self.sampler = ProcessSampler(self.engine, ends)
 
     def __call__(self, prompt: Group, k: int, decoding: Decoding, seed: int) -> Replies:
         """K answers to a prompt; the same seed draws by the same numbers for every model."""
-        ids = self.renderer.encode(prompt).prompt_ids
         began = time.perf_counter()
-        (sampled,) = self.sampler([Prompt(prompt_key(prompt), ids, prompt)], k, decoding, seed, 0)
-        texts = [self.tokenizer.decode(answer.ids, skip_special_tokens=True).strip() for answer in sampled]
-        return Replies(self.name, tuple(texts), tuple(sampled), time.perf_counter() - began)
+        ((texts, sampled),) = self.answers([prompt], k, decoding, seed)
+        return Replies(self.name, texts, sampled, time.perf_counter() - began)
+
+    def answers(
+        self, prompts: Sequence[Group], k: int, decoding: Decoding, seed: int
+    ) -> list[tuple[tuple[str, ...], tuple[Sampled, ...]]]:
+        """(texts, tokens) of the k answers to each prompt."""
+        encoded = self.renderer.encode_many(prompts)
+        asked = [Prompt(prompt_key(p), e.prompt_ids, p) for p, e in zip(prompts, encoded, strict=True)]
+        drawn = self.sampler(asked, k, decoding, seed, 0)
+        return [(tuple(map(self._text, answers)), tuple(answers)) for answers in drawn]
+
+    def _text(self, answer: Sampled) -> str:
+        text: str = self.tokenizer.decode(answer.ids, skip_special_tokens=True)
+        return text.strip()
 
 
 def _take_up(policy: model.Policy, folder: Path) -> None:

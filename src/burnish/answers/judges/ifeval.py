@@ -70,12 +70,12 @@ def capital_words(text: str, capital_relation: str, capital_frequency: int) -> b
 
 @check("change_case:english_capital")
 def upper_case(text: str) -> bool:
-    return text.isupper() and _language(text) in ("en", None)
+    return text.isupper() and language_of(text) in ("en", None)
 
 
 @check("change_case:english_lowercase")
 def lower_case(text: str) -> bool:
-    return text.islower() and _language(text) in ("en", None)
+    return text.islower() and language_of(text) in ("en", None)
 
 
 @check("keywords:existence")
@@ -100,7 +100,7 @@ def letter_frequency(text: str, letter: str, let_relation: str, let_frequency: i
 
 @check("language:response_language")
 def is_in_language(text: str, language: str) -> bool:
-    return _language(text) in (language, None)
+    return language_of(text) in (language, None)
 
 
 @check("punctuation:no_comma")
@@ -230,7 +230,7 @@ def sentences(text: str) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
-def _language(text: str) -> str | None:
+def language_of(text: str) -> str | None:
     """The code of a text's language; None where it is uncertain. Raises DataError where langdetect is missing."""
     try:
         from langdetect import DetectorFactory, LangDetectException, detect

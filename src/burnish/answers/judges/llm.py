@@ -46,21 +46,25 @@ class LLMJudge:
 
     def __call__(self, groups: Sequence[Group]) -> list[Feedback]:
         """Pairwise: each answer's share of its comparisons won. Pointwise: its grade."""
+        return [self._feedback(group, replies) for group, replies in zip(groups, self.verdicts(groups), strict=True)]
+
+    def verdicts(self, groups: Sequence[Group]) -> list[list[float] | JudgeError]:
+        """The numbers of each group's replies, or what went wrong with one of them.
+
+        Pairwise: for every pair i < j of answers two verdicts, 1 where the answer shown first won, 0 where it lost, one
+        half for a tie; i is shown first in the one, j in the other. Pointwise: a grade for each answer.
+        """
         pairwise = self.config.mode == "pairwise"
         asked_of = [self._comparisons(group) if pairwise else self._grades(group) for group in groups]
-        read = verdict if pairwise else grade
         flat = [values for questions in asked_of for values in questions]
-        replies = iter(run(self._all(flat, read)))
-        found: list[Feedback] = []
-        for group, questions in zip(groups, asked_of, strict=True):
-            own = [next(replies) for _ in questions]
-            wrong = next((one for one in own if isinstance(one, JudgeError)), None)
-            numbers = [one for one in own if not isinstance(one, JudgeError)]
-            if wrong is not None:
-                found.append(Unjudged(str(wrong)))
-            else:
-                found.append(Scores(self._shares(numbers, len(group.completions)) if pairwise else tuple(numbers)))
-        return found
+        replies = iter(run(self._all(flat, verdict if pairwise else grade)))
+        return [_sound([next(replies) for _ in questions]) for questions in asked_of]
+
+    def _feedback(self, group: Group, numbers: list[float] | JudgeError) -> Feedback:
+        if isinstance(numbers, JudgeError):
+            return Unjudged(str(numbers))
+        pairwise = self.config.mode == "pairwise"
+        return Scores(self._shares(numbers, len(group.completions)) if pairwise else tuple(numbers))
 
     def report(self) -> dict[str, float]:
         """Figures for the log: position bias (share won by the answer shown first; 0.5 is none), disagreement of the
@@ -175,6 +179,12 @@ class LLMJudge:
             raise JudgeError(f"{self.url}: {error}") from None
         self.spend.settle(reserved, usage, text, limit, reply.content + reply.thoughts)
         return reply
+
+
+def _sound(replies: Sequence[float | JudgeError]) -> list[float] | JudgeError:
+    """The numbers of a group's replies; the first error where there is one."""
+    wrong = next((reply for reply in replies if isinstance(reply, JudgeError)), None)
+    return [reply for reply in replies if not isinstance(reply, JudgeError)] if wrong is None else wrong
 
 
 def make(config: LLMConfig, cache: Path) -> LLMJudge:
