@@ -20,7 +20,8 @@ def evaluate(
     """Evaluate models: win rates, checks, what else moved, the harness's tasks; with honest intervals.
 
     EVAL.toml, or words: models.base=./my-sft models.tuned=runs/first suite.kind=verifier suite.check=ifeval
-    suite.prompts=ifeval.jsonl. Answers and judgements are kept in `dir`; the same command goes on where it was stopped.
+    suite.prompts=ifeval.jsonl. Answers and judgements are kept in `dir`; the same command goes on
+    where it was stopped.
     """
     file, words = file_and_words(settings)
     if print_config and file is None and not words:

@@ -108,7 +108,7 @@ Suite = Annotated[
 ]
 
 
-class Evaluation(Table):
+class EvaluationConfig(Table):
     """A whole evaluation's configuration. `model`, `data` and `engine` are as of a run, without their paths."""
 
     dir: str = key("evals/default", "folder of this evaluation: answers, judgements, results, report")
@@ -159,25 +159,24 @@ def default_name(suite: Suite) -> str:
     return suite.kind
 
 
-def load_evaluation(file: str | None, overrides: Sequence[str] = ()) -> Evaluation:
+def load_evaluation(file: str | None, overrides: Sequence[str] = ()) -> EvaluationConfig:
     """Read a TOML file, apply `key=value` words, and refuse what cannot be meant. Raises ConfigError."""
     values = read_values(file, overrides, lambda name: name.startswith("models.") or name == "dir")
     for name in values:
-        if name not in Evaluation.model_fields:
-            hint = (
-                did_you_mean(name, Evaluation.model_fields) or f". The tables are: {', '.join(Evaluation.model_fields)}"
-            )
+        if name not in EvaluationConfig.model_fields:
+            known = EvaluationConfig.model_fields
+            hint = did_you_mean(name, known) or f". The tables are: {', '.join(known)}"
             raise ConfigError(f"there is no table '{name}' in an evaluation{hint}")
     _refuse_unknown(values)
     try:
-        evaluation = Evaluation.model_validate(values)
+        evaluation = EvaluationConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(sentence(error)) from None
     _refuse(evaluation)
     return evaluation
 
 
-def evaluation_toml(evaluation: Evaluation) -> str:
+def evaluation_toml(evaluation: EvaluationConfig) -> str:
     """The evaluation as TOML that `load_evaluation` reads back to an equal tree."""
     values = evaluation.model_dump(exclude_none=True)
     return tomli_w.dumps({**values, "suite": [dict(suite) for suite in values["suite"]]})
@@ -185,8 +184,8 @@ def evaluation_toml(evaluation: Evaluation) -> str:
 
 def describe_evaluation() -> Iterator[KeyRow]:
     """Every key of an evaluation, the keys of each kind of suite under `suite.`."""
-    yield key_row("dir", Evaluation.model_fields["dir"])
-    yield key_row("seed", Evaluation.model_fields["seed"])
+    yield key_row("dir", EvaluationConfig.model_fields["dir"])
+    yield key_row("seed", EvaluationConfig.model_fields["seed"])
     for name, field in ModelEntry.model_fields.items():
         yield key_row(f"models.NAME.{name}", field)
     for kind, table in SUITES.items():
@@ -214,7 +213,7 @@ def _refuse_unknown(values: Mapping[str, Any]) -> None:
         raise ConfigError('models is a table, each model under a name of yours: [models] base = "./my-sft"')
 
 
-def _refuse(evaluation: Evaluation) -> None:
+def _refuse(evaluation: EvaluationConfig) -> None:
     if not evaluation.models:
         raise ConfigError('there is no model: name at least one, as in [models] base = "./my-sft"')
     if not evaluation.suite:
@@ -229,7 +228,7 @@ def _refuse(evaluation: Evaluation) -> None:
         _refuse_suite(evaluation, name, suite)
 
 
-def _refuse_suite(evaluation: Evaluation, name: str, suite: Suite) -> None:
+def _refuse_suite(evaluation: EvaluationConfig, name: str, suite: Suite) -> None:
     baseline = evaluation.baseline(suite)
     if baseline not in evaluation.models:
         hint = did_you_mean(baseline, evaluation.models)

@@ -8,20 +8,20 @@ from pathlib import Path
 
 from burnish.answers.sampler import Decoding
 from burnish.config import load_partly
-from burnish.config.evaluation import AnswerSuite, Evaluation
+from burnish.config.evaluation import AnswerSuite, EvaluationConfig
 from burnish.data.identity import digest, question_key
 from burnish.data.prompts import to_answer
 from burnish.evals.models import Model, Text
 from burnish.findings import counted
 from burnish.group import Group, transcript
-from burnish.reports.evals.records import Answer, Kept
+from burnish.reports.evals.records import Kept, ModelAnswer
 from burnish.runlog.progress import Progress
 
 AT_ONCE = 32  # answers of a call; what was had before an interruption is kept
 
 
 @dataclass(frozen=True)
-class Request:
+class AnswerRequest:
     """What every model of a suite is asked: the same prompts, the same way, with the same draws."""
 
     prompts: tuple[Group, ...]
@@ -29,8 +29,8 @@ class Request:
     decoding: Decoding
     seed: int
 
-    def with_seed(self, seed: int) -> Request:
-        return Request(self.prompts, self.k, self.decoding, seed)
+    def with_seed(self, seed: int) -> AnswerRequest:
+        return AnswerRequest(self.prompts, self.k, self.decoding, seed)
 
 
 def prompt_id(prompt: Group) -> str:
@@ -38,7 +38,7 @@ def prompt_id(prompt: Group) -> str:
     return digest(question_key(prompt)).hex()[:16]
 
 
-def request_of(evaluation: Evaluation, suite: AnswerSuite, source: str) -> Request:
+def request_of(evaluation: EvaluationConfig, suite: AnswerSuite, source: str) -> AnswerRequest:
     """What a suite asks: each different prompt of its source once. Raises DataError where there is none."""
     settings = load_partly(None, [])
     run = settings.model_copy(
@@ -51,10 +51,10 @@ def request_of(evaluation: Evaluation, suite: AnswerSuite, source: str) -> Reque
     for group in to_answer(run, source):
         prompts.setdefault(prompt_id(group), group)
     decoding = Decoding(suite.max_new_tokens, suite.heat, suite.top_p, suite.top_k)
-    return Request(tuple(prompts.values()), suite.k, decoding, evaluation.seed)
+    return AnswerRequest(tuple(prompts.values()), suite.k, decoding, evaluation.seed)
 
 
-def fitting(request: Request, models: Sequence[Model]) -> tuple[Request, str]:
+def fitting(request: AnswerRequest, models: Sequence[Model]) -> tuple[AnswerRequest, str]:
     """(the request without the prompts that some model cannot answer, a line about them or an empty one).
 
     They are left out for every model, so that all answer the same. Raises DataError where a file of answers lacks one.
@@ -64,17 +64,17 @@ def fitting(request: Request, models: Sequence[Model]) -> tuple[Request, str]:
         return request, ""
     kept = tuple(prompt for place, prompt in enumerate(request.prompts) if place not in unfit)
     line = f"{counted(len(unfit), 'prompt')} left out for every model: with the answer they pass a model's positions"
-    return Request(kept, request.k, request.decoding, request.seed), line
+    return AnswerRequest(kept, request.k, request.decoding, request.seed), line
 
 
-class Answers:
+class AnswerBook:
     """The answers of an evaluation's models, kept in its folder."""
 
     def __init__(self, folder: Path, models: Mapping[str, Model], progress: Progress) -> None:
         self.models, self.progress = models, progress
-        self.kept = {name: Kept(folder / "answers" / f"{name}.jsonl", Answer) for name in models}
+        self.kept = {name: Kept(folder / "answers" / f"{name}.jsonl", ModelAnswer) for name in models}
 
-    def of(self, name: str, request: Request) -> dict[str, list[Answer]]:
+    def of(self, name: str, request: AnswerRequest) -> dict[str, list[ModelAnswer]]:
         """A model's answers by the prompt's id, in the order of the request."""
         model, kept = self.models[name], self.kept[name]
         keys = {prompt_id(p): [_key(model, request, p, n) for n in range(request.k)] for p in request.prompts}
@@ -94,17 +94,17 @@ class Answers:
 
 def _records(
     prompts: Sequence[Group], texts: Sequence[Sequence[Text]], keys: Mapping[str, Sequence[str]]
-) -> list[Answer]:
+) -> list[ModelAnswer]:
     records = []
     for prompt, answers in zip(prompts, texts, strict=True):
         name, asked = prompt_id(prompt), transcript(prompt.prompt)
         for number, text in enumerate(answers):
             key = keys[name][number]
-            records.append(Answer(key, name, number, text.text, text.tokens, text.finish, asked, prompt.id))
+            records.append(ModelAnswer(key, name, number, text.text, text.tokens, text.finish, asked, prompt.id))
     return records
 
 
-def _key(model: Model, request: Request, prompt: Group, number: int) -> str:
+def _key(model: Model, request: AnswerRequest, prompt: Group, number: int) -> str:
     """A hash of all that decides an answer. A greedy one depends on no seed, and a draw on no number of draws."""
     decoding = repr(request.decoding)
     seed = "" if request.decoding.temperature == 0 else str(request.seed)

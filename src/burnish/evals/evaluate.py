@@ -15,7 +15,7 @@ from typing import Any
 
 from burnish.config.evaluation import (
     AnswerSuite,
-    Evaluation,
+    EvaluationConfig,
     HarnessSuite,
     PanelSuite,
     Suite,
@@ -25,11 +25,11 @@ from burnish.config.evaluation import (
 )
 from burnish.errors import StoreError
 from burnish.evals import panel, suites
-from burnish.evals.answering import Answers, Request, fitting, request_of
+from burnish.evals.answering import AnswerBook, AnswerRequest, fitting, request_of
 from burnish.evals.models import Model, models_of
 from burnish.findings import counted
 from burnish.reports.evals import results as figures
-from burnish.reports.evals.records import Outcome, write_outcomes, write_whole
+from burnish.reports.evals.records import SuiteOutcome, write_outcomes, write_whole
 from burnish.runlog.lock import Lock
 from burnish.runlog.progress import Progress
 
@@ -38,12 +38,12 @@ from burnish.runlog.progress import Progress
 class Workbench:
     """What suites are made with."""
 
-    evaluation: Evaluation
+    evaluation: EvaluationConfig
     folder: Path
     models: Mapping[str, Model]
     progress: Progress
 
-    def request(self, name: str, suite: AnswerSuite, source: str) -> Request:
+    def request(self, name: str, suite: AnswerSuite, source: str) -> AnswerRequest:
         """What a suite asks its models; tells which prompts are left out."""
         request, line = fitting(request_of(self.evaluation, suite, source), list(self.models.values()))
         self.progress.note(f"{name}: {counted(len(request.prompts), 'prompt')}, {_decoded(request)}")
@@ -52,7 +52,7 @@ class Workbench:
         return request
 
 
-def _decoded(request: Request) -> str:
+def _decoded(request: AnswerRequest) -> str:
     heat = request.decoding.temperature
     how = "the likeliest answer" if heat == 0 else f"{counted(request.k, 'draw')} at temperature {heat:g}"
     return f"{how}, at most {request.decoding.max_new_tokens} tokens"
@@ -69,7 +69,7 @@ def _verifier(name: str, suite: Any, bench: Workbench) -> suites.SuiteRun:
 
 
 def _panel(name: str, suite: Any, bench: Workbench) -> suites.SuiteRun:
-    made = panel.panel(name, suite, bench.evaluation, dict(bench.models), None, bench.progress)
+    made = panel.panel(name, suite, bench.evaluation, dict(bench.models), None, bench.folder, bench.progress)
     plain = all(text.prompt == "" for text in made.texts)
     source = suite.prompts or ("" if plain else suite.texts)
     made.request = bench.request(name, suite, source) if source else None
@@ -87,7 +87,7 @@ MAKERS: dict[type, Callable[[str, Any, Workbench], suites.SuiteRun]] = {
 }  # fmt: skip
 
 
-def evaluate(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
+def evaluate(evaluation: EvaluationConfig, progress: Progress) -> dict[str, Any]:
     """Run an evaluation into its folder and give its figures. Raises BurnishError's children as they say."""
     folder = Path(evaluation.dir)
     with Lock(folder) as lock:
@@ -95,13 +95,13 @@ def evaluate(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
         began = time.perf_counter()
         bench = Workbench(evaluation, folder, models_of(evaluation), progress)
         ready = [(name, suite, MAKERS[type(suite)](name, suite, bench)) for name, suite in evaluation.named()]
-        answers = Answers(folder, bench.models, progress)
+        answers = AnswerBook(folder, bench.models, progress)
         for name, model in bench.models.items():
             for _, _, run in ready:
                 for request in run.requests.get(name, ()):
                     answers.of(name, request)
             model.release()
-        outcomes: list[Outcome] = []
+        outcomes: list[SuiteOutcome] = []
         about = []
         for name, suite, run in ready:
             outcomes += run.outcomes(answers)
@@ -115,7 +115,7 @@ def evaluate(evaluation: Evaluation, progress: Progress) -> dict[str, Any]:
     return found
 
 
-def _given(evaluation: Evaluation, name: str) -> str:
+def _given(evaluation: EvaluationConfig, name: str) -> str:
     entry = evaluation.models[name]
     return str(getattr(entry, entry.places[0]))
 
@@ -127,7 +127,7 @@ def _facts(suite: Suite, run: suites.SuiteRun) -> dict[str, Any]:
     return {**drawn, **run.facts}
 
 
-def _claim(folder: Path, evaluation: Evaluation, lock: Lock) -> None:
+def _claim(folder: Path, evaluation: EvaluationConfig, lock: Lock) -> None:
     """Make the folder, or take up the evaluation in it. Raises StoreError where it holds something else."""
     others = {"answers", "judgements", "eval.toml", "outcomes.jsonl", "results.json", "report.html", "lock", "tasks"}
     if folder.is_dir() and not (folder / "eval.toml").exists():

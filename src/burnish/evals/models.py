@@ -10,12 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from burnish.answers.http import Client, address, key_of, run
 from burnish.answers.judges.chat_reply import TOO_LONG, chat_reply
 from burnish.answers.sampler import Decoding
-from burnish.config.evaluation import Evaluation, ModelEntry
+from burnish.config.evaluation import EvaluationConfig, ModelEntry
 from burnish.config.load import load_partly
 from burnish.data.identity import prompt_key
 from burnish.data.readers.files import rows
@@ -41,6 +41,7 @@ class Text:
     finish: str = ""
 
 
+@runtime_checkable
 class Model(Protocol):
     """Answers prompts: for each of them its k answers, in order."""
 
@@ -183,12 +184,12 @@ class FileModel:
         """Nothing is held."""
 
 
-def models_of(evaluation: Evaluation) -> dict[str, Model]:
+def models_of(evaluation: EvaluationConfig) -> dict[str, Model]:
     """Every model by its name; no weights are loaded. Raises ConfigError, DataError or ModelError."""
     return {name: _model(name, entry, evaluation) for name, entry in evaluation.models.items()}
 
 
-def _model(name: str, entry: ModelEntry, evaluation: Evaluation) -> Model:
+def _model(name: str, entry: ModelEntry, evaluation: EvaluationConfig) -> Model:
     if entry.server:
         root = address(entry.server, f"models.{name}.server")
         root = root if root.endswith("/v1") else f"{root}/v1"

@@ -8,32 +8,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from burnish.config import VerifierConfig
-from burnish.config.evaluation import Evaluation, VerifierSuite, WinRateSuite
-from burnish.evals.answering import Answers, Request, prompt_id
+from burnish.config.evaluation import EvaluationConfig, VerifierSuite, WinRateSuite
+from burnish.evals.answering import AnswerBook, AnswerRequest, prompt_id
 from burnish.evals.judging import Bench
 from burnish.group import Completion, Group, Message
 from burnish.reports.evals import passes, wins
-from burnish.reports.evals.records import Answer, Judgement, Outcome
+from burnish.reports.evals.records import Judgement, ModelAnswer, SuiteOutcome
 from burnish.runlog.progress import Progress
 
-Texts = Mapping[str, Sequence[Answer]]  # by prompt
+Texts = Mapping[str, Sequence[ModelAnswer]]  # by prompt
 
 
+@runtime_checkable
 class SuiteRun(Protocol):
     """A suite that is ready to run: everything that could be refused has been."""
 
     @property
-    def requests(self) -> Mapping[str, Sequence[Request]]:
+    def requests(self) -> Mapping[str, Sequence[AnswerRequest]]:
         """What each model is asked; empty where nobody is asked anything."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
         """What reports say of it beside its outcomes; complete once it has run."""
 
-    def outcomes(self, answers: Answers) -> Iterator[Outcome]: ...
+    def outcomes(self, answers: AnswerBook) -> Iterator[SuiteOutcome]: ...
 
 
 @dataclass
@@ -44,16 +45,16 @@ class WinRateRun:
     suite: WinRateSuite
     baseline: str
     models: Sequence[str]
-    request: Request
+    request: AnswerRequest
     bench: Bench
     again: Bench | None  # the same judge, asked a second time
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def requests(self) -> dict[str, list[Request]]:
+    def requests(self) -> dict[str, list[AnswerRequest]]:
         return {name: [self.request] for name in self.models}
 
-    def outcomes(self, answers: Answers) -> Iterator[Outcome]:
+    def outcomes(self, answers: AnswerBook) -> Iterator[SuiteOutcome]:
         theirs = answers.of(self.baseline, self.request)
         reasons: dict[str, int] = {}
         for model in self.models:
@@ -61,7 +62,7 @@ class WinRateRun:
                 yield from self._against(model, answers.of(model, self.request), theirs, reasons)
         self.facts |= {"judge": self.bench.table.kind, "unjudged_because": reasons}
 
-    def _against(self, model: str, own: Texts, theirs: Texts, reasons: dict[str, int]) -> Iterator[Outcome]:
+    def _against(self, model: str, own: Texts, theirs: Texts, reasons: dict[str, int]) -> Iterator[SuiteOutcome]:
         pairs = [
             (prompt, mine, other)
             for prompt in self.request.prompts
@@ -77,8 +78,8 @@ class WinRateRun:
             judgement, second = by_pair.get((prompt_id(prompt), mine.number), tie)
             if judgement.reason:
                 reasons[judgement.reason] = reasons.get(judgement.reason, 0) + 1
-            key, size = prompt_id(prompt), len(mine.text)
-            about = Outcome(self.name, "win_rate", model, key, "", 0.0, mine.number, size, mine.key, other.key)
+            key, size = prompt_id(prompt), float(len(mine.text))
+            about = SuiteOutcome(self.name, "win_rate", model, key, "", 0.0, mine.number, size, mine.key, other.key)
             for metric, value in self._values(judgement, second).items():
                 yield replace(about, metric=metric, value=value)
             yield replace(about, metric=wins.LONGER, value=float(len(mine.text) - len(other.text)))
@@ -110,15 +111,15 @@ class VerifierRun:
     name: str
     suite: VerifierSuite
     models: Sequence[str]
-    request: Request
+    request: AnswerRequest
     bench: Bench
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def requests(self) -> dict[str, list[Request]]:
+    def requests(self) -> dict[str, list[AnswerRequest]]:
         return {name: [self.request] for name in self.models}
 
-    def outcomes(self, answers: Answers) -> Iterator[Outcome]:
+    def outcomes(self, answers: AnswerBook) -> Iterator[SuiteOutcome]:
         reasons: dict[str, int] = {}
         for model in self.models:
             own = answers.of(model, self.request)
@@ -130,12 +131,14 @@ class VerifierRun:
                 scores = judgement.values or (None,) * self.request.k
                 for answer, score in zip(own[prompt_id(prompt)], scores, strict=True):
                     metric, value = (passes.UNJUDGED, 1.0) if score is None else (passes.SCORE, score)
-                    key, size = prompt_id(prompt), len(answer.text)
-                    yield Outcome(self.name, "verifier", model, key, metric, value, answer.number, size, answer.key)
+                    key, size = prompt_id(prompt), float(len(answer.text))
+                    yield SuiteOutcome(
+                        self.name, "verifier", model, key, metric, value, answer.number, size, answer.key
+                    )
         self.facts |= {"pass_mark": self.suite.pass_mark, "unjudged_because": reasons}
 
 
-def _group(prompt: Group, answers: Sequence[Answer]) -> Group:
+def _group(prompt: Group, answers: Sequence[ModelAnswer]) -> Group:
     """A prompt's answers as a judge reads them, with whether each came to its end, and its tokens."""
     plain = isinstance(prompt.prompt, str)
     completions = tuple(
@@ -149,7 +152,12 @@ def _group(prompt: Group, answers: Sequence[Answer]) -> Group:
 
 
 def win_rate(
-    name: str, suite: WinRateSuite, evaluation: Evaluation, request: Request, folder: Path, progress: Progress
+    name: str,
+    suite: WinRateSuite,
+    evaluation: EvaluationConfig,
+    request: AnswerRequest,
+    folder: Path,
+    progress: Progress,
 ) -> WinRateRun:
     """A win-rate suite ready to run. Raises ConfigError, DataError or ModelError for a judge that cannot be meant."""
     assert suite.judge is not None
@@ -159,7 +167,12 @@ def win_rate(
 
 
 def verifier(
-    name: str, suite: VerifierSuite, evaluation: Evaluation, request: Request, folder: Path, progress: Progress
+    name: str,
+    suite: VerifierSuite,
+    evaluation: EvaluationConfig,
+    request: AnswerRequest,
+    folder: Path,
+    progress: Progress,
 ) -> VerifierRun:
     """A suite of checked answers ready to run. Raises ConfigError for a check that cannot be meant."""
     given = {key: getattr(suite, key) for key in ("field", "pattern", "schema_file", "seconds")}

@@ -15,7 +15,7 @@ from typing import Any
 
 from burnish.errors import ConfigError, did_you_mean
 from burnish.reports.evals import passes, wins
-from burnish.reports.evals.records import Answer, Kept, Outcome, read_outcomes, read_results, write_whole
+from burnish.reports.evals.records import Kept, ModelAnswer, SuiteOutcome, read_outcomes, read_results, write_whole
 
 EDGE = 0.5
 
@@ -35,17 +35,17 @@ def export(folder: Path, form: str, out: Path) -> list[Path]:
     return files
 
 
-def _answers(folder: Path) -> dict[str, Answer]:
-    found: dict[str, Answer] = {}
+def _answers(folder: Path) -> dict[str, ModelAnswer]:
+    found: dict[str, ModelAnswer] = {}
     for file in sorted((folder / "answers").glob("*.jsonl")):
-        found |= Kept(file, Answer).known
+        found |= Kept(file, ModelAnswer).known
     return found
 
 
 Files = Iterator[tuple[str, str]]  # name, text
 
 
-def _scores(outcomes: list[Outcome], answers: dict[str, Answer], results: Any) -> Files:
+def _scores(outcomes: list[SuiteOutcome], answers: dict[str, ModelAnswer], results: Any) -> Files:
     """The score of every judged answer, and the outcome of every judged pair."""
     by_file: dict[str, list[dict[str, Any]]] = {}
     for outcome in outcomes:
@@ -59,7 +59,7 @@ def _scores(outcomes: list[Outcome], answers: dict[str, Answer], results: Any) -
         yield name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _alpaca(outcomes: list[Outcome], answers: dict[str, Answer], results: Any) -> Files:
+def _alpaca(outcomes: list[SuiteOutcome], answers: dict[str, ModelAnswer], results: Any) -> Files:
     """The first answer to each prompt of the win-rate suites, of the models and their baselines."""
     by_model: dict[str, dict[str, dict[str, str]]] = {}
     baselines = {suite["name"]: suite["baseline"] for suite in results["suites"]}
@@ -73,7 +73,7 @@ def _alpaca(outcomes: list[Outcome], answers: dict[str, Answer], results: Any) -
         yield f"{model}.json", json.dumps(list(rows.values()), ensure_ascii=False, indent=1) + "\n"
 
 
-def _votes(outcomes: list[Outcome], answers: dict[str, Answer], results: Any) -> Files:
+def _votes(outcomes: list[SuiteOutcome], answers: dict[str, ModelAnswer], results: Any) -> Files:
     """A vote for each judged pair: who won over both orders."""
     baselines = {suite["name"]: suite["baseline"] for suite in results["suites"]}
     by_suite: dict[str, list[dict[str, Any]]] = {}
@@ -89,10 +89,10 @@ def _votes(outcomes: list[Outcome], answers: dict[str, Answer], results: Any) ->
         yield f"{suite}.votes.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _conversation(answer: Answer) -> list[dict[str, str]]:
+def _conversation(answer: ModelAnswer) -> list[dict[str, str]]:
     return [{"role": "user", "content": answer.asked}, {"role": "assistant", "content": answer.text}]
 
 
-FORMS: dict[str, Callable[[list[Outcome], dict[str, Answer], Any], Files]] = {
+FORMS: dict[str, Callable[[list[SuiteOutcome], dict[str, ModelAnswer], Any], Files]] = {
     "scores": _scores, "alpaca": _alpaca, "votes": _votes,
 }  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from burnish.pages.numbers import digits, points, share
 from burnish.reports.evals.passes import by_prompt, compared
-from burnish.reports.evals.records import Outcome
+from burnish.reports.evals.records import SuiteOutcome
 from burnish.stats import clustered_mean
 
 KL, NLL = "kl", "nll"  # of texts: nats a token
@@ -22,7 +22,9 @@ NAMES = {
 AGAIN = "#again"  # behind the baseline's name: its answers by another seed
 
 
-def figures(outcomes: Sequence[Outcome], baseline: Sequence[Outcome], again: Sequence[Outcome]) -> dict[str, Any]:
+def figures(
+    outcomes: Sequence[SuiteOutcome], baseline: Sequence[SuiteOutcome], again: Sequence[SuiteOutcome]
+) -> dict[str, Any]:
     """By metric: the baseline's level, the model's, their paired difference, the noise floor, and whether it counts.
 
     The noise floor is the farther end of the 95 % interval of the baseline's second draw minus its first; where nothing
@@ -39,7 +41,7 @@ def figures(outcomes: Sequence[Outcome], baseline: Sequence[Outcome], again: Seq
     return found
 
 
-def _of_texts(metric: str, outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, Any] | None:
+def _of_texts(metric: str, outcomes: Sequence[SuiteOutcome], baseline: Sequence[SuiteOutcome]) -> dict[str, Any] | None:
     """Means over the tokens of the texts, with texts as clusters."""
     model = {o.prompt: o for o in outcomes if o.metric == metric}
     base = {o.prompt: o for o in baseline if o.metric == metric}

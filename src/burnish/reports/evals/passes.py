@@ -10,7 +10,7 @@ import numpy as np
 
 from burnish.findings import counted
 from burnish.pages.numbers import points, share
-from burnish.reports.evals.records import Outcome
+from burnish.reports.evals.records import SuiteOutcome
 from burnish.stats import Mean, Paired, clustered_mean, clustered_share, paired, pass_at_k
 
 LEVEL = 0.05  # of the family of paired tests, by Holm
@@ -18,7 +18,7 @@ MISSING = 0.02  # a share of answers without a verdict beyond which the bounds a
 SCORE, UNJUDGED = "score", "unjudged"
 
 
-def figures(outcomes: Sequence[Outcome], pass_mark: float) -> dict[str, Any]:
+def figures(outcomes: Sequence[SuiteOutcome], pass_mark: float) -> dict[str, Any]:
     """The figures of a model: pass rate with its interval by prompt, mean score, pass@k, and what was not judged."""
     scores = by_prompt(outcomes, SCORE)
     missing = len([o for o in outcomes if o.metric == UNJUDGED])
@@ -43,7 +43,7 @@ def figures(outcomes: Sequence[Outcome], pass_mark: float) -> dict[str, Any]:
 
 
 def difference(
-    outcomes: Sequence[Outcome], baseline: Sequence[Outcome], metric: str, pass_mark: float | None = None
+    outcomes: Sequence[SuiteOutcome], baseline: Sequence[SuiteOutcome], metric: str, pass_mark: float | None = None
 ) -> dict[str, Any] | None:
     """The model minus the baseline on the prompts that both have, or None where there is none.
 
@@ -74,7 +74,7 @@ def compared(
     return paired(a, b, np.arange(len(common)))
 
 
-def by_prompt(outcomes: Sequence[Outcome], metric: str) -> dict[str, list[float]]:
+def by_prompt(outcomes: Sequence[SuiteOutcome], metric: str) -> dict[str, list[float]]:
     """The values of a metric by prompt, in the order of the draws."""
     values: dict[str, list[float]] = {}
     for outcome in outcomes:
@@ -124,7 +124,7 @@ def _pass_at(passed: Mapping[str, Sequence[float]], k: int) -> list[float]:
     return [mean.value, mean.low, mean.high]
 
 
-def mean(outcomes: Sequence[Outcome], metric: str) -> dict[str, Any]:
+def mean(outcomes: Sequence[SuiteOutcome], metric: str) -> dict[str, Any]:
     """The mean of a metric over its prompts (documents), with its interval."""
     values = by_prompt(outcomes, metric)
     found = clustered_mean(np.concatenate(list(map(np.array, values.values()))), _clusters(values))

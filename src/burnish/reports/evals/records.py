@@ -24,7 +24,7 @@ from burnish.errors import DataError, StoreError
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ModelAnswer:
     """An answer of a model. `tokens` is None where nobody counted them; `finish` is "stop", "length", or empty.
 
     `asked` is the prompt as people read it, `sample` its id in the file of prompts.
@@ -50,7 +50,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SuiteOutcome:
     """A number that a suite found of a model at a prompt (or text, or document).
 
     `metric` names it. `draw` numbers the answers to a prompt. `length` is the answer's in characters, or a text's in
@@ -69,7 +69,7 @@ class Outcome:
     other: str = ""
 
 
-RecordT = TypeVar("RecordT", Answer, Judgement)
+RecordT = TypeVar("RecordT", ModelAnswer, Judgement)
 
 
 class Kept(Generic[RecordT]):
@@ -126,18 +126,18 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def write_outcomes(folder: Path, outcomes: Iterable[Outcome]) -> None:
+def write_outcomes(folder: Path, outcomes: Iterable[SuiteOutcome]) -> None:
     """Write outcomes.jsonl anew. Raises StoreError."""
     write_whole(folder / "outcomes.jsonl", "".join(json.dumps(asdict(o), ensure_ascii=False) + "\n" for o in outcomes))
 
 
-def read_outcomes(folder: Path) -> list[Outcome]:
+def read_outcomes(folder: Path) -> list[SuiteOutcome]:
     """The outcomes of an evaluation's folder. Raises DataError where it holds none."""
     file = folder / "outcomes.jsonl"
     if not file.exists():
         raise DataError(f"{file} is missing: is {folder} the folder of an evaluation that has come to its end?")
     try:
-        return [Outcome(**row) for row in _rows(file)]
+        return [SuiteOutcome(**row) for row in _rows(file)]
     except TypeError as error:
         raise DataError(f"{file} holds a line that is no outcome: {error}") from None
 

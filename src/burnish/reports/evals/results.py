@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from burnish.reports.evals import moved, passes, wins
-from burnish.reports.evals.records import Outcome
+from burnish.reports.evals.records import SuiteOutcome
 from burnish.stats import holm
 
 TASK = "lm_eval"
@@ -32,7 +32,9 @@ class _Tested:
     change: dict[str, Any]
 
 
-def results(models: Mapping[str, str], suites: Sequence[SuiteAbout], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def results(
+    models: Mapping[str, str], suites: Sequence[SuiteAbout], outcomes: Sequence[SuiteOutcome]
+) -> dict[str, Any]:
     """Everything that reports show. `models`: what each name stands for, as given."""
     from burnish import __version__
 
@@ -54,7 +56,7 @@ def results(models: Mapping[str, str], suites: Sequence[SuiteAbout], outcomes: S
 
 
 def _figures(
-    about: SuiteAbout, own: Sequence[Outcome], of_suite: Sequence[Outcome], name: str, tested: list[_Tested]
+    about: SuiteAbout, own: Sequence[SuiteOutcome], of_suite: Sequence[SuiteOutcome], name: str, tested: list[_Tested]
 ) -> dict[str, Any] | None:
     """The figures of a model in a suite; None where the suite says nothing of it."""
     if not own:
@@ -78,7 +80,7 @@ def _figures(
 
 
 def _tasks(
-    own: Sequence[Outcome], base: Sequence[Outcome], compare: bool, tested: list[_Tested]
+    own: Sequence[SuiteOutcome], base: Sequence[SuiteOutcome], compare: bool, tested: list[_Tested]
 ) -> dict[str, dict[str, Any]]:
     """By task and metric: the mean over documents, and the paired difference from the baseline."""
     found: dict[str, dict[str, Any]] = {}

@@ -28,8 +28,10 @@ def print_results(results: Mapping[str, Any], console: Console) -> None:
 
 def _about(suite: Mapping[str, Any]) -> str:
     kind = str(suite["kind"]).replace("_", " ")
-    against = {"win rate": f"against {suite['baseline']}, ties one half", "verifier": f"baseline {suite['baseline']}"}
-    parts = [against.get(kind, f"{kind}, baseline {suite['baseline']}")]
+    ties = ", ties one half" if kind == "win rate" else ""
+    parts = [
+        f"{kind} against {suite['baseline']}{ties}" if kind != suite["name"] else f"against {suite['baseline']}{ties}"
+    ]
     if "prompts" in suite:
         parts.append(f"{counted(suite['prompts'], 'prompt')}, {suite['decoded']}")
     return "; ".join(parts)

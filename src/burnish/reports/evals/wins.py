@@ -9,7 +9,7 @@ import numpy as np
 
 from burnish.findings import counted
 from burnish.pages.numbers import share
-from burnish.reports.evals.records import Outcome
+from burnish.reports.evals.records import SuiteOutcome
 from burnish.stats import Share, Verdicts, WinRate, win_rate
 
 Estimate = list[float]  # value, low, high
@@ -22,7 +22,7 @@ LONGER = "longer"  # characters by which the model's answer is longer
 UNJUDGED = "unjudged"  # a pair without a verdict
 
 
-def verdicts_of(outcomes: Sequence[Outcome]) -> Verdicts:
+def verdicts_of(outcomes: Sequence[SuiteOutcome]) -> Verdicts:
     """The verdicts on a model's pairs."""
     by_metric: dict[str, dict[tuple[str, int], float]] = {}
     for outcome in outcomes:
@@ -43,7 +43,7 @@ def verdicts_of(outcomes: Sequence[Outcome]) -> Verdicts:
     )  # fmt: skip
 
 
-def figures(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def figures(outcomes: Sequence[SuiteOutcome]) -> dict[str, Any]:
     """The figures of a model's pairs; without a verdict only their number."""
     verdicts = verdicts_of(outcomes)
     count = len(verdicts.outcomes)
