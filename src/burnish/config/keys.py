@@ -96,6 +96,8 @@ def fields_of(table: str) -> dict[str, Any]:
 def refuse_unknown_keys(values: Mapping[str, Any]) -> None:
     """Raises ConfigError with the nearest known key."""
     for table, inner in values.items():
+        if table == "sweep":
+            raise ConfigError("[sweep] is for several runs: burnish sweep RUN.toml")
         if table not in Run.model_fields:
             keys = [f"{table}.{name}" for name in inner] if isinstance(inner, Mapping) else [table]
             name = next(iter(keys), table)

@@ -18,14 +18,22 @@ from burnish.errors import ConfigError
 
 def load(file: str | None, overrides: Sequence[str] = ()) -> Run:
     """Read a TOML file, apply `key=value` overrides, fill what depends on other keys. Raises ConfigError."""
-    run = load_partly(file, overrides)
+    return resolved(load_partly(file, overrides))
+
+
+def resolved(run: Run) -> Run:
+    """A run that can be trained, with the values filled in that depend on other keys. Raises ConfigError."""
     refusals.refuse(run)
     return _with_defaults(run)
 
 
 def load_partly(file: str | None, overrides: Sequence[str] = ()) -> Run:
     """The same without what only training needs: for verbs that look at data, `model.path` may be missing."""
-    values = read_values(file, overrides, _is_text)
+    return run_of(read_values(file, overrides, is_text))
+
+
+def run_of(values: dict[str, Any]) -> Run:
+    """A run of nested values, without what only training needs. Raises ConfigError."""
     refuse_unknown_keys(values)
     try:
         return Run.model_validate(values)
@@ -44,7 +52,7 @@ def read_values(file: str | None, overrides: Sequence[str], is_text: Callable[[s
         if not separator or not name:
             raise ConfigError(f"'{text}' is not key=value, for example optim.lr=1e-6; a TOML file comes first")
         name = name.strip()
-        _set(values, name.split("."), _value(name, value.strip(), is_text(name)), text)
+        set_value(values, name, parse_value(name, value.strip(), is_text(name)), text)
     return values
 
 
@@ -57,14 +65,14 @@ def _read_toml(file: str) -> dict[str, Any]:
         raise ConfigError(f"{file} is not TOML: {error}") from None
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a key of a run takes text."""
     table, _, last = name.partition(".")
     field = fields_of(table).get(last) if table in Run.model_fields else None
     return field is not None and (field.annotation is str or str in get_args(field.annotation))
 
 
-def _value(name: str, text: str, is_text: bool) -> Any:
+def parse_value(name: str, text: str, is_text: bool) -> Any:
     """A TOML value if it is one, else the bare word itself; `run.dir=2026` and dates are words where words are meant.
 
     Raises ConfigError for a list with bare words in it, which would otherwise be taken for one odd name.
@@ -80,7 +88,9 @@ def _value(name: str, text: str, is_text: bool) -> Any:
     return text if len(document) > 1 or (is_text and not isinstance(value, (str, list, dict))) else value
 
 
-def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:
+def set_value(values: dict[str, Any], name: str, value: Any, text: str) -> None:
+    """Set a dotted key in nested values. Raises ConfigError, naming `text`, where a table is no table."""
+    path = name.split(".")
     for part in path[:-1]:
         inner = values.setdefault(part, {})
         if isinstance(inner, list):

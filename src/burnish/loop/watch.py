@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from burnish.answers.answered import Refresh
+from burnish.answers.answered import Answered, Refresh
 from burnish.answers.figures import Figures
 from burnish.config import Run
 from burnish.engine.masters import Masters
 from burnish.errors import StoreError
 from burnish.findings import counted
-from burnish.group import to_json
+from burnish.group import Scores, to_json
 from burnish.loop.alarms import Alarms
 from burnish.runlog.log import RunLog, rewrite
 from burnish.runlog.progress import Progress
@@ -64,7 +64,7 @@ class RefreshMonitor:
         if not self.run.log.answers or self.log.silent:
             return
         file = Path(self.run.run.dir) / ANSWERS
-        rows = [replace(a.texts, feedback=a.feedback, meta={**a.texts.meta, "step": step}) for a in refresh.answered]
+        rows = [replace(a.texts, feedback=a.feedback, meta=_about(a, step)) for a in refresh.answered]
         try:
             with file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
                 stream.write("".join(json.dumps(to_json(row), ensure_ascii=False) + "\n" for row in rows))
@@ -94,6 +94,12 @@ class RefreshMonitor:
         self.alarms.restore(state["alarms"])
         self.ended_by = str(state["ended"])
         self.judged, self.unjudged = bool(state["judged"]), list(state["unjudged"])
+
+
+def _about(answered: Answered, step: int) -> dict[str, Any]:
+    """What is kept with a prompt's answers: its row, the step, and gold's scores where gold judged them."""
+    gold = {"gold": list(answered.gold.values)} if isinstance(answered.gold, Scores) else {}
+    return {**answered.texts.meta, "step": step, **gold}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +84,32 @@ def _smoothed(values: Sequence[float]) -> list[float]:
         window = [value for value in values[max(0, i - half) : i + half + 1] if value == value]
         means.append(sum(window) / len(window) if window else float("nan"))
     return means
+
+
+def frontier_figure(
+    ways: Mapping[str, Sequence[Sequence[float]]], marks: Mapping[str, Sequence[float | None]], what: str, picked: str,
+    file: Path,
+) -> None:  # fmt: skip
+    """Runs in the plane of distance and quality: a way [sqrt KL, value, step] each, or one mark with its interval.
+
+    `marks` are (value, low, high, KL); without a KL they stand beside each other.
+    """
+    figure = _figure(8.0, 4.6)
+    axes = figure.subplots()
+    if ways:
+        for name, points in ways.items():
+            width = 2.6 if name == picked else 1.4
+            axes.plot([p[0] for p in points], [p[1] for p in points], lw=width, label=name)
+        axes.set(xlabel="sqrt(KL), KL in nats an answer", ylabel=what)
+    else:
+        placed = all(mark[3] is not None for mark in marks.values())
+        for number, (name, (value, low, high, kl)) in enumerate(marks.items()):
+            at = float(kl) if placed and kl is not None else float(number)
+            known = None if low is None or high is None or value is None else [[value - low], [high - value]]
+            axes.errorbar([at], [value], yerr=known, fmt="o", ms=9 if name == picked else 6, capsize=3, label=name)
+        axes.set(xlabel="KL" if placed else "", ylabel=what)
+        if not placed:
+            axes.set_xticks(range(len(marks)), list(marks), rotation=20, ha="right", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(file, dpi=130)
