@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from burnish.cli.frame import Settings, explained, file_and_words, quiet
 from burnish.config.evaluation import describe_evaluation, evaluation_toml, load_evaluation
+from burnish.errors import ConfigError
 
 
 def evaluate(
@@ -67,7 +69,23 @@ def export(
             typer.echo(str(file))
 
 
+def lm_eval(words: Annotated[list[str] | None, typer.Argument(metavar="...")] = None) -> None:
+    """The evaluation harness's own command line, with `burnish` among its models.
+
+    As in: burnish lm-eval run --model burnish --model_args pretrained=runs/first --tasks hellaswag
+    """
+    with explained():
+        if importlib.util.find_spec("lm_eval") is None:
+            raise ConfigError("this needs the evaluation harness: pip install 'burnish[lm-eval]'")
+        quiet()
+        from burnish.evals.harness import command_line
+
+        command_line(words or [])
+
+
 def register(app: typer.Typer) -> None:
     """Hang the verbs on the command line."""
     app.command(name="eval")(evaluate)
     app.command(name="eval-export")(export)
+    passed_on = {"ignore_unknown_options": True, "allow_extra_args": True}
+    app.command(name="lm-eval", add_help_option=False, context_settings=passed_on)(lm_eval)

@@ -79,7 +79,7 @@ def _panel(name: str, suite: Any, bench: Workbench) -> suites.SuiteRun:
 def _harness(name: str, suite: Any, bench: Workbench) -> suites.SuiteRun:
     from burnish.evals import harness_suite
 
-    return harness_suite.harness(name, suite, bench.evaluation, bench.models, bench.progress)
+    return harness_suite.harness(name, suite, bench.evaluation, bench.models, bench.folder, bench.progress)
 
 
 MAKERS: dict[type, Callable[[str, Any, Workbench], suites.SuiteRun]] = {
