@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.errors import StoreError
+from burnish.loop.interrupt import Interrupted, signals_collected
 
 GRACE = 120.0  # seconds that interrupted runs have to write their checkpoints
 PAUSE = 0.2  # seconds between two looks at the processes
@@ -42,41 +43,48 @@ class JobResult:
 
 Started = Callable[[Job], None]
 Ended = Callable[[JobResult], None]
+Running = dict[int, tuple[Job, "subprocess.Popen[bytes]", float]]  # by slot: the job, its process, when it began
 
 
 def run(
-    jobs: Sequence[Job], at_once: int, devices: int, started: Started, ended: Ended, ready: Callable[[Job], bool]
-) -> list[JobResult]:
+    jobs: Sequence[Job], at_once: int, devices: int, started: Started, ended: Ended, ready: Callable[[Job], bool],
+    say: Callable[[str], None],
+) -> list[JobResult]:  # fmt: skip
     """Run the jobs, so many at a time, and give their results in the order in which they ended.
 
-    The first runs alone until it is `ready` (it has done what the others can then take from it) or has ended. On an
-    interruption every process is told, has `GRACE` seconds to save, and KeyboardInterrupt goes on.
+    The first runs alone until it is `ready` (it has done what the others can then take from it) or has ended. When this
+    process is asked to stop, every job is told and has `GRACE` seconds to save. Raises Interrupted.
     """
-    waiting, running = deque(jobs), dict[int, tuple[Job, subprocess.Popen[bytes], float]]()
-    results: list[JobResult] = []
+    waiting, running, results = deque(jobs), Running(), list[JobResult]()
     alone: Job | None = jobs[0] if jobs else None
-    try:
-        while waiting or running:
-            for slot, (job, process, began) in list(running.items()):
-                if process.poll() is not None:
-                    del running[slot]
-                    results.append(_result(job, process, began))
-                    ended(results[-1])
-            if alone is not None and (ready(alone) or any(result.name == alone.name for result in results)):
-                alone = None
-            room = at_once if alone is None else 1
-            while waiting and len(running) < room:
-                slot = next(number for number in range(at_once) if number not in running)
-                job = waiting.popleft()
-                running[slot] = (job, _start(job, slot, at_once, devices), time.monotonic())
-                started(job)
-            time.sleep(PAUSE)
-    except KeyboardInterrupt:
-        _stop([process for _, process, _ in running.values()])
-        raise
-    except BaseException:
-        _stop([process for _, process, _ in running.values()])
-        raise
+    signals: list[int] = []
+    with signals_collected(signals, say, patient=False):
+        try:
+            while waiting or running:
+                if signals:
+                    raise Interrupted("stopped; the same command goes on with what the runs saved", signals[0])
+                results += _ended(running, ended)
+                if alone is not None and (ready(alone) or any(result.name == alone.name for result in results)):
+                    alone = None
+                while waiting and len(running) < (at_once if alone is None else 1):
+                    slot = next(number for number in range(at_once) if number not in running)
+                    job = waiting.popleft()
+                    running[slot] = (job, _start(job, slot, at_once, devices), time.monotonic())
+                    started(job)
+                time.sleep(PAUSE)
+        finally:
+            _stop([process for _, process, _ in running.values()])
+    return results
+
+
+def _ended(running: Running, ended: Ended) -> list[JobResult]:
+    """The results of the jobs that have ended, which leave `running`."""
+    results = []
+    for slot, (job, process, began) in list(running.items()):
+        if process.poll() is not None:
+            del running[slot]
+            results.append(_result(job, process, began))
+            ended(results[-1])
     return results
 
 

@@ -22,6 +22,7 @@ from burnish.pipeline.jobs import Job, JobResult
 from burnish.reports.compare.comparison import compare
 from burnish.reports.history import read_history
 from burnish.runlog import log
+from burnish.runlog.lock import Lock
 from burnish.runlog.progress import clock
 from burnish.runlog.records import EndRecord, ReferenceRecord, StepRecord
 
@@ -43,11 +44,13 @@ class SweepResult:
 def sweep(plan: SweepPlan, say: Say) -> SweepResult:
     """Run a sweep. Raises StoreError where its folder holds something else, DataError where no run made a step."""
     _claim(plan.folder)
-    members, failed = list(plan.members), dict[str, str]()
-    dropped: tuple[str, ...] = ()
-    if plan.config.first is not None:
-        members, dropped, failed = _halved(plan, say)
-    failed |= _make(plan, members, say)
+    with Lock(plan.folder) as lock:
+        lock.take(make=True)
+        members, failed = list(plan.members), dict[str, str]()
+        dropped: tuple[str, ...] = ()
+        if plan.config.first is not None:
+            members, dropped, failed = _halved(plan, say)
+        failed |= _make(plan, members, say)
     done = [m for m in members if m.name not in failed or _has_steps(Path(m.run.run.dir))]
     if not done:
         raise DataError(f"none of the {counted(len(members), 'run')} made a step: {_named(failed)}")
@@ -134,7 +137,7 @@ def _make(plan: SweepPlan, members: Sequence[Member], say: Say, kind: str = "") 
         return _has_reference(Path(by_name[job.name].run.run.dir))
 
     listed = [_job(plan.folder, member, kind) for member in todo]
-    results = jobs.run(listed, plan.config.jobs, _devices(plan.config.jobs), started, ended, ready)
+    results = jobs.run(listed, plan.config.jobs, _devices(plan.config.jobs), started, ended, ready, say)
     return {result.name: result.words for result in results if result.code != 0}
 
 

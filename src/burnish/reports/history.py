@@ -126,7 +126,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{name}.")
         elif isinstance(value, (list, tuple)) and value and all(isinstance(item, dict) for item in value):
             for number, item in enumerate(value):
-                yield from flat(item, f"{name}." if len(value) == 1 else f"{name}.{number + 1}.")
+                own = {**{k: v for k, v in item.items() if k != "params"}, **item.get("params", {})}  # of an objective
+                yield from flat(own, f"{name}." if len(value) == 1 else f"{name}.{number + 1}.")
         else:
             yield name, value
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.reports.compare.paired import of_pair
-from burnish.reports.compare.quality import ORDER, Quality
+from burnish.reports.compare.quality import ACCURACY, ORDER, Quality
 
 RULE = (
     "the highest lower bound of gold, else of the win rate, else of held-out accuracy, among the runs whose KL is "
@@ -48,6 +48,8 @@ def pick(
     ranked = sorted(standing, key=lambda pair: -(pair[1].low if math.isfinite(pair[1].low) else -math.inf))
     (best, quality), *others = ranked
     reasons.append(f"{best}: {measure} {_told(quality)}")
+    if measure == ACCURACY:
+        reasons.append("that says how it ranks pairs, not how it answers: burnish eval does, on the first two at least")
     if not others:
         return Pick(best, "", measure, (*reasons, "it was the only one that could be ranked"))
     second, other = others[0]
