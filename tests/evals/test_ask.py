@@ -81,9 +81,11 @@ def test_a_run_ends_with_the_commands_to_look_at_it(
 ) -> None:
     lines = (home / f"{kind}-1" / "summary.txt").read_text().splitlines()
     commands = [shlex.split(line.removeprefix("next:")) for line in lines if line.startswith("next:")]
-    assert [command[1] for command in commands] == ["ask", "merge"][: 1 + (kind == "lora")]
+    assert [command[1] for command in commands] == ["report", "ask", "eval", "merge"][: 3 + (kind == "lora")]
+    changed = {"suite.texts=HELD_OUT.jsonl": f"suite.texts={home / 'pairs.jsonl'}"}
     for _, verb, *words in commands:
-        words = [str(tmp_path / "merged") if word.endswith("merged") else word for word in words]
+        words = [str(tmp_path / "merged") if word.endswith("merged") else changed.get(word, word) for word in words]
+        words += [f"dir={tmp_path / 'e'}", "suite.max_new_tokens=4", "suite.limit=2"] if verb == "eval" else []
         assert burnish(verb, *words, *(["--max-new-tokens", "4"] if verb == "ask" else [])) == 0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from burnish.errors import DataError
-from burnish.reports.history import read_any, read_history
+from burnish.reports.history import read_history
+from burnish.reports.reading import read_any
 from burnish.runlog.log import RunLog
 from burnish.runlog.records import CompletionRecord, EndRecord, RunRecord, StepRecord
 

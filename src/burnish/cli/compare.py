@@ -43,7 +43,7 @@ def figures(runs: Sequence[Path], evals: Sequence[Path]) -> dict[str, Any]:
     """The figures of a comparison. Raises DataError for a folder without a run or an evaluation."""
     from burnish.reports.compare.comparison import compare as compared
     from burnish.reports.compare.quality import read_evals
-    from burnish.reports.history import read_any
+    from burnish.reports.reading import read_any
 
     return compared([read_any(run) for run in runs], read_evals(evals))
 

@@ -26,7 +26,7 @@ def report(
     with explained():
         from burnish.reports.compare.quality import read_evals
         from burnish.reports.evals.records import write_whole
-        from burnish.reports.history import read_any
+        from burnish.reports.reading import read_any
         from burnish.reports.single.figures import figures
         from burnish.reports.single.page import page
         from burnish.reports.single.terminal import print_report

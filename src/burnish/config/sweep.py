@@ -31,7 +31,7 @@ class SweepConfig(Table):
 
 
 @dataclass(frozen=True)
-class Member:
+class SweepMember:
     """A run of a sweep. `values`: the swept keys with what they are here, as written."""
 
     name: str
@@ -44,7 +44,7 @@ class SweepPlan:
     """A sweep and its runs, each checked."""
 
     config: SweepConfig
-    members: tuple[Member, ...]
+    members: tuple[SweepMember, ...]
 
     @property
     def folder(self) -> Path:
@@ -90,7 +90,7 @@ def _config(given: Any) -> SweepConfig:
     return config
 
 
-def _members(values: dict[str, Any], swept: dict[str, list[str]], folder: str) -> list[Member]:
+def _members(values: dict[str, Any], swept: dict[str, list[str]], folder: str) -> list[SweepMember]:
     count = 1
     for name, given in swept.items():
         if name in RESERVED:
@@ -113,7 +113,7 @@ def _members(values: dict[str, Any], swept: dict[str, list[str]], folder: str) -
             set_value(own, name, parse_value(name, value, is_text(name)), f"{name}={value}")
         set_value(own, "run.dir", str(Path(folder) / title), "run.dir")
         try:
-            members.append(Member(title, chosen, resolved(run_of(own))))
+            members.append(SweepMember(title, chosen, resolved(run_of(own))))
         except ConfigError as error:
             raise ConfigError(f"{title}: {error}") from None
     return members

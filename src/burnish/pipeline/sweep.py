@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.config import Run, to_toml
-from burnish.config.sweep import Member, SweepPlan
+from burnish.config.sweep import SweepMember, SweepPlan
 from burnish.errors import DataError, StoreError
 from burnish.findings import counted
 from burnish.pipeline import jobs
@@ -71,7 +71,7 @@ def _claim(folder: Path) -> None:
         raise StoreError(f"sweep.dir = {folder} is the folder of a run or a model; name a folder of the sweep's own")
 
 
-def _halved(plan: SweepPlan, say: Say) -> tuple[list[Member], tuple[str, ...], dict[str, str]]:
+def _halved(plan: SweepPlan, say: Say) -> tuple[list[SweepMember], tuple[str, ...], dict[str, str]]:
     """All members on a share of the groups; (the best of them, the others' names, the failures)."""
     assert plan.config.first is not None
     keep = plan.config.keep or max(1, math.ceil(len(plan.members) / 3))
@@ -101,7 +101,7 @@ def ranked(names: Sequence[str], comparison: dict[str, Any]) -> list[str]:
     return sorted(names, key=lambda name: -lower(name))
 
 
-def _shortened(member: Member, plan: SweepPlan) -> Run:
+def _shortened(member: SweepMember, plan: SweepPlan) -> Run:
     """The run on the first part of its groups: so much fewer steps or epochs, in a folder of its own."""
     run, share = member.run, plan.config.first or 1.0
     if run.optim.steps is not None:
@@ -112,7 +112,7 @@ def _shortened(member: Member, plan: SweepPlan) -> Run:
     return run.model_copy(update={"optim": optim, "run": run.run.model_copy(update={"dir": folder})})
 
 
-def _make(plan: SweepPlan, members: Sequence[Member], say: Say, kind: str = "") -> dict[str, str]:
+def _make(plan: SweepPlan, members: Sequence[SweepMember], say: Say, kind: str = "") -> dict[str, str]:
     """Make the runs that are not finished; the failures by name."""
     todo = []
     for member in members:
@@ -141,7 +141,7 @@ def _make(plan: SweepPlan, members: Sequence[Member], say: Say, kind: str = "") 
     return {result.name: result.words for result in results if result.code != 0}
 
 
-def _job(folder: Path, member: Member, kind: str) -> Job:
+def _job(folder: Path, member: SweepMember, kind: str) -> Job:
     file = folder / MEMBERS / kind / f"{member.name}.toml"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from burnish import config as configuration
 from burnish.config import Run
-from burnish.errors import ConfigError, DataError
+from burnish.errors import ConfigError
 from burnish.runlog import log
 from burnish.runlog.records import (
     AlarmRecord,
@@ -176,8 +176,6 @@ class _Columns:
         return Completions(step, group, index, length, logp, reference_logp, reward, tuple(self.ids))
 
 
-def read_any(folder: Path) -> History:
-    """The history of a run of burnish, or of another trainer whose state is known here. Raises DataError."""
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}; name the folder of a run")
-    return read_history(folder)
+def no_completions() -> Completions:
+    """The columns of a run that recorded none."""
+    return _Columns().completions()

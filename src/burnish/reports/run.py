@@ -49,9 +49,14 @@ def next_commands(folder: Path) -> list[str]:
     if not settings.exists():
         return []
     base = configuration.load_partly(str(settings)).model.path
-    commands = [f"burnish ask {quote(base)} {quote(str(folder))} --prompt 'a prompt of yours'"]
+    place = quote(str(folder))
+    commands = [
+        f"burnish report {place}",
+        f"burnish ask {quote(base)} {place} --prompt 'a prompt of yours'",
+        f"burnish eval models.base={quote(base)} models.tuned={place} suite.kind=panel suite.texts=HELD_OUT.jsonl",
+    ]
     if (model / REWARD).exists():
-        commands = [f"burnish reward-report HELD_OUT.jsonl {quote(str(folder))}"]
+        commands = [f"burnish reward-report HELD_OUT.jsonl {place}"]
     if (model / "adapter_config.json").exists():
         commands.append(f"burnish merge {quote(str(model))} {quote(str(folder / 'merged'))}")
     return commands

@@ -19,7 +19,7 @@ from burnish.runlog.records import EndRecord
 
 RUN_FILES = (
     "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
-    "wandb", "answers.jsonl", "answers.png", "handed-over",
+    "wandb", "answers.jsonl", "answers.png", "report.html", "handed-over",
 )  # fmt: skip
 CHANGEABLE = ("run", "save", "eval", "log", "engine", "scale")  # tables that may differ when a run goes on
 ADDRESSES = ("source.url", "source.key_env")  # keys that may, too: where a server is changes no result

@@ -71,7 +71,8 @@ def _labels(history: History) -> list[float] | None:
     if not total:
         return None
     value = sum(value * count for value, count in known) / total
-    return [value, *wilson(value, total)]
+    different = len(history.completions.groups)  # a pair that comes again is the same label
+    return [value, *wilson(value, min(total, different) if different else total)]
 
 
 def _moved(track: Track) -> dict[str, list[float]] | None:
