@@ -69,7 +69,7 @@ def by_accuracy(history: History) -> Quality | None:
     share = known[-1].metrics["rewards/accuracies"]
     if not math.isfinite(share):
         return None
-    return Quality(ACCURACY, share, *wilson(share, known[-1].groups))
+    return Quality(ACCURACY, share, *wilson(share, float(known[-1].groups)))
 
 
 def by_wins(history: History, evals: Sequence[Mapping[str, Any]]) -> Quality | None:

@@ -72,7 +72,7 @@ def _labels(history: History) -> list[float] | None:
         return None
     value = sum(value * count for value, count in known) / total
     different = len(history.completions.groups)  # a pair that comes again is the same label
-    return [value, *wilson(value, min(total, different) if different else total)]
+    return [value, *wilson(value, float(min(total, different) if different else total))]
 
 
 def _moved(track: Track) -> dict[str, list[float]] | None:

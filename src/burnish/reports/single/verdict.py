@@ -138,7 +138,7 @@ def _by_held_out(history: History, found: RunVerdict) -> bool:
     if not known or not known[-1].groups:
         return False
     share, groups = known[-1].metrics["rewards/accuracies"], known[-1].groups
-    low, high = wilson(share, groups)
+    low, high = wilson(share, float(groups))
     line = f"{share:.0%} of {counted(groups, 'held-out pair')} ranked right ({low:.0%} to {high:.0%}; 50% is chance)"
     (found.better if low > 0.5 else found.worse if high < 0.5 else found.other).append(line)
     found.headline = "it ranks the held-out pairs " + ("better than chance" if low > 0.5 else "no better than chance")
