@@ -10,5 +10,5 @@
     terminal     the same on a terminal
     page         the same as a page; its frontier as a picture
 
-In `levels` a run's figure at a point is a mean over a window of its refreshes, with the t-interval of that mean.
+In `levels` a run's figure at a point is a mean over a window of its refreshes, with an interval from their scatter.
 """

@@ -19,8 +19,8 @@ from burnish.reports.compare.tracks import COSTS, Track, totals, track_of
 from burnish.reports.history import History
 
 METHOD = (
-    "A run's level is the mean over a tenth of its refreshes (at most ten), with the t-interval of that mean. At a KL "
-    "it is the first window whose mean KL reaches it; at a cost, the last window that the cost allows."
+    "A run's level is the mean over a tenth of its refreshes (at most ten); its interval comes from how successive "
+    "refreshes scatter. At a KL it is the first window whose mean KL reaches it; at a cost, the last that is paid for."
 )
 POINTS = 120  # of a run's line in the picture, at most
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from burnish.config.keys import JUDGE_TABLES, JUDGES
 from burnish.reports.history import History
 
 OWN = ("run.", "log.", "save.", "reference.store")  # settings that say where things lie
@@ -18,14 +19,23 @@ def differing(histories: Sequence[History]) -> list[dict[str, Any]]:
     for name in dict.fromkeys(name for history in histories for name in history.settings):
         if name.startswith(OWN):
             continue
-        values = [_written(history.settings.get(name)) for history in histories]
+        values = [_written(_set(name, history.settings.get(name))) for history in histories]
         if len(set(values)) > 1:
             rows.append({"key": name, "values": values})
     return rows
 
 
+def _set(name: str, value: Any) -> Any:
+    """The value of a key; None for what a judge's table says by default, since another run may have no such judge."""
+    table, _, key = name.rpartition(".")
+    if not table.startswith(JUDGE_TABLES) or key == "kind":
+        return value
+    defaults = [kind.model_fields[key].default for kind in JUDGES.values() if key in kind.model_fields]
+    return None if value in defaults else value
+
+
 def _written(value: Any) -> str:
-    if value is None:
+    if value is None or value in ("", (), []):
         return UNSET
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
