@@ -3,6 +3,7 @@
 intervals          shares, means and correlations with 95 % intervals; draws that can be repeated
 verdicts           judged pairs of answers: raw and length-controlled win rates, position bias, the judge's noise
 differences        two models on the same prompts: differences, McNemar's test, pass@k, Holm's adjustment
+peaks              where a noisy curve is highest, without a form for it
 overoptimisation   gold against sqrt(KL): the fitted form, and where it peaks
 """
 

@@ -6,7 +6,9 @@ The forms, with r the gold at d = 0:
     log       r + d (a - b ln d)     the same, for RL; Rafailov et al. (2024), for direct alignment
     kl        r + a d^2 - b d^4      a parabola in the KL, to which Rafailov et al. compare
 
-Each is linear in (r, a, b), so a fit is least squares.
+Each is linear in (r, a, b), so a fit is least squares. A form describes the rise and the first fall: points beyond the
+place where gold has lost twice what it had gained are left out of it, as no form describes a policy that has collapsed.
+The peak and its interval come from the points themselves, by local fits (`peaks`), not from the form.
 """
 
 from __future__ import annotations
@@ -18,21 +20,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.stats.intervals import seed_sequence
+from burnish.stats.peaks import Peak, local_weights, peak_of
 
 Floats = NDArray[np.float64]
-LEAST = 6  # points; with fewer a form with three coefficients fits anything
+LEAST = 7  # points; with fewer a form with three coefficients fits anything
 FOLDS = 5  # of the cross-validation; each leaves every fifth point out
-REFITS = 1000  # of the bootstrap
 
 
 @dataclass(frozen=True)
 class CurveForm:
-    """A form: its two columns beside the constant, and where it peaks for (a, b > 0)."""
+    """A form: its two columns beside the constant."""
 
     name: str
     columns: Callable[[Floats], tuple[Floats, Floats]]
-    peak: Callable[[Floats, Floats], Floats]
 
     def design(self, d: Floats) -> Floats:
         return np.stack([np.ones_like(d), *self.columns(d)], axis=1)
@@ -43,9 +43,9 @@ def _d_log_d(d: Floats) -> Floats:
 
 
 FORMS = (
-    CurveForm("square", lambda d: (d, -d * d), lambda a, b: a / (2 * b)),
-    CurveForm("log", lambda d: (d, -_d_log_d(d)), lambda a, b: np.exp(np.minimum(a / b - 1, 50.0))),
-    CurveForm("kl", lambda d: (d**2, -(d**4)), lambda a, b: np.sqrt(np.maximum(a / (2 * b), 0.0))),
+    CurveForm("square", lambda d: (d, -d * d)),
+    CurveForm("log", lambda d: (d, -_d_log_d(d))),
+    CurveForm("kl", lambda d: (d**2, -(d**4))),
 )
 
 
@@ -53,12 +53,14 @@ FORMS = (
 class Curve:
     """A fitted curve. `reason`: why no peak is told from these points; empty where `peak` and its 95 % interval are.
 
-    `errors`: root mean square errors on points that a fit did not see, by form, with that of a "line" r + a d.
+    `errors`: root mean square errors on points that a fit did not see, by form, with that of a "line" r + a d. `reach`:
+    the largest d that the form was fitted to.
     """
 
     form: str
     coefficients: tuple[float, float, float]  # r, a, b
     errors: dict[str, float]
+    reach: float
     reason: str
     peak: float = math.nan  # d where gold is highest
     low: float = math.nan
@@ -75,40 +77,43 @@ class Curve:
 def gold_curve(kl: Floats, gold: Floats, seed: int = 0) -> Curve | None:
     """The form that tells unseen points best, fitted to gold [n] at KL [n] nats of one run; None below `LEAST` points.
 
-    A peak is told where the curve bends down (b > 0) in 97.5 % of the refits, the form tells unseen points better than
-    a line, and two points at least lie beyond it. Its interval is a wild bootstrap's (Wu 1986) over the residuals, each
-    scaled by its leverage.
+    A peak is told where neither the farthest points nor every place may be the highest (`peaks.peak_of`).
     """
     known = np.isfinite(kl) & np.isfinite(gold) & (kl >= 0)
     d, gold = np.sqrt(kl[known]), gold[known]
     order = np.argsort(d, kind="stable")
     d, gold = d[order], gold[order]
-    if len(d) < LEAST or len(np.unique(d)) < LEAST:
+    if len(np.unique(d)) < LEAST:
         return None
-    errors = {form.name: _held_out(form.design(d), gold) for form in FORMS}
-    errors["line"] = _held_out(FORMS[0].design(d)[:, :2], gold)
+    peak = peak_of(d, gold, seed)
+    inside = d <= _collapse(d, gold, peak)
+    near, level = d[inside], gold[inside]
+    errors = {form.name: _held_out(form.design(near), level) for form in FORMS}
+    errors["line"] = _held_out(FORMS[0].design(near)[:, :2], level)
     best = min(FORMS, key=lambda form: errors[form.name])
-    r, a, b = (float(x) for x in _solve(best.design(d), gold))
-    refits = _refits(best.design(d), gold, seed)
-    bends = float((refits[:, 2] > 0).mean())
-    unknown = Curve(best.name, (r, a, b), errors, "")
-    if b <= 0 or (a <= 0 and best.name != "log") or bends < 0.975:
-        return _without(unknown, f"the curve bends down in {bends:.0%} of the refits, and 97.5% are wanted")
-    if errors[best.name] >= errors["line"]:
-        return _without(unknown, "a straight line tells points that it did not see as well")
-    peaks = best.peak(refits[:, 1], np.where(refits[:, 2] > 0, refits[:, 2], np.nan))
-    low, high = (float(x) for x in np.nanquantile(peaks, (0.025, 0.975)))
-    peak = float(best.peak(np.array([a]), np.array([b]))[0])
-    beyond = int((d > peak).sum())
-    if beyond < 2:
-        told = f"the fitted peak, sqrt(KL) {peak:.3g}, has {beyond} of the {len(d)} points beyond it, and 2 are wanted"
-        return _without(unknown, told)
-    top = float((best.design(np.array([peak])) @ np.array([r, a, b]))[0])
-    return Curve(best.name, (r, a, b), errors, "", peak, low, high, top)
+    r, a, b = (float(x) for x in _solve(best.design(near), level))
+    told = Curve(best.name, (r, a, b), errors, float(near[-1]), "", peak.place, peak.low, peak.high, peak.value)
+    if peak.first and peak.last:
+        return _without(told, "gold does not differ from place to place beyond its noise")
+    if peak.last:
+        return _without(told, "gold may still be highest at the farthest points; a run that goes further would tell")
+    return told
 
 
 def _without(curve: Curve, reason: str) -> Curve:
-    return Curve(curve.form, curve.coefficients, curve.errors, f"not identifiable from this run: {reason}")
+    unknown = f"not identifiable from this run: {reason}"
+    return Curve(curve.form, curve.coefficients, curve.errors, curve.reach, unknown)
+
+
+def _collapse(d: Floats, gold: Floats, peak: Peak) -> float:
+    """The first d beyond the peak where smoothed gold has lost twice what it had gained; infinite where it has not."""
+    smooth = local_weights(d, d) @ gold
+    gained = max(peak.value - float(smooth[0]), 0.0)
+    noise = float(np.std(gold - smooth))
+    lost = (d > peak.place) & (smooth < peak.value - 2 * max(gained, noise))
+    beyond = d[lost]
+    fewest = float(d[min(len(d), 2 * LEAST) - 1])  # that a form is fitted to
+    return max(float(beyond[0]), fewest) if len(beyond) else math.inf
 
 
 def _solve(design: Floats, values: Floats) -> Floats:
@@ -124,15 +129,3 @@ def _held_out(design: Floats, gold: Floats) -> float:
         for fold in range(FOLDS)
     ]
     return math.sqrt(float((np.concatenate(wrong) ** 2).mean()))
-
-
-def _refits(design: Floats, gold: Floats, seed: int) -> Floats:
-    """Coefficients of `REFITS` worlds in which each residual has its sign, or the other, by the toss of a coin."""
-    inverse = np.linalg.pinv(design)
-    fitted = design @ (inverse @ gold)
-    leverage = np.einsum("ij,ji->i", design, inverse)
-    residuals = (gold - fitted) / np.sqrt(np.maximum(1 - leverage, 1e-3))
-    rng = np.random.default_rng(seed_sequence(seed, "overoptimisation"))
-    signs = rng.choice(np.array([-1.0, 1.0]), size=(REFITS, len(gold)))
-    refits: Floats = (fitted + signs * residuals) @ inverse.T
-    return refits

@@ -7,7 +7,7 @@ from typing import Any
 
 from burnish.pages.intervals import Row, forest
 from burnish.pages.numbers import points, share
-from burnish.pages.svg import Picture
+from burnish.pages.svg import Picture, swatch
 from burnish.pages.template import render
 from burnish.reports.evals import moved
 from burnish.reports.evals.terminal import remarks
@@ -24,8 +24,15 @@ def page(results: Mapping[str, Any]) -> str:
     names = ", ".join(results["models"])
     return render(
         "reports/evals/page.html.jinja", heading=f"Evaluation of {names}", version=results["version"],
-        made=results.get("made"), r=results, suites=suites,
+        made=results.get("made"), r=results, suites=suites, keys={"win_rate": _key(("raw", "at equal length"))},
     )  # fmt: skip
+
+
+def _key(series: tuple[str, ...]) -> Any:
+    from markupsafe import Markup, escape
+
+    entries = "".join(f"<span>{swatch(index)} {escape(name)}</span>" for index, name in enumerate(series))
+    return Markup(f'<p class="key">{entries}</p>')
 
 
 def _win_rates(suite: Mapping[str, Any]) -> Picture | None:

@@ -13,10 +13,9 @@ from burnish.data.identity import digest, question_key
 from burnish.errors import DataError
 from burnish.group import Group, Scores, from_json, last_text, transcript
 
-SHOWN = 100  # prompts, those that changed most
+SHOWN = 40  # prompts, those that changed most
 PROMPTS = 2000  # looked at, at most
 LETTERS = 3000  # of an answer
-CHANGE = ("same", "gone", "new")
 
 
 @dataclass(frozen=True)

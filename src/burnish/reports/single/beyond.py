@@ -43,8 +43,7 @@ def _line(track: Track, name: str) -> list[list[float]]:
 
 
 def _curve(curve: Curve, track: Track) -> dict[str, Any]:
-    highest = math.sqrt(float(np.nanmax(np.maximum(track.figures["kl/answer"], 0))))
-    along = np.linspace(0, highest, 60)
+    along = np.linspace(0, curve.reach, 60)
     peak = None
     if math.isfinite(curve.peak):
         peak = {"d": [curve.peak, curve.low, curve.high], "kl": curve.peak**2, "gold": curve.top,

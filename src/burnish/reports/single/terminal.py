@@ -46,7 +46,7 @@ def beyond_words(found: Mapping[str, Any] | None) -> list[str]:
     step = "" if curve["peak"]["step"] is None else f", about step {curve['peak']['step']}"
     return [
         f"gold peaks at sqrt(KL) {value:.3g} ({low:.3g} to {high:.3g}), KL {curve['peak']['kl']:.3g} nats{step}: "
-        f"{curve['peak']['gold']:.3g} by the fitted form {curve['formula']}"
+        f"{curve['peak']['gold']:.3g}; the form that fits best is {curve['formula']}"
     ]
 
 
