@@ -60,7 +60,7 @@ def _costs(history: History, step: NDArray[np.int64]) -> dict[str, Floats]:
         costs["labels"] = np.cumsum(answers)
     else:
         groups = np.array([record.groups or 0 for record in history.steps], dtype=np.float64)
-        costs["labels"] = np.array([_labels(history, groups[earlier].sum()) for earlier in before])
+        costs["labels"] = np.array([_labels(history, float(groups[earlier].sum())) for earlier in before])
     return costs
 
 
@@ -74,7 +74,7 @@ def totals(history: History) -> dict[str, float]:
     """What a run cost in all: seconds and tokens of its steps, labels, and dollars where a judge has a price."""
     fresh = history.run is not None and history.run.sampled
     answers = sum(refresh.metrics.get("answers", 0.0) for refresh in history.refreshes)
-    labels = answers if fresh else _labels(history, sum(float(record.groups or 0) for record in history.steps))
+    labels = answers if fresh else _labels(history, sum((float(record.groups or 0) for record in history.steps), 0.0))
     dollars = max((refresh.metrics.get("judge/dollars", 0.0) for refresh in history.refreshes), default=0.0)
     found = {
         "steps": float(len(history.steps)), "seconds": sum(record.seconds for record in history.steps),

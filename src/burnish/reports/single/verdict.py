@@ -16,9 +16,12 @@ from burnish.reports.compare.levels import Level
 from burnish.reports.compare.quality import names_of
 from burnish.reports.compare.tracks import Track
 from burnish.reports.history import History
-from burnish.stats import wilson
+from burnish.stats import Z95, wilson
 
 WATCHED = (("length", "length", " tokens"), ("distinct", "distinct answers", ""), ("entropy/token", "entropy", " nats"))
+
+
+DECIDED = 1.314  # a verdict asks for 99 %, whose intervals are so much wider than those of 95 %
 
 
 @dataclass
@@ -62,9 +65,10 @@ def _by_gold(history: History, track: Track, found: RunVerdict) -> bool:
     if first is None or best is None or last is None or first.step == last.step:
         return False
     gained, lost = best.value - first.value, best.value - last.value
-    fell = _apart(best, last) and lost > 0
+    chosen = _selection(track)  # the best window was chosen among many
+    fell = _apart(best, last, chosen) and lost > 0
     line = f"gold went from {_told(first)} to {_told(last)}"
-    if fell and gained > 0 and _apart(best, first) and best.step < last.step:
+    if fell and gained > 0 and _apart(best, first, chosen) and best.step < last.step:
         found.keep, found.headline = "earlier", f"keep the weights of about step {best.step}, not the last"
         found.better.append(f"gold rose from {_told(first)} to {_told(best)} at step {best.step}")
         found.worse.append(f"then gold fell to {_told(last)}{_while_reward_rose(track, best)}")
@@ -72,11 +76,11 @@ def _by_gold(history: History, track: Track, found: RunVerdict) -> bool:
             'stop.when = ["gold"] ends such a run and keeps its best weights; save.every keeps the steps in between',
             "a judge that stays right (a verifier, an ensemble, newer labels), or more KL to the reference",
         ]
-    elif _apart(first, last) and last.value > first.value:
+    elif _apart(first, last, DECIDED) and last.value > first.value:
         found.keep, found.headline = "yes", "keep it: gold rose"
         found.better.append(line)
         found.change.append("side effects that gold does not see: read the answers; burnish eval has a panel")
-    elif _apart(first, last):
+    elif _apart(first, last, DECIDED):
         found.keep, found.headline = "no", "do not keep it: gold fell"
         found.worse.append(line)
         found.change.append("another rate, objective or judge; the data's audit (burnish audit) comes first")
@@ -161,9 +165,17 @@ def _side_effects(track: Track, found: RunVerdict) -> None:
         found.other.append(f"KL to the start: {kl.value:.3g} nats an answer")
 
 
-def _apart(a: Level, b: Level) -> bool:
+def _selection(track: Track) -> float:
+    """How much wider an interval must be for a window that was chosen as the best of all (Bonferroni)."""
+    from scipy.special import ndtri
+
+    windows = max(1.0, len(track) / track.window)
+    return max(DECIDED, float(ndtri(1 - 0.025 / windows)) / Z95)
+
+
+def _apart(a: Level, b: Level, wider: float = 1.0) -> bool:
     """Whether two windows' means differ beyond their intervals; of single refreshes nothing is told."""
-    half = math.hypot((a.high - a.low) / 2, (b.high - b.low) / 2)
+    half = wider * math.hypot((a.high - a.low) / 2, (b.high - b.low) / 2)
     return math.isfinite(half) and abs(a.value - b.value) > half
 
 
