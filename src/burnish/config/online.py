@@ -146,7 +146,10 @@ class StopConfig(Table):
     )
     kl: float = key(10.0, "alarm: KL to the reference above this", "nats an answer", gt=0)
     length: float = key(1.5, "alarm: mean length this many times that of the first answers, or one over it", gt=1)
-    distinct: float = key(0.5, "alarm: distinct answers fallen to this share of the first", gt=0, lt=1)
+    distinct: float = key(0.7, "alarm: distinct answers fallen to this share of the first", gt=0, lt=1)
+    noise: float = key(
+        3.0, "alarm: reward up and gold down, together this far beyond their noise", "standard errors", ge=0
+    )
     window: int = key(10, "refreshes that the means are taken over", "refreshes", ge=1)
 
     @field_validator("when", mode="before")

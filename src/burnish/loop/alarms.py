@@ -1,15 +1,17 @@
 """What should stop a reader, if not the run: the policy too far from its reference, answers that swell or shrink, the
 same answer again and again, a reward that rises while gold does not, answers that teach nothing or never end.
 
-The first four are means over a window of refreshes, against the run's own first window; the last two look at three
-refreshes. No torch.
+The first four are means over a window of refreshes, against the run's own earlier windows; the last two look at three
+refreshes. How often each rings on healthy runs is measured in `benchmarks/alarm_audit.py`. No torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, stdev
+from itertools import pairwise
+from math import log, sqrt
+from statistics import fmean
 from typing import Any
 
 from burnish.answers.figures import Figures
@@ -17,6 +19,7 @@ from burnish.config import StopConfig
 
 WATCHED = ("kl/answer", "length", "distinct", "reward", "gold", "no_signal", "finished")
 SILENT = 3  # refreshes without signal, or without an answer that ends, before it is said
+RISE, FALL = 2.0, 1.0  # least change of the reward and of gold, in standard errors, that the gold alarm looks at
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,10 @@ class Alarms:
         self.history = {name: list(values) for name, values in state["history"].items()}
         self.rung = {name: int(quiet) for name, quiet in state["rung"].items()}
 
-    def _last(self, name: str, ago: int = 0) -> Sequence[float] | None:
-        """The window that ended `ago` windows before the newest refresh; None where it is not full."""
-        values, size = self.history.get(name, []), self.limits.window
-        stop = len(values) - ago * size
-        return values[stop - size : stop] if stop >= size else None
+    def _last(self, name: str) -> Sequence[float] | None:
+        """The newest window; None where it is not full."""
+        values = self.history.get(name, [])[-self.limits.window :]
+        return values if len(values) == self.limits.window else None
 
     def _first(self, name: str) -> float:
         return fmean(self.history[name][: self.limits.window])
@@ -131,20 +133,43 @@ class Alarms:
         )  # fmt: skip
 
     def _gold(self) -> Alarm | None:
-        """The judge's reward has risen beyond its noise since the window before the last, and gold has not."""
-        now, then = self._last("reward"), self._last("reward", 2)
-        gold, before = self._last("gold"), self._last("gold", 2)
-        if now is None or then is None or gold is None or before is None:
+        """Since an earlier window the judge's reward has risen and gold has fallen, both together beyond their noise.
+
+        With z the changes of the window means in standard errors, (z_reward - z_gold) / sqrt 2 is standard normal while
+        nothing moves, if the two are independent (less wide where the judge and gold agree). The newest window is
+        compared with each of the m earlier ones that do not overlap, so the bound is sqrt(noise^2 + 2 ln m): the
+        largest of m normal values grows like sqrt(2 ln m).
+        """
+        rises, falls = self._changes("reward"), [-change for change in self._changes("gold")]
+        found = [
+            ((rise + fall) / sqrt(2), window)
+            for window, (rise, fall) in enumerate(zip(rises, falls, strict=False))
+            if rise > RISE and fall > FALL
+        ]
+        evidence, window = max(found, default=(0.0, 0))
+        if not found or evidence <= sqrt(self.limits.noise**2 + 2 * log(len(rises))):
             return None
-        noise = ((_variance(now) + _variance(then)) / len(now)) ** 0.5
-        rise, gain = fmean(now) - fmean(then), fmean(gold) - fmean(before)
-        if rise <= 2 * noise or gain > 0:
-            return None
+        size = self.limits.window
+        ago = len(self.history["gold"]) - size * window - size
+        reward, gold = (
+            fmean(values[-size:]) - fmean(values[size * window : size * window + size])
+            for values in (self.history["reward"], self.history["gold"])
+        )
         return Alarm(
-            "gold", f"over the last {2 * len(now)} refreshes the judge's reward rose by {rise:.3g} and gold by "
-            f"{gain:.3g}: the policy has learnt the judge, not the task",
+            "gold", f"over the last {ago} refreshes the judge's reward rose by {reward:.3g} and gold fell by "
+            f"{-gold:.3g}, {evidence:.1f} standard errors apart: the policy has learnt the judge, not the task",
         )  # fmt: skip
 
+    def _changes(self, name: str) -> list[float]:
+        """How far the newest window's mean is above that of each earlier window, in standard errors.
 
-def _variance(values: Sequence[float]) -> float:
-    return stdev(values) ** 2 if len(values) > 1 else 0.0
+        The noise of one refresh is taken from all the differences d of neighbours, which a slow drift hardly touches:
+        its variance is mean d^2 / 2, and that of a difference of two means of w refreshes mean d^2 / w.
+        """
+        values, size = self.history.get(name, []), self.limits.window
+        if len(values) < 2 * size:
+            return []
+        error = sqrt(fmean((b - a) ** 2 for a, b in pairwise(values)) / size)
+        now = fmean(values[-size:])
+        changes = [now - fmean(values[at : at + size]) for at in range(0, len(values) - 2 * size + 1, size)]
+        return [change / error if error else 0.0 for change in changes]
