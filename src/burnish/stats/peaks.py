@@ -2,7 +2,7 @@
 
 A place may be the peak where no other place lies higher beyond chance (Hsu 1984: multiple comparisons with the best).
 The interval is from the first such place to the last; that it comes from a set, and not from the scatter of the highest
-point, keeps it honest on flat tops.
+point, keeps it honest on flat tops. The noise is taken to be the same everywhere.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 SPAN = 0.2  # share of the points that a local fit looks at, with falling weight (Cleveland 1979)
 FEWEST = 7  # points of a local fit, at least
 PLACES = 60  # at which the curve is looked at, at most
-DRAWS = 500  # of the wild bootstrap
+DRAWS = 800  # of the errors' law
 LEVEL = 0.95
 
 
@@ -40,16 +40,16 @@ def peak_of(x: Floats, y: Floats, seed: int = 0) -> Peak:
     count = len(x)
     places = np.unique(np.quantile(x, np.linspace(0.01, 0.99, min(PLACES, count))))
     there, here = local_weights(x, places), local_weights(x, x)
-    fitted = here @ y
-    leverage = np.clip(np.diag(here), 0.0, 0.9)
-    residuals = (y - fitted) / np.sqrt(1 - leverage)
+    freedom = max(1.0, count - 2 * float(np.trace(here)) + float((here * here).sum()))  # of the residuals
+    deviation = math.sqrt(float(((y - here @ y) ** 2).sum()) / freedom)
     rng = np.random.default_rng(seed_sequence(seed, "peak"))
-    errors = (rng.choice(np.array([-1.0, 1.0]), size=(DRAWS, count)) * residuals) @ there.T
+    errors = rng.normal(0.0, max(deviation, 1e-12), size=(DRAWS, count)) @ there.T
     curve = there @ y
     may = _may_be_highest(curve, errors)
     best = int(np.argmax(curve))
-    candidates = places[may]
-    ends = float(candidates.min()), float(candidates.max())
+    first, last = (int(np.flatnonzero(may)[end]) for end in (0, -1))
+    edges = np.concatenate([places[:1], (places[1:] + places[:-1]) / 2, places[-1:]])  # each place stands for its part
+    ends = float(edges[first]), float(edges[last + 1])
     return Peak(float(places[best]), *ends, float(curve[best]), bool(may[0]), bool(may[-1]))
 
 
