@@ -41,7 +41,8 @@ def make_run(work: Path, seed: int) -> dict[str, Any]:
     train.run(config.load(None, [
         f"model.path={base / 'sft'}", "model.dtype=float32", f"run.dir={run}", "run.overwrite=true", "engine.threads=1",
         f"seed={500 + seed}", f"source.prompts={base / 'prompts.jsonl'}", "log.answers=false",
-        f"source.max_new_tokens={world.MAX_NEW_TOKENS}", "log.completions=false", "gold.kind=verifier", "gold.name=burnish.lab.gold:utility",
+        f"source.max_new_tokens={world.MAX_NEW_TOKENS}", "log.completions=false",
+        "gold.kind=verifier", "gold.name=burnish.lab.gold:utility",
         "optim.schedule=constant", "optim.warmup=0", "optim.steps=120", "objective.name=rloo", "source.refresh_every=1",
         "source.k=4", "optim.groups_per_step=24", f"optim.lr={'2.5e-4' if seed >= 6 else '5e-4'}",
         "objective.kl_in_reward=0", "judge.kind=reward_model", f"judge.path={base / 'rm'}", f"save.every={EVERY}",

@@ -109,6 +109,7 @@ def evaluate(evaluation: EvaluationConfig, progress: Progress) -> dict[str, Any]
             write_outcomes(folder, outcomes)  # what is known so far
         given = {name: _given(evaluation, name) for name in evaluation.models}
         found = figures.results(given, about, outcomes)
+        found["folders"] = {name: str(Path(path).resolve()) for name, path in given.items() if Path(path).exists()}
         found["seconds"] = round(time.perf_counter() - began, 1)
         found["made"] = time.strftime("%Y-%m-%d")
         write_whole(folder / "results.json", json.dumps(_as_json(found), indent=1) + "\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from burnish.answers.judges import Judge, inputs, panel
 from burnish.answers.judges.llm import LLMJudge
+from burnish.answers.judges.verifier import UserFunction
 from burnish.config import JudgeConfig
 from burnish.data.identity import digest, question_key
 from burnish.errors import ConfigError, JudgeError
@@ -53,8 +54,10 @@ class Bench:
         """What the judge says of each group: a number an answer; where it compares in an order, two verdicts on the
         first answer against the second: shown first, and shown second."""
         keys = [self._key(group) for group in groups]
-        missing = {key: group for key, group in zip(keys, groups, strict=True) if self.kept.get(key) is None}
+        anew = isinstance(self.judge, UserFunction)  # whose code may have changed
+        missing = {key: group for key, group in zip(keys, groups, strict=True) if anew or self.kept.get(key) is None}
         failed: dict[str, str] = {}
+        said_now: dict[str, Judgement] = {}
         tick = self.progress.stage(stage, "judgements")
         todo = list(missing.items())
         for start in range(0, len(todo), AT_ONCE):
@@ -62,9 +65,11 @@ class Bench:
             said = self._ask([group for _, group in chunk])
             pairs = list(zip((key for key, _ in chunk), said, strict=True))
             self.kept.add(Judgement(key, values) for key, values in pairs if isinstance(values, tuple))
+            said_now |= {key: Judgement(key, values) for key, values in pairs if isinstance(values, tuple)}
             failed |= {key: reason for key, reason in pairs if isinstance(reason, str)}
             tick(min(start + AT_ONCE, len(todo)), len(todo))
-        return [self.kept.get(key) or Judgement(key, (), failed[key]) for key in keys]
+        known = {key: said_now.get(key) or self.kept.get(key) for key in keys}
+        return [Judgement(key, (), failed[key]) if key in failed else _of(known[key]) for key in keys]
 
     def _ask(self, groups: Sequence[Group]) -> list[tuple[float, ...] | str]:
         if isinstance(self.judge, LLMJudge) and self.ordered:
@@ -78,6 +83,11 @@ class Bench:
         table = json.dumps(self.table.model_dump(exclude=UNDECIDING), sort_keys=True, default=repr)
         answers = [json.dumps([last_text(c.messages), dict(c.meta)], default=repr) for c in group.completions]
         return digest(table, self.read, question_key(group), json.dumps(group.meta, default=repr), *answers).hex()
+
+
+def _of(judgement: Judgement | None) -> Judgement:
+    assert judgement is not None
+    return judgement
 
 
 def _verdicts(numbers: list[float] | JudgeError) -> tuple[float, ...] | str:

@@ -35,7 +35,7 @@ def compare(histories: Sequence[History], evals: Sequence[Mapping[str, Any]]) ->
     if figure == "reward" and len({history.objective for history in histories}) > 1:
         figure = ""  # another judge's reward, or another scale
     known = qualities(histories, evals)
-    pairs = [_renamed(row, histories, names) for row in paired.by_prompt(histories)]
+    pairs = paired.by_prompt(histories, names)
     chosen = pick(names, known, [_limit(history) for history in histories], pairs)
     return {
         "version": __version__, "runs": [_about(n, h, t) for n, h, t in zip(names, histories, tracks, strict=True)],
@@ -53,11 +53,6 @@ def distinct(names: Sequence[str]) -> list[str]:
     """Names told apart: a, b, a#2."""
     again = [list(names[: place + 1]).count(name) for place, name in enumerate(names)]
     return [name if count == 1 else f"{name}#{count}" for name, count in zip(names, again, strict=True)]
-
-
-def _renamed(row: dict[str, Any], histories: Sequence[History], names: Sequence[str]) -> dict[str, Any]:
-    by_name = {history.name: name for history, name in reversed(list(zip(histories, names, strict=True)))}
-    return {**row, "first": by_name[row["first"]], "second": by_name[row["second"]]}
 
 
 def _limit(history: History) -> float | None:

@@ -17,10 +17,10 @@ from burnish.stats import holm, paired
 LEAST = 5  # prompts in common
 
 
-def by_prompt(histories: Sequence[History]) -> list[dict[str, Any]]:
+def by_prompt(histories: Sequence[History], names: Sequence[str]) -> list[dict[str, Any]]:
     """For each two runs the second minus the first, by gold, over the prompts that both answered in their last window.
 
-    Holm's p-values are over all of them.
+    `names`: what the runs are called. Holm's p-values are over all pairs.
     """
     if not same_gold(histories):
         return []
@@ -36,7 +36,7 @@ def by_prompt(histories: Sequence[History]) -> list[dict[str, Any]]:
         gap = result.difference
         p_values.append(result.p)
         rows.append(
-            {"first": histories[i].name, "second": histories[j].name, "measure": GOLD, "prompts": len(common),
+            {"first": names[i], "second": names[j], "measure": GOLD, "prompts": len(common),
              "value": [gap.value, gap.low, gap.high],  "test": result.test}
         )  # fmt: skip
     for row, p in zip(rows, holm(p_values), strict=True):

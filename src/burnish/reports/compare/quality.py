@@ -87,9 +87,9 @@ def by_wins(history: History, evals: Sequence[Mapping[str, Any]]) -> Quality | N
 def names_of(history: History, results: Mapping[str, Any]) -> list[str]:
     """The names under which an evaluation has a run: those whose path is the run's folder, or lies in it."""
     folder = history.folder.resolve()
-    return [
-        name for name, given in results["models"].items() if Path(given).expanduser().resolve().is_relative_to(folder)
-    ]
+    given = results.get("folders") or results["models"]
+    places = {name: Path(place).expanduser().resolve() for name, place in given.items()}
+    return [name for name, place in places.items() if place.is_relative_to(folder)]
 
 
 def _panel_kl(results: Mapping[str, Any], name: str) -> float:
