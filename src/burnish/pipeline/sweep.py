@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.config import Run, to_toml
+from burnish.config import Run, load, to_toml
 from burnish.config.sweep import SweepMember, SweepPlan
-from burnish.errors import DataError, StoreError
+from burnish.errors import ConfigError, DataError, StoreError
 from burnish.findings import counted
 from burnish.pipeline import jobs
 from burnish.pipeline.jobs import Job, JobResult
 from burnish.reports.compare.comparison import compare
-from burnish.reports.history import read_history
+from burnish.reports.history import flat, read_history
 from burnish.runlog import log
 from burnish.runlog.lock import Lock
 from burnish.runlog.progress import clock
@@ -156,11 +156,22 @@ def _is_finished(run: Run, file: Path) -> bool:
     folder = Path(run.run.dir)
     if not (folder / "log.jsonl").exists():
         return False
-    if file.exists() and file.read_text(encoding="utf-8") != to_toml(run):
-        raise StoreError(
-            f"{folder} holds a run with other settings than this sweep gives it; name another sweep.dir, or delete it"
-        )
+    if file.exists():
+        before, now = dict(flat(_kept(file).model_dump())), dict(flat(run.model_dump()))
+        changed = [key for key in before | now if before.get(key) != now.get(key)]
+        if changed:
+            raise StoreError(
+                f"{folder} holds a run with another {' and '.join(changed)} than this sweep gives it; "
+                "name another sweep.dir, or delete it"
+            )
     return any(True for _ in log.read(folder, EndRecord))
+
+
+def _kept(file: Path) -> Run:
+    try:
+        return load(str(file))
+    except ConfigError as error:
+        raise StoreError(f"{file} cannot be taken up: {error}; name another sweep.dir, or delete it") from error
 
 
 def _has_steps(folder: Path) -> bool:
