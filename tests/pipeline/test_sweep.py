@@ -65,7 +65,7 @@ def test_the_end_is_a_comparison_and_a_pick(swept: Path, home: Path, capsys: pyt
     assert burnish("sweep", *words(home, "objective.beta=0.1,1", f"sweep.dir={swept}", "optim.steps=3")) == 0
     assert capsys.readouterr().out.count("finished before") == 2
     assert {file: file.stat().st_mtime_ns for file in swept.glob("beta=*/model/*")} == before
-    assert burnish("sweep", *words(home, "objective.beta=0.1,1", f"sweep.dir={swept}", "optim.steps=4")) == 1
+    assert burnish("sweep", *words(home, "objective.beta=0.1,1", f"sweep.dir={swept}", "optim.steps=4")) == 2
     assert "holds a run with another optim.steps than this sweep gives it" in capsys.readouterr().err
 
 

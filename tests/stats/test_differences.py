@@ -10,7 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from burnish.stats import clustered_mean, holm, paired, pass_at_k
-from burnish.stats.differences import mcnemar
+from burnish.stats.differences import mcnemar, tango
 
 
 def test_one_binary_result_a_prompt_is_mcnemars_exact_test() -> None:
@@ -27,6 +27,34 @@ def test_every_discordant_count_is_the_binomials_tail() -> None:
         for other in range(7):
             tail = sum(math.comb(one + other, k) for k in range(min(one, other) + 1)) / 2 ** (one + other)
             assert mcnemar(one, other) == pytest.approx(min(1.0, 2 * tail))
+
+
+def test_tangos_interval_is_where_the_score_test_of_a_difference_accepts() -> None:
+    """The score test at d, its nuisance share maximised over a fine grid of the likelihood; symmetric; never empty."""
+    for lost, gained, prompts in ((2, 9, 20), (1, 0, 40), (5, 5, 30), (0, 12, 12), (3, 1, 200)):
+        low, high = tango(lost, gained, prompts)
+        assert low <= (gained - lost) / prompts <= high and high - low > 0.01
+        assert tango(gained, lost, prompts) == pytest.approx((-high, -low), abs=1e-9)
+        for d in (low, high):
+            if abs(d) > 1 - 1e-9:
+                continue
+            q = np.linspace(max(0.0, -d), (1 - d) / 2, 200_001)[1:-1]
+            likelihood = gained * np.log(q + d) + lost * np.log(q) + (prompts - gained - lost) * np.log1p(-2 * q - d)
+            best = q[likelihood.argmax()]
+            z = (gained - lost - prompts * d) / math.sqrt(prompts * (2 * best + d * (1 - d)))
+            assert abs(z) == pytest.approx(1.96, abs=0.02), (lost, gained, prompts, d)
+    assert tango(0, 0, 40) == pytest.approx((-0.0876, 0.0876), abs=1e-4), "1.96^2 / (n + 1.96^2)"
+
+
+def test_tangos_interval_covers() -> None:
+    rng = np.random.default_rng(0)
+    for only_a, only_b in ((0.05, 0.1), (0.02, 0.02), (0.3, 0.1)):
+        held = 0
+        for _ in range(1500):
+            lost, gained, _ = rng.multinomial(60, [only_a, only_b, 1 - only_a - only_b])
+            low, high = tango(int(lost), int(gained), 60)
+            held += low <= only_b - only_a <= high
+        assert 0.93 <= held / 1500 <= 0.99
 
 
 def test_one_result_a_prompt_that_is_not_binary_is_the_paired_t_test() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.stats.intervals import Mean, clustered_mean
+from burnish.stats.intervals import Z95, Mean, clustered_mean
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ def paired(a: NDArray[np.float64], b: NDArray[np.float64], clusters: NDArray[np.
     """b - a, where a[i] and b[i] are the results of the two models on the same prompt; [n] each.
 
     Results of 0 and 1 on n different prompts are tested by McNemar's exact test (1947): of the prompts that one alone
-    passes, half would be b's. Anything else is tested by t = mean / error with G - 1 degrees of freedom and the
-    cluster-robust error. Raises ValueError where the lengths differ.
+    passes, half would be b's. Their interval is Tango's (`tango`), which has a width where no two results differ, too.
+    Anything else is tested by t = mean / error with G - 1 degrees of freedom and the cluster-robust error. Raises
+    ValueError where the lengths differ.
     """
     if not len(a) == len(b) == len(clusters):
         raise ValueError(f"{len(a)} and {len(b)} results in {len(clusters)} clusters")
@@ -39,7 +40,8 @@ def paired(a: NDArray[np.float64], b: NDArray[np.float64], clusters: NDArray[np.
     values = np.concatenate([a, b])
     if len(a) and len(np.unique(clusters)) == len(a) and np.isin(values, (0.0, 1.0)).all():
         only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
-        return Paired(difference, mcnemar(only_a, only_b), "mcnemar", only_a, only_b)
+        low, high = tango(only_a, only_b, len(a))
+        return Paired(replace(difference, low=low, high=high), mcnemar(only_a, only_b), "mcnemar", only_a, only_b)
     if difference.clusters < 2:
         return Paired(difference, math.nan, "none")
     if not difference.error > 0:
@@ -56,6 +58,28 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
     count = only_a + only_b
     return float(binomtest(only_a, count, 0.5).pvalue) if count else 1.0
+
+
+def tango(only_a: int, only_b: int, prompts: int) -> tuple[float, float]:
+    """Tango's score interval (1998) of the difference of two paired shares, b's minus a's, on n prompts.
+
+    It holds every d with (n_b - n_a - n d)^2 <= 1.96^2 n (2 q + d (1 - d)), where q, the share that a alone passes, is
+    its likeliest value at that d: the root of 2n q^2 + ((2n - n_b + n_a) d - n_b - n_a) q - n_a d (1 - d) = 0.
+    """
+    from scipy.optimize import brentq
+
+    gap = (only_b - only_a) / prompts
+
+    def excess(d: float) -> float:
+        """Squared distance beyond the interval's, over n; its sign tells inside (-) from outside (+)."""
+        b = (2 * prompts - only_b + only_a) * d - only_b - only_a
+        q = (math.sqrt(max(0.0, b * b + 8 * prompts * only_a * d * (1 - d))) - b) / (4 * prompts)
+        return prompts * (gap - d) ** 2 - Z95**2 * max(0.0, 2 * q + d * (1 - d))
+
+    inside = 1e-9  # at the gap itself the excess may be 0, as where no two results differ
+    low = -1.0 if excess(-1.0) <= 0 or gap == -1 else float(brentq(excess, -1.0, gap - inside))
+    high = 1.0 if excess(1.0) <= 0 or gap == 1 else float(brentq(excess, gap + inside, 1.0))
+    return low, high
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -11,9 +11,10 @@ from burnish.reports.compare.paired import of_pair
 from burnish.reports.compare.quality import ACCURACY, ORDER, Quality
 
 RULE = (
-    "the highest lower bound of gold, else of the win rate, else of held-out accuracy, among the runs whose KL is "
-    "within stop.kl"
+    "the highest lower bound of gold, else of the win rate, else of the pass rate, else of held-out accuracy, among "
+    "the runs whose KL is within stop.kl"
 )
+NOTHING = "no gold, no win rate, no pass rate and no held-out accuracy is at hand; run burnish eval on them"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def pick(
     """The pick among runs. `limits`: each run's stop.kl, None where it has no KL that it could pass."""
     measure = next((m for m in ORDER if m in qualities and any(q is not None for q in qualities[m])), "")
     if not measure:
-        return Pick("", "", "", ("no gold, no win rate and no held-out accuracy is at hand; run burnish eval on them",))
+        return Pick("", "", "", (NOTHING,))
     reasons = [f"rule: {RULE}"]
     unknown = [name for name, quality in zip(names, qualities[measure], strict=True) if quality is None]
     if unknown:

@@ -1,4 +1,5 @@
-"""How good a run is in the end, by what is at hand: gold, a win rate of an evaluation, or held-out accuracy."""
+"""How good a run is in the end, by what is at hand: gold, a win rate or a pass rate of an evaluation, or held-out
+accuracy."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ from burnish.reports.evals.records import read_results
 from burnish.reports.history import History
 from burnish.stats import clustered_mean, wilson
 
-GOLD, WINS, ACCURACY = "gold", "win rate", "held-out accuracy"
-ORDER = (GOLD, WINS, ACCURACY)
+GOLD, WINS, PASSES, ACCURACY = "gold", "win rate", "pass rate", "held-out accuracy"
+ORDER = (GOLD, WINS, PASSES, ACCURACY)
+FIGURE = {WINS: ("win_rate", "length_controlled"), PASSES: ("verifier", "pass_rate")}  # kind of suite, its figure
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def qualities(histories: Sequence[History], evals: Sequence[Mapping[str, Any]]) 
     found: dict[str, list[Quality | None]] = {}
     if same_gold(histories):
         found[GOLD] = [by_gold(history) for history in histories]
-    found[WINS] = [by_wins(history, evals) for history in histories]
+    for measure in FIGURE:
+        found[measure] = [by_eval(history, evals, measure) for history in histories]
     if same_held_out(histories):
         found[ACCURACY] = [by_accuracy(history) for history in histories]
     return {measure: values for measure, values in found.items() if any(value is not None for value in values)}
@@ -72,15 +75,17 @@ def by_accuracy(history: History) -> Quality | None:
     return Quality(ACCURACY, share, *wilson(share, float(known[-1].groups)))
 
 
-def by_wins(history: History, evals: Sequence[Mapping[str, Any]]) -> Quality | None:
-    """The length-controlled win rate of the run in the last evaluation that has one."""
+def by_eval(history: History, evals: Sequence[Mapping[str, Any]], measure: str) -> Quality | None:
+    """The run's length-controlled win rate, or its pass rate, in the last evaluation that has one: of its first suite
+    of that kind."""
+    kind, figure = FIGURE[measure]
     for results in reversed(evals):
         for name in names_of(history, results):
             for suite in results["suites"]:
                 figures = suite["models"].get(name, {})
-                if suite["kind"] == "win_rate" and figures.get("length_controlled"):
-                    value, low, high = figures["length_controlled"]
-                    return Quality(WINS, value, low, high, _panel_kl(results, name))
+                if suite["kind"] == kind and figures.get(figure):
+                    value, low, high = figures[figure]
+                    return Quality(measure, value, low, high, _panel_kl(results, name))
     return None
 
 

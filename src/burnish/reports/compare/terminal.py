@@ -43,7 +43,7 @@ def print_comparison(found: Mapping[str, Any], console: Console) -> None:
 
 
 def _table(console: Console, names: list[str], rows: list[tuple[str, list[str]]]) -> None:
-    """A column for each run; on a pipe, or with many runs, a line for each value."""
+    """A column for each run; on a pipe, or with many runs, a line for each run."""
     if console.is_terminal and len(names) <= 6:
         table = Table(box=None, pad_edge=False)
         table.add_column("")
@@ -53,9 +53,9 @@ def _table(console: Console, names: list[str], rows: list[tuple[str, list[str]]]
             table.add_row(printable(title), *map(printable, values))
         console.print(table)
         return
-    for title, values in rows:
-        cells = "; ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
-        console.print(f"  {printable(title)}: {printable(cells)}", markup=False)
+    for place, name in enumerate(names):
+        cells = "; ".join(f"{title} {values[place]}" for title, values in rows)
+        console.print(f"  {printable(name)}: {printable(cells)}", markup=False, soft_wrap=True)
 
 
 def _state(run: Mapping[str, Any]) -> str:
