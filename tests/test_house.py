@@ -19,7 +19,7 @@ STOREYS = """
     < reports, vote < evals < loop < pipeline, lab < cli < __main__
 """
 STOREY = {wing.strip(): i for i, wings in enumerate(STOREYS.split("<")) for wing in wings.split(",")}
-TORCHLESS = ("config", "data", "runlog", "pages", "audit", "reports")  # wings
+TORCHLESS = ("config", "data", "runlog", "pages", "audit", "reports", "vote")  # wings
 ALSO_TORCHLESS = ("cli.main", "answers.sampler.remote", "answers.judges.panel", "answers.judges.llm", "answers.figures")
 ROOT = "loop.build"  # where a run's parts are put together, it may import as many as there are
 

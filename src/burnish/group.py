@@ -157,10 +157,10 @@ def transcript(turns: Turns, between: str = "\n\n") -> str:
 
 def to_json(group: Group) -> dict[str, Any]:
     """The group as burnish's JSONL holds it; `from_json` reads it back equal (but for `where`)."""
-    row: dict[str, Any] = {"prompt": _turns_to_json(group.prompt)}
+    row: dict[str, Any] = {"prompt": turns_to_json(group.prompt)}
     row["completions"] = [
         {
-            "messages": _turns_to_json(c.messages),
+            "messages": turns_to_json(c.messages),
             **({"model": c.model} if c.model else {}),
             **({"meta": dict(c.meta)} if c.meta else {}),
         }
@@ -238,7 +238,7 @@ def _sound(text: str, where: str, what: str) -> str:
     return text
 
 
-def _turns_to_json(value: Turns) -> Any:
+def turns_to_json(value: Turns) -> Any:
     if isinstance(value, str):
         return value
     return [{"role": m.role, "content": m.content, **m.extra} for m in value]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from burnish import __version__
-from burnish.cli import ask, compare, data, evals, judges, lab, objectives, plan, report, runs, sweep, train
+from burnish.cli import ask, compare, data, evals, judges, lab, objectives, plan, report, runs, sweep, train, vote
 from burnish.cli.frame import report_unforeseen
 from burnish.errors import BurnishError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Preference post-training of language models: one dial from offline DPO to on-policy methods.",
 )  # fmt: skip
-for verbs in (train, sweep, ask, evals, runs, compare, lab, data, report, objectives, plan, judges):
+for verbs in (train, sweep, ask, evals, vote, runs, compare, lab, data, report, objectives, plan, judges):
     verbs.register(app)
 
 

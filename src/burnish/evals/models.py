@@ -163,6 +163,7 @@ class FileModel:
     file: str
     texts: dict[str, list[str]]
     identity: str = ""
+    asked: dict[str, Group] = field(default_factory=dict)  # the prompts, by the same key
 
     def unfit(self, prompts: Sequence[Group], max_new_tokens: int) -> set[int]:
         """Raises DataError where it lacks a prompt: fewer prompts would be another comparison."""
@@ -208,6 +209,7 @@ def _model(name: str, entry: ModelEntry, evaluation: EvaluationConfig) -> Model:
 def _file_model(name: str, file: str) -> FileModel:
     """Rows with a prompt (`prompt`, `instruction`, ...) and an answer (`answer`, `output`, ...) or several."""
     texts: dict[str, list[str]] = {}
+    prompts: dict[str, Group] = {}
     for where, row in rows(file, "train"):
         if isinstance(row, Fault):
             raise DataError(row.message)
@@ -217,11 +219,12 @@ def _file_model(name: str, file: str) -> FileModel:
             missing = PROMPTS if asked is None else ANSWERS
             raise DataError(f"{where}: a row of answers needs one of the columns {', '.join(missing)}")
         group = Group(turns(asked, where, "prompt"), ())
+        prompts.setdefault(prompt_key(group), group)
         texts.setdefault(prompt_key(group), []).extend(_answers(given, where))
     if not texts:
         raise ModelError(f"{file} holds no answers")
     content = json.dumps(texts, sort_keys=True).encode("utf-8", "surrogatepass")
-    return FileModel(name, file, texts, hashlib.sha256(content).hexdigest()[:32])
+    return FileModel(name, file, texts, hashlib.sha256(content).hexdigest()[:32], prompts)
 
 
 def _answers(given: Any, where: str) -> list[str]:

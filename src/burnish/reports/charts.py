@@ -88,11 +88,11 @@ def _smoothed(values: Sequence[float]) -> list[float]:
 
 def frontier_figure(
     ways: Mapping[str, Sequence[Sequence[float]]], marks: Mapping[str, Sequence[float | None]], what: str, picked: str,
-    file: Path,
+    file: Path, unit: str = "nats an answer",
 ) -> None:  # fmt: skip
     """Runs in the plane of distance and quality: a way [sqrt KL, value, step] each, or one mark with its interval.
 
-    `marks` are (value, low, high, KL); without a KL they stand beside each other.
+    `marks` are (value, low, high, KL in `unit`); without a KL they stand beside each other.
     """
     figure = _figure(8.0, 4.6)
     axes = figure.subplots()
@@ -107,7 +107,7 @@ def frontier_figure(
             at = float(kl) if placed and kl is not None else float(number)
             known = None if low is None or high is None or value is None else [[value - low], [high - value]]
             axes.errorbar([at], [value], yerr=known, fmt="o", ms=9 if name == picked else 6, capsize=3, label=name)
-        axes.set(xlabel="KL" if placed else "", ylabel=what)
+        axes.set(xlabel=f"KL, {unit}" if placed else "", ylabel=what)
         if not placed:
             axes.set_xticks(range(len(marks)), list(marks), rotation=20, ha="right", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

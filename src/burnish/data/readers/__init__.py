@@ -8,6 +8,7 @@ In what order to read it:
 
     values      a JSON text -> its value, or a Fault
     folders     which files of a folder hold its rows
+    ballot      a ballot's file -> its voted pairs
     files       files, folders and hub data sets -> rows with their places
     messages    messages and tools as files hold them -> as chat templates take them
     shapes      the common formats: pairs, hh, ranked, unpaired, sft, burnish's record

@@ -1,9 +1,9 @@
 """Files, folders and hub data sets -> rows with their place (`file:row`), one at a time. Every fault is a sentence.
 
-A file is recognised by its first bytes, not by its name: gzip, zstd, bz2, xz, Parquet, Arrow, a JSON array, or JSON
-lines; only CSV goes by its name. A fault of the container (a cut gzip stream, a web page) ends the reading with a
-DataError. A fault of a row is a `Fault` in the row's place, so that a report can name many at once. At most one row is
-held in memory, and no row may be longer than `LONGEST_ROW`.
+A file is recognised by its first bytes, not by its name: gzip, zstd, bz2, xz, Parquet, Arrow, a ballot's SQLite, a
+JSON array, or JSON lines; only CSV goes by its name. A fault of the container (a cut gzip stream, a web page) ends the
+reading with a DataError. A fault of a row is a `Fault` in the row's place, so that a report can name many at once. At
+most one row is held in memory, and no row may be longer than `LONGEST_ROW`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from burnish.data.readers.ballot import MAGIC, ballot_rows
 from burnish.data.readers.folders import SUFFIXES, files_of, plain_suffix
 from burnish.data.readers.values import Fault, no_constant, object_of, parsed
 from burnish.errors import DataError
@@ -70,6 +71,8 @@ def _file(file: Path) -> Iterator[Placed]:
             yield from _parquet(file)
         elif magic.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
             yield from _arrow(file)
+        elif magic == MAGIC:
+            yield from ballot_rows(file)
         elif magic.startswith(b"PK\x03\x04"):
             raise DataError(f"{file} is a ZIP archive (or an office document); unpack it first")
         else:

@@ -14,7 +14,7 @@ from burnish.reports.compare import levels, paired
 from burnish.reports.compare.differences import caveats, differing
 from burnish.reports.compare.levels import Level
 from burnish.reports.compare.picks import pick
-from burnish.reports.compare.quality import Quality, qualities
+from burnish.reports.compare.quality import FIGURE, Quality, qualities
 from burnish.reports.compare.tracks import COSTS, Track, totals, track_of
 from burnish.reports.history import History
 
@@ -41,6 +41,7 @@ def compare(histories: Sequence[History], evals: Sequence[Mapping[str, Any]]) ->
         "version": __version__, "runs": [_about(n, h, t) for n, h, t in zip(names, histories, tracks, strict=True)],
         "differing": differing(histories), "caveats": caveats(histories), "figure": figure, "method": METHOD,
         "quality": {m: dict(zip(names, map(_quality, values), strict=True)) for m, values in known.items()},
+        "panel_kl": _panel_kls(names, known),
         "equal_kl": _at_kls(names, tracks, figure), "best": _each(names, tracks, levels.at_best, figure),
         "end": _each(names, tracks, levels.at_end, figure), "equal_cost": _at_costs(names, tracks, figure),
         "paired": pairs, "frontier": _frontier(names, tracks, figure),
@@ -70,6 +71,15 @@ def _about(name: str, history: History, track: Track) -> dict[str, Any]:
 
 def _quality(value: Quality | None) -> list[float | None] | None:
     return None if value is None else [_finite(value.value), _finite(value.low), _finite(value.high), _finite(value.kl)]
+
+
+def _panel_kls(names: Sequence[str], known: Mapping[str, Sequence[Quality | None]]) -> dict[str, float | None]:
+    """KL to the baseline on an evaluation's panel, nats a token, by run; empty where no evaluation has one."""
+    for measure in FIGURE:
+        values = known.get(measure, [])
+        if any(value is not None and math.isfinite(value.kl) for value in values):
+            return {n: None if v is None else _finite(v.kl) for n, v in zip(names, values, strict=True)}
+    return {}
 
 
 def _finite(value: float) -> float | None:

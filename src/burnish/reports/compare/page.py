@@ -75,5 +75,6 @@ def draw_png(found: Mapping[str, Any], file: Path) -> bool:
     ways = {name: found["frontier"][name] for name in names if name in found["frontier"]}
     if not ways and not marks:
         return False
-    frontier_figure(ways, marks, found["figure"] or found["pick"]["measure"], found["pick"]["run"], file)
+    frontier_figure(ways, marks, found["figure"] or found["pick"]["measure"], found["pick"]["run"], file,
+                    "nats a token on the panel" if found["panel_kl"] else "nats an answer")  # fmt: skip
     return True

@@ -25,6 +25,9 @@ def print_comparison(found: Mapping[str, Any], console: Console) -> None:
     rows = [("state", [_state(run) for run in found["runs"]])]
     for measure, values in found["quality"].items():
         rows.append((measure, [_estimate(values[name]) for name in names]))
+    if found["panel_kl"]:
+        kls = [found["panel_kl"][name] for name in names]
+        rows.append(("KL on the panel", ["-" if kl is None else f"{kl:.3g} nats a token" for kl in kls]))
     for title, key in (("at its best", "best"), ("at its end", "end")):
         if found[key]:
             rows.append((f"{found['figure']} {title}", [_level(found[key][name]) for name in names]))
