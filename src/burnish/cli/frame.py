@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -72,6 +73,10 @@ def report_unforeseen(error: Exception, run_dir: Path | None = None) -> int:
         )
         print(f"burnish: out of memory: {advice}", file=sys.stderr)
         return 3
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = error.filename or run_dir or Path.cwd()
+        print(f"burnish: {place}: {error.strerror}; free some space and start it again", file=sys.stderr)
+        return 2
     begun = run_dir is not None and (run_dir / "config.toml").exists()
     file = run_dir / "defect.txt" if run_dir is not None and begun else Path("burnish-defect.txt")
     try:

@@ -66,14 +66,13 @@ def _wealth(outcomes: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
-def log_wealth(wealth: NDArray[np.float64], count: float, mean: float | NDArray[np.float64]) -> NDArray[np.float64]:
+def log_wealth(wealth: NDArray[np.float64], count: int, mean: float | NDArray[np.float64]) -> NDArray[np.float64]:
     """log M_t(m) for each m; `wealth` by bet, on the last axis."""
     against = count * np.log1p(np.multiply.outer(np.asarray(mean, dtype=np.float64), _STAKES))
-    result: NDArray[np.float64] = np.logaddexp.reduce(wealth - against, axis=-1)
-    return result
+    return np.asarray(np.logaddexp.reduce(wealth - against, axis=-1), dtype=np.float64)
 
 
-def _interval(wealth: NDArray[np.float64], count: float, level: float) -> tuple[float, float]:
+def _interval(wealth: NDArray[np.float64], count: int, level: float) -> tuple[float, float]:
     """The ends of {m: M(m) < 1/level} in [0, 1]."""
     from scipy.optimize import brentq, minimize_scalar
 
