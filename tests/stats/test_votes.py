@@ -10,7 +10,13 @@ import pytest
 from scipy.optimize import minimize
 
 from burnish.stats import (
-    asking_order, chances, krippendorff, next_pair, predicted_win_rate, ranking, unsure_first,
+    asking_order,
+    chances,
+    krippendorff,
+    next_pair,
+    predicted_win_rate,
+    ranking,
+    unsure_first,
 )  # fmt: skip
 from burnish.stats.bradley_terry import PRIOR
 
@@ -31,9 +37,7 @@ def test_abilities_maximise_the_likelihood_with_half_a_draw_between_every_two() 
     def loss(free: np.ndarray) -> float:
         s = np.append(0.0, free)
         gaps = s[a] - s[b]
-        prior = sum(
-            PRIOR * (np.logaddexp(0, s[i] - s[j]) - 0.5 * (s[i] - s[j])) for i, j in combinations(range(4), 2)
-        )
+        prior = sum(PRIOR * (np.logaddexp(0, s[i] - s[j]) - 0.5 * (s[i] - s[j])) for i, j in combinations(range(4), 2))
         return float((np.logaddexp(0, gaps) - outcomes * gaps).sum() + prior)
 
     best = minimize(loss, np.zeros(3), tol=1e-12).x
