@@ -6,6 +6,7 @@
     |-- ModelError            a model folder or architecture that cannot be used as asked
     |-- JudgeError            judges or samplers that cannot be reached, or that judge nothing
     |-- StoreError            a folder that cannot be written, or holds something else
+    |-- VotesWanted           people are to vote before a run goes on; exit code 76
     `-- TrainingError         the run itself went wrong (non-finite loss, failed self-check); exit code 3
 
 Interruption by the user is not an error: the command line reports it and exits with 130.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class BurnishError(Exception):
@@ -41,6 +43,16 @@ class JudgeError(BurnishError):
 
 class StoreError(BurnishError):
     """A folder or disk that cannot be written, or already holds something else."""
+
+
+class VotesWanted(BurnishError):
+    """A run's answers wait for people's votes: nothing went wrong, and the run goes on once they are there."""
+
+    exit_code = 76
+
+    def __init__(self, path: Path, done: int, needed: int, advice: str) -> None:
+        super().__init__(f"{path} waits for votes, {done} of {needed} so far. {advice}")
+        self.path, self.done, self.needed = path, done, needed
 
 
 def out_of_memory(error: BaseException) -> bool:

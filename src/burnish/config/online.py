@@ -120,7 +120,14 @@ class LLMConfig(JudgeTable):
 
 class HumanConfig(JudgeTable):
     kind: Literal["human"] = key("human", "people's votes")
-    votes: str = key("", "file of votes")
+    votes: str = key(
+        "", "file of votes, or a ballot; empty: people are asked in rounds, by a ballot for each refresh of the run"
+    )
+    wait: bool = key(False, "rounds: wait for the votes; else the run is saved and leaves with exit code 76")
+    share: float = key(1.0, "rounds: share of the pairs that are voted on before the run goes on", gt=0, le=1)
+    overlap: int = key(1, "rounds: people who vote on each pair", "votes", ge=1)
+    raters: list[str] = key([], "rounds: names of the raters, each with a link of their own; empty: whoever comes")
+    reasons: list[str] = key([], "rounds: reasons that a rater may tick")
 
 
 def _kind(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 
-from burnish.config.online import LLMConfig
+from burnish.config.online import HumanConfig, LLMConfig
 from burnish.config.tables import Run
 from burnish.errors import ConfigError
 
@@ -40,12 +40,31 @@ def refuse_combinations(run: Run) -> None:
         for judge in getattr(run, table):
             if isinstance(judge, LLMConfig):
                 _refuse_requests(judge, table)
+    _refuse_people(run)
     if run.sampled:
         _refuse_sampling(run)
     else:
         _refuse_offline(run)
     if run.sampled or run.monitored:
         _refuse_server(run)
+
+
+def _refuse_people(run: Run) -> None:
+    """People who judge in rounds beside others, or answers that they cannot compare; keys of rounds beside a file."""
+    for judge in run.judge:
+        if not isinstance(judge, HumanConfig):
+            continue
+        asked = {"wait", "share", "overlap", "raters", "reasons"} & judge.model_fields_set
+        if judge.votes and asked:
+            raise ConfigError(f"judge.{min(asked)} is about rounds, and judge.votes names votes at hand: keep one")
+        if judge.votes:
+            continue
+        if len(run.judge) > 1:
+            raise ConfigError("judge.kind = 'human' without judge.votes asks people in rounds, as the only judge")
+        if run.source.k == 1:
+            raise ConfigError("source.k = 1: people compare a prompt's answers with each other: two at least")
+        if judge.raters and len(set(judge.raters)) < max(judge.overlap, len(judge.raters)):
+            raise ConfigError(f"judge.overlap = {judge.overlap} needs as many people, all named in judge.raters once")
 
 
 def _refuse_data(run: Run) -> None:

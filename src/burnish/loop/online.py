@@ -20,6 +20,7 @@ from burnish.engine.reference import Live
 from burnish.errors import BurnishError, ConfigError, DataError, JudgeError
 from burnish.findings import counted
 from burnish.loop.prepare import Prepared
+from burnish.loop.rounds import People, people_of, waits, when_voted
 from burnish.loop.samplers import sampler_of
 from burnish.loop.sources import Fixed, Mixed, Refreshed, Source, shares
 from burnish.loop.watch import RefreshMonitor
@@ -51,7 +52,7 @@ def judges_of(run: Run) -> Judges:
     cache = Path(run.run.dir).parent / "judge-cache"
     programs = any(table.kind == "verifier" and table.name == "code" for table in (*run.judge, *run.gold))
     line = f"judge: {panel.isolation().line}" if programs else None
-    judge = panel.make(run.judge, cache)
+    judge = people_of(run) or panel.make(run.judge, cache)
     try:
         return Judges(judge, panel.make(run.gold, cache), line)
     except BurnishError as error:  # judges name their keys as they stand under [judge]
@@ -64,9 +65,12 @@ def answerer(
     """Who answers this run's prompts, with whom the answers are judged and against whom they are measured."""
     run = prepared.run
     assert judge is not None
+    sampler = sampler_of(prepared, engine)
+    if isinstance(judge, People):
+        sampler = judge.keeping(sampler)
     view = ObjectiveView(prepared.mixture.views, rule_of(run.pairs))
     return Answerer(
-        sampler_of(prepared, engine), judge, engine, reference, prepared.mixture, view, prepared.tokenizer, run.source,
+        sampler, judge, engine, reference, prepared.mixture, view, prepared.tokenizer, run.source,
         gold,
     )  # fmt: skip
 
@@ -102,7 +106,9 @@ def sample_once(prepared: Prepared, answerer: Answerer, monitor: RefreshMonitor)
     could judge any."""
     began = time.perf_counter()
     run = prepared.run
-    refresh = answerer(prepared.prompts, run.seed, 0)
+    refresh = when_voted(
+        lambda: answerer(prepared.prompts, run.seed, 0), wait=waits(run), note=monitor.progress.note, saved=lambda: None
+    )
     if refresh.unjudged is not None:
         raise JudgeError(f"nobody could judge any of {len(prepared.prompts)} groups of answers: {refresh.unjudged}")
     if not (run.run.resume and checkpoint.folders(Path(run.run.dir))):  # else they were recorded before

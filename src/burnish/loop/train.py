@@ -18,6 +18,7 @@ from burnish.loop.finish import already_finished, finish
 from burnish.loop.interrupt import Interrupted, signals_collected
 from burnish.loop.memory.retry import attempts
 from burnish.loop.passes import batch_scores, first_pass
+from burnish.loop.rounds import waits, when_voted
 from burnish.loop.start import before_first_step
 from burnish.loop.tally import Tally, completion_records, staleness
 from burnish.loop.update import update
@@ -93,7 +94,10 @@ def gradients(trainer: Trainer, groups: Sequence[EncodedGroup], step: int) -> Ta
 def next_groups(trainer: Trainer, step: int) -> list[EncodedGroup]:
     """The step's groups, with a refresh recorded. Where nobody answers, what was done is saved."""
     try:
-        groups, refresh = trainer.source.next(step)
+        groups, refresh = when_voted(
+            lambda: trainer.source.next(step), wait=waits(trainer.run), note=trainer.progress.note,
+            saved=lambda: resume.save(trainer, step, wait=True), asked_to_stop=lambda: bool(trainer.signals),
+        )  # fmt: skip
     except JudgeError as error:
         if not step:
             raise

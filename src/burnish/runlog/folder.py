@@ -19,12 +19,15 @@ from burnish.runlog.records import EndRecord
 
 RUN_FILES = (
     "config.toml", "log.jsonl", "model", "checkpoints", "summary.txt", "summary.png", "defect.txt", "tensorboard",
-    "wandb", "answers.jsonl", "answers.png", "report.html", "handed-over",
+    "wandb", "answers.jsonl", "answers.png", "report.html", "handed-over", "ballots",
 )  # fmt: skip
 CHANGEABLE = ("run", "save", "eval", "log", "engine", "scale")  # tables that may differ when a run goes on
 ADDRESSES = ("source.url", "source.key_env")  # keys that may, too: where a server is changes no result
 FIXED = ("engine.float32_matmul_precision",)  # the keys of these tables that may not: they change results
-ENDPOINT = ("key_env", "concurrency", "retries", "seconds", "budget", "price_in", "price_out", "cache")  # of LLM judges
+FREE = {  # keys of a judge that may differ, by its kind: how an endpoint is asked, whether votes are waited for
+    "llm": ("key_env", "concurrency", "retries", "seconds", "budget", "price_in", "price_out", "cache"),
+    "human": ("wait",),
+}
 
 
 def claim_run_dir(run: Run) -> Path:
@@ -111,9 +114,9 @@ def is_finished(run: Run) -> bool:
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The keys that differ and may not; a table that is a list of tables counts as one key.
 
-    How a judge's endpoint is asked, and what it may cost, changes no verdict.
+    How a judge's endpoint is asked, what it may cost, and whether people's votes are waited for, changes no verdict.
     """
-    before, now = _without_endpoints(before), _without_endpoints(now)
+    before, now = _decisive(before), _decisive(now)
     changed = []
     for table, values in now.items():
         keys = values if isinstance(values, dict) else [table]
@@ -126,8 +129,8 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return changed
 
 
-def _without_endpoints(values: dict[str, Any]) -> dict[str, Any]:
-    def decisive(judge: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in judge.items() if key not in ENDPOINT or judge["kind"] != "llm"}
+def _decisive(values: dict[str, Any]) -> dict[str, Any]:
+    def of_judge(judge: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in judge.items() if key not in FREE.get(judge["kind"], ())}
 
-    return {**values, **{table: [decisive(judge) for judge in values[table]] for table in JUDGE_TABLES}}
+    return {**values, **{table: [of_judge(judge) for judge in values[table]] for table in JUDGE_TABLES}}

@@ -64,7 +64,7 @@ def _new(db: sqlite3.Connection, rater: int, settings: Settings) -> sqlite3.Row 
     if not rows:
         return None
     kinds = list(dict.fromkeys((row["a"], row["b"]) for row in rows))
-    if len(kinds) > 1:
+    if len(kinds) > 1 and not settings.get("round"):  # a run's answers are no models to be ranked
         kind = _narrowing(db, kinds)
         rows = [row for row in rows if (row["a"], row["b"]) == kind]
     return _give(db, rater, rows[0]["id"], _side(db, rater), None)

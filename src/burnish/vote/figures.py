@@ -37,14 +37,16 @@ def figures(ballot: Ballot, *, without_named: bool = False) -> dict[str, Any]:
         votes = [vote for vote in votes if not vote.names_maker]
     counted = [vote for vote in votes if vote.repeats is None and vote.origin == "set"]
     asked = [vote for vote in votes if vote.repeats is None and vote.origin == "asked"]
-    by_pair = [_comparison(pairs, counted, a, b, models, settings) for a, b in combinations(range(len(models)), 2)]
+    kinds = [] if settings.get("round") else combinations(range(len(models)), 2)  # a run's answers are no models
+    by_pair = [_comparison(pairs, counted, a, b, models, settings) for a, b in kinds]
     return {
+        "round": settings.get("round"),
         "models": models, "closed": settings["closed"], "overlap": settings["overlap"], "width": settings["width"],
         "prompts": len({row["prompt"] for row in pairs}), "pairs": len(pairs),
         "alike": sum(row["alike"] for row in pairs), "votes": len(counted), "asked": len(asked),
         "repeats": len(votes) - len(counted) - len(asked), "raters": _raters(votes, models),
-        "comparisons": by_pair, "ranking": _ranked(counted, models) if len(models) > 2 else None,
-        "asked_wins": _wins(asked, 0, 1) if len(models) == 2 and len(asked) >= FEWEST else None,
+        "comparisons": by_pair, "ranking": _ranked(counted, models) if len(by_pair) > 1 else None,
+        "asked_wins": _wins(asked, 0, 1) if len(by_pair) == 1 and len(asked) >= FEWEST else None,
         "agreement": _agreement(counted), "sides": _sides(counted), "steady": _steady(votes),
         "named": sum(vote.names_maker for vote in counted), "flagged": sum(vote.flagged for vote in votes),
         "reasons": _counts(reason for vote in counted for reason in vote.reasons),

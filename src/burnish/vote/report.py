@@ -47,8 +47,10 @@ def print_figures(found: Mapping[str, Any], console: Console) -> None:
 def state(found: Mapping[str, Any]) -> str:
     """How far the ballot is."""
     ended = "closed" if found["closed"] is not None else "open"
+    own = found["round"]
+    whose = f"the answers of {own['run']} after step {own['step']:,}, " if own else ""
     return (
-        f"{ended}: {counted(found['votes'], 'vote')} by {counted(len(found['raters']), 'rater')} on "
+        f"{whose}{ended}: {counted(found['votes'], 'vote')} by {counted(len(found['raters']), 'rater')} on "
         f"{counted(found['prompts'], 'prompt')}, {found['overlap']} wanted on each"
     )
 

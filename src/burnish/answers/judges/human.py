@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from burnish.config import HumanConfig
 from burnish.data.identity import prompt_key
@@ -33,19 +34,25 @@ class Human:
             for j, b in enumerate(texts)
             if i != j and (key, a, b) in self.votes
         ]
-        return Preferences(tuple(triples)) if triples else Unjudged("nobody has voted on these answers yet")
+        return Preferences(tuple(triples)) if triples else Unjudged("nobody has preferred one of these answers yet")
 
 
 def make(config: HumanConfig) -> Human:
     """The judge of a votes file, in any format with preferences. Raises ConfigError or DataError."""
     if not config.votes:
-        raise ConfigError("judge.votes is missing: name the file of votes")
+        raise ConfigError("judge.votes is missing: name the file of votes, or a ballot")
+    judge = of_ballot(config.votes)
+    if not judge.votes:
+        raise ConfigError(f"judge.votes = '{config.votes}' holds no preference between two answers")
+    return judge
+
+
+def of_ballot(path: str | Path) -> Human:
+    """The judge of a ballot, or of any other file of votes. Raises DataError."""
     votes: dict[tuple[str, str, str], float] = defaultdict(float)
-    for group in read(config.votes).groups:
+    for group in read(str(path)).groups:
         if isinstance(group.feedback, Preferences):
             texts = [last_text(completion.messages) for completion in group.completions]
             for winner, loser, weight in group.feedback.triples:
                 votes[prompt_key(group), texts[winner], texts[loser]] += weight
-    if not votes:
-        raise ConfigError(f"judge.votes = '{config.votes}' holds no preference between two answers")
     return Human("human", dict(votes))
