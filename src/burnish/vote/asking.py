@@ -26,11 +26,11 @@ def next_task(ballot: Ballot, rater: int) -> Task | None:
     ranking most. Every so often (`repeats`) an earlier pair comes again with its sides swapped.
     """
     settings = ballot.settings()
+    if settings["closed"] is not None:
+        return None
     with ballot.writing() as db:
         row = db.execute("SELECT id FROM tasks WHERE rater = ? AND state = 'open'", (rater,)).fetchone()
         if row is None:
-            if settings["closed"] is not None:
-                return None
             row = _repeat(db, rater, settings) or _new(db, rater, settings)
         return None if row is None else _task(db, rater, row["id"], settings)
 

@@ -16,39 +16,10 @@ RENDERED = 60_000  # characters, beyond which Markdown is not rendered
 LINES = 3000  # the same
 SENT = 200_000  # characters that a page gets at first
 WORDS = 1500  # of an answer, beyond which no differences are marked
-TAGS = set(
-    [
-        "p",
-        "br",
-        "hr",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "ul",
-        "ol",
-        "li",
-        "blockquote",
-        "pre",
-        "code",
-        "em",
-        "strong",
-        "s",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "a",
-        "details",
-        "summary",
-        "div",
-        "span",
-    ]
-)
+TAGS = {
+    "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong",
+    "s", "table", "thead", "tbody", "tr", "th", "td", "a", "details", "summary", "div", "span",
+}  # fmt: skip
 ATTRIBUTES = {"a": {"href", "title"}, "th": {"align"}, "td": {"align"}, "ol": {"start"}, "details": {"class"},
               "div": {"class", "dir"}, "p": {"dir"}, "pre": {"dir"}, "span": {"class"}}  # fmt: skip
 _MATH = re.compile(

@@ -98,8 +98,11 @@ class Ballot:
     # ------------------------------------------------------------------------------------------------ votes
 
     def vote(self, rater: int, reply: Reply) -> bool:
-        """Cast a vote on a rater's open task. False where it is not open: it was cast before, and counts once."""
+        """Cast a vote on a rater's open task. False where it is not open, for it was cast before and counts once; and
+        where the ballot is closed."""
         with self.writing() as db:
+            if _closed(db):
+                return False
             done = db.execute(
                 "UPDATE tasks SET state = 'voted' WHERE id = ? AND rater = ? AND state = 'open'", (reply.task, rater)
             )
@@ -113,16 +116,21 @@ class Ballot:
         return True
 
     def skip(self, rater: int, task: str) -> bool:
-        """Pass over an open task of the rater's, for good."""
+        """Pass over an open task of the rater's, for good. False as of a vote."""
         with self.writing() as db:
+            if _closed(db):
+                return False
             done = db.execute(
                 "UPDATE tasks SET state = 'skipped' WHERE id = ? AND rater = ? AND state = 'open'", (task, rater)
             )
         return done.rowcount > 0
 
     def undo(self, rater: int) -> bool:
-        """Take back the rater's last vote: its task is open again, and the one that was open is withdrawn."""
+        """Take back the rater's last vote: its task is open again, and the one that was open is withdrawn. False where
+        there is none, or the ballot is closed."""
         with self.writing() as db:
+            if _closed(db):
+                return False
             last = db.execute(
                 "SELECT task FROM votes JOIN tasks ON tasks.id = votes.task WHERE rater = ? ORDER BY at DESC LIMIT 1",
                 (rater,),
@@ -259,6 +267,11 @@ def _vote(row: sqlite3.Row) -> Vote:
         row["repeats"], row["seconds"], row["at"], row["length_a"], row["length_b"], bool(row["names_maker"]),
         row["note"], bool(row["flagged"]), tuple(json.loads(row["reasons"])),
     )  # fmt: skip
+
+
+def _closed(db: sqlite3.Connection) -> bool:
+    row = db.execute("SELECT value FROM settings WHERE name = 'closed'").fetchone()
+    return json.loads(row["value"]) is not None
 
 
 def _digest(secret: str) -> str:

@@ -55,6 +55,7 @@ function show(found) {
     el("done-text").textContent = found.closed ? "The ballot is closed; the organiser has the figures."
       : "There is no pair left for you. If others are still voting, come back later.";
     if (found.closed) el("ask").hidden = true;
+    el("undo-last").hidden = found.closed;
     el("done-title").focus();
     return;
   }
@@ -107,7 +108,7 @@ function reasons(known) {
 async function change(path, body) {
   if (busy) return;
   busy = true;
-  document.querySelectorAll("#ballot button").forEach((button) => { button.disabled = true; });
+  document.querySelectorAll("#ballot button, #undo-last").forEach((button) => { button.disabled = true; });
   try {
     show(await surely(path, body));
   } catch (error) {
@@ -115,7 +116,7 @@ async function change(path, body) {
     notice(error.message);
   } finally {
     busy = false;
-    document.querySelectorAll("#ballot button").forEach((button) => { button.disabled = false; });
+    document.querySelectorAll("#ballot button, #undo-last").forEach((button) => { button.disabled = false; });
     el("diff").disabled = !state.task || state.left.marked === null;
   }
 }
@@ -176,7 +177,7 @@ async function answers(path, body) {
   for (const side of sides) { el(side).textContent = ""; el(side).classList.add("raw"); }
   el("progress").textContent = "Both models answer …";
   const events = new EventSource(`/api/answers/${id}`);
-  const end = (text) => { events.close(); busy = false; notice(text); return begin(); };
+  const end = async (text) => { events.close(); notice(text); await begin(); busy = false; };
   events.onmessage = (message) => {
     const event = JSON.parse(message.data);
     if (event.waiting !== undefined) el("progress").textContent = `Both models answer … ${event.waiting} s`;
@@ -196,7 +197,9 @@ function keyed(event) {
   }
   if (el("help").open || !el("keys").checked) return;
   if (event.key === "?") { event.preventDefault(); el("help").showModal(); return; }
-  if (el("ballot").hidden || busy) return;
+  if (busy) return;
+  if (event.key === "u" && !el("done").hidden && !el("undo-last").hidden) { el("undo-last").click(); return; }
+  if (el("ballot").hidden) return;
   const scrolls = event.target.classList.contains("text") && event.key.startsWith("Arrow");
   const choice = { 1: "left", 2: "right", 3: "tie", 4: "both_bad", ArrowLeft: "left", ArrowRight: "right",
     ArrowUp: "tie", ArrowDown: "both_bad" }[event.key];
@@ -226,7 +229,7 @@ el("raw").addEventListener("click", () => toggle("raw"));
 el("diff").addEventListener("click", () => toggle("diff"));
 for (const name of ["together", "flag"]) el(name).addEventListener("click", () => pressed(el(name)));
 el("skip").addEventListener("click", () => state.task && change("/api/skip", { task: state.task }));
-el("undo").addEventListener("click", () => change("/api/undo", {}));
+for (const name of ["undo", "undo-last"]) el(name).addEventListener("click", () => change("/api/undo", {}));
 el("again").addEventListener("click", () => state.task && answers("/api/again", { task: state.task }));
 el("help-open").addEventListener("click", () => el("help").showModal());
 el("ask").addEventListener("submit", (event) => {
