@@ -20,7 +20,7 @@ TAGS = {
     "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong",
     "s", "table", "thead", "tbody", "tr", "th", "td", "a", "details", "summary", "div", "span",
 }  # fmt: skip
-ATTRIBUTES = {"a": {"href", "title"}, "th": {"align"}, "td": {"align"}, "ol": {"start"}, "details": {"class"},
+ATTRIBUTES = {"a": {"href", "title", "target"}, "th": {"align"}, "td": {"align"}, "ol": {"start"}, "details": {"class"},
               "div": {"class", "dir"}, "p": {"dir"}, "pre": {"dir"}, "span": {"class"}}  # fmt: skip
 _MATH = re.compile(
     r"\$\$.{1,2000}?\$\$|\$(?![\s\d])[^$\n]{1,400}?(?<!\s)\$|\\\(.{1,400}?\\\)|\\\[.{1,2000}?\\\]", re.DOTALL
@@ -91,7 +91,7 @@ def _markdown(text: str) -> str:
     return nh3.clean(
         rendered, tags=TAGS, attributes=ATTRIBUTES, url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
-        set_tag_attribute_values={"p": {"dir": "auto"}, "pre": {"dir": "auto"}, "div": {"dir": "auto"}},
+        set_tag_attribute_values={"a": {"target": "_blank"}, "p": {"dir": "auto"}, "pre": {"dir": "auto"}, "div": {"dir": "auto"}},
     )  # fmt: skip
 
 
