@@ -21,7 +21,7 @@ HOSTILE = {
     "handler": f'<img src=x onerror="{STOLEN}"><div onclick="{STOLEN}" style="position:fixed;inset:0">x</div>',
     "link": f"[press](javascript:{STOLEN}) <a href=\"javascript:{STOLEN}\">or this</a> [x](vbscript:x)",
     "data": '[page](data:text/html,<script>1</script>) ![i](data:image/svg+xml,<svg/>) <object data="data:text/html,x">',
-    "image": "![far](https://example.org/pixel.png) <img src='https://example.org/a.png'>",
+    "image": "![far](https://e.org/pixel.png) <img src='https://e.org/a.png'>",
     "form": '<form action="https://example.org"><input name=x><button>Send</button></form><base href="https://e.org">',
     "meta": '<meta http-equiv="refresh" content="0;url=https://e.org"><link rel=stylesheet href="https://e.org">',
     "names": '<div id="ballot" class="choices"><button id="undo" data-choice="left">Left</button></div>',

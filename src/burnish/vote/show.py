@@ -91,7 +91,9 @@ def _markdown(text: str) -> str:
     return nh3.clean(
         rendered, tags=TAGS, attributes=ATTRIBUTES, url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
-        set_tag_attribute_values={"a": {"target": "_blank"}, "p": {"dir": "auto"}, "pre": {"dir": "auto"}, "div": {"dir": "auto"}},
+        set_tag_attribute_values={
+            "a": {"target": "_blank"}, "p": {"dir": "auto"}, "pre": {"dir": "auto"}, "div": {"dir": "auto"},
+        },
     )  # fmt: skip
 
 
