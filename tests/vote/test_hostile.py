@@ -20,7 +20,7 @@ HOSTILE = {
     "svg": f'<svg onload="{STOLEN}"><script>{STOLEN}</script><a xlink:href="javascript:{STOLEN}">x</a></svg>',
     "handler": f'<img src=x onerror="{STOLEN}"><div onclick="{STOLEN}" style="position:fixed;inset:0">x</div>',
     "link": f"[press](javascript:{STOLEN}) <a href=\"javascript:{STOLEN}\">or this</a> [x](vbscript:x)",
-    "data": '[page](data:text/html,<script>1</script>) ![i](data:image/svg+xml,<svg/>) <object data="data:text/html,x">',
+    "data": '[page](data:text/html,<script>1</script>) ![i](data:image/svg+xml,<svg/>) <object data="data:,x">',
     "image": "![far](https://e.org/pixel.png) <img src='https://e.org/a.png'>",
     "form": '<form action="https://example.org"><input name=x><button>Send</button></form><base href="https://e.org">',
     "meta": '<meta http-equiv="refresh" content="0;url=https://e.org"><link rel=stylesheet href="https://e.org">',

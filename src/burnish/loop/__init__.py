@@ -3,9 +3,11 @@
 To follow a batch, read in this order:
 
     prepare   configuration -> groups in tokens, objectives; `refusals` says what cannot be
-    build     the trainer put together: policy, reference, source, optimiser (`references`, `samplers`, `online`)
+    build     the trainer put together: policy, reference, source, optimiser (`references`, `samplers`, `online`,
+              `once`)
     sources   where a step's groups come from: the dial
     train     the loop itself, with `backward()` in sight (`passes`: its forward passes, `update`: its optimiser's part)
+    between   what happens between two steps: the next groups, evaluations, checkpoints, leaving (`rounds`: for votes)
     tally     what a step adds up to, over microbatches and processes
     watch     what becomes of a refresh: log, answers, `alarms`, the best weights
 

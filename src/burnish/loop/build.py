@@ -30,6 +30,7 @@ from burnish.errors import ModelError
 from burnish.findings import counted
 from burnish.loop import online, references
 from burnish.loop.memory.plan import with_planned_budget
+from burnish.loop.once import sample_once
 from burnish.loop.prepare import Prepared, prepare
 from burnish.loop.refusals import mixture_of, refuse_different_data, refuse_processes
 from burnish.loop.schedule import total_steps
@@ -142,7 +143,7 @@ def build(
         online.set_temperature(prepared, [engine, *([live.engine] if live else [])])
         answerer = online.answerer(prepared, engine, live, judges.judge, judges.gold)
     if config.sampled_once and answerer is not None:
-        prepared = online.sample_once(prepared, answerer, monitor)
+        prepared = sample_once(prepared, answerer, monitor)
         end = None if end is None else round((config.optim.epochs or 1.0) * len(prepared.train))
         steps = min(steps, -(-end // config.optim.groups_per_step)) if end is not None else steps
     reference: Stored | Live | None = None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,13 @@ from burnish.answers.judges import Judge, Stateful, panel
 from burnish.answers.objective_view import ObjectiveView
 from burnish.config import Run
 from burnish.data.load import rule_of
-from burnish.engine import checkpoint
 from burnish.engine.engine import Engine
 from burnish.engine.reference import Live
-from burnish.errors import BurnishError, ConfigError, DataError, JudgeError
-from burnish.findings import counted
+from burnish.errors import BurnishError, ConfigError
 from burnish.loop.prepare import Prepared
-from burnish.loop.rounds import People, people_of, waits, when_voted
+from burnish.loop.rounds import People, people_of
 from burnish.loop.samplers import sampler_of
 from burnish.loop.sources import Fixed, Mixed, Refreshed, Source, shares
-from burnish.loop.watch import RefreshMonitor
 
 
 @dataclass(frozen=True)
@@ -98,30 +94,3 @@ def source(prepared: Prepared, answerer: Answerer | None, steps: int, end: int |
         table.replay_share, table.curriculum == "adaptive",
     )  # fmt: skip
     return Mixed(fresh, Fixed(prepared.train, fixed, run.seed)) if fixed else fresh
-
-
-def sample_once(prepared: Prepared, answerer: Answerer, monitor: RefreshMonitor) -> Prepared:
-    """`refresh_every = "never"` with a judge: every prompt answered by the policy as it is before the first step, and
-    then a data set like any other. Raises DataError where no answer teaches anything, JudgeError where nobody
-    could judge any."""
-    began = time.perf_counter()
-    run = prepared.run
-    refresh = when_voted(
-        lambda: answerer(prepared.prompts, run.seed, 0), wait=waits(run), note=monitor.progress.note, saved=lambda: None
-    )
-    if refresh.unjudged is not None:
-        raise JudgeError(f"nobody could judge any of {len(prepared.prompts)} groups of answers: {refresh.unjudged}")
-    if not (run.run.resume and checkpoint.folders(Path(run.run.dir))):  # else they were recorded before
-        monitor.record(0, refresh)
-    groups = [replace(group, rollout=None) for group in refresh.groups if group is not None]
-    if not groups:
-        raise DataError(
-            f"none of {counted(len(prepared.prompts), 'prompt')} got answers that {prepared.mixture.name} can learn "
-            "from: all alike"
-        )
-    line = (
-        f"answers: {counted(len(prepared.prompts), 'prompt')}, {counted(run.source.k, 'answer')} each, by the policy "
-        f"itself: {counted(len(groups), 'group')} of use ({time.perf_counter() - began:.1f} s)"
-    )
-    monitor.progress.note(line)
-    return replace(prepared, train=groups, lines=[*prepared.lines, line])

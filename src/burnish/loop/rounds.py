@@ -51,9 +51,9 @@ class People:
             return [Unjudged("the ballot was closed, and nobody had voted") for _ in groups]
         return human.of_ballot(ballot.path)(groups)
 
-    def keeping(self, sampler: Sampler) -> Kept:
+    def keeping(self, sampler: Sampler) -> KeptAnswers:
         """The sampler, with each round's answers kept until they are judged."""
-        return Kept(sampler, self)
+        return KeptAnswers(sampler, self)
 
     def file(self, end: str) -> Path:
         """A file of the round."""
@@ -81,7 +81,7 @@ class People:
 
 
 @dataclass
-class Kept:
+class KeptAnswers:
     """A sampler whose answers are kept in a file of their round, and taken from there when the run goes on."""
 
     sampler: Sampler
