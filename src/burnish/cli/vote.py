@@ -61,7 +61,10 @@ def start(
     with explained():
         quiet()
         ballot = _ballot(list(settings or []), print_config)
-        if ballot is None or not serve:
+        if ballot is None:
+            return
+        if not serve:
+            typer.echo(f"ballot: {ballot.path}; vote: burnish vote {ballot.path}")
             return
         from burnish.cli.serving import serve as run
 

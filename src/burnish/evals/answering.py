@@ -39,11 +39,11 @@ def prompt_id(prompt: Group) -> str:
 
 
 def request_of(evaluation: EvaluationConfig, suite: AnswerSuite, source: str) -> AnswerRequest:
-    """What a suite asks: each different prompt of its source once. Raises DataError where there is none."""
+    """What a suite asks: each different prompt of its source once, or the first so many of them. Raises DataError where there is none."""
     settings = load_partly(None, [])
     run = settings.model_copy(
         update={
-            "data": evaluation.data.model_copy(update={"limit": suite.limit}),
+            "data": evaluation.data.model_copy(update={"limit": None}),
             "source": settings.source.model_copy(update={"prompts": source, "format": suite.format}),
         }
     )
@@ -51,7 +51,7 @@ def request_of(evaluation: EvaluationConfig, suite: AnswerSuite, source: str) ->
     for group in to_answer(run, source):
         prompts.setdefault(prompt_id(group), group)
     decoding = Decoding(suite.max_new_tokens, suite.heat, suite.top_p, suite.top_k)
-    return AnswerRequest(tuple(prompts.values()), suite.k, decoding, evaluation.seed)
+    return AnswerRequest(tuple(prompts.values())[: suite.limit], suite.k, decoding, evaluation.seed)
 
 
 def fitting(request: AnswerRequest, models: Sequence[Model]) -> tuple[AnswerRequest, str]:

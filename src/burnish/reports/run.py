@@ -53,6 +53,7 @@ def next_commands(folder: Path) -> list[str]:
     commands = [
         f"burnish report {place}",
         f"burnish ask {quote(base)} {place} --prompt 'a prompt of yours'",
+        f"burnish vote base={quote(base)} tuned={place} prompts=PROMPTS.jsonl",
         f"burnish eval models.base={quote(base)} models.tuned={place} suite.kind=panel suite.texts=HELD_OUT.jsonl",
     ]
     if (model / REWARD).exists():
