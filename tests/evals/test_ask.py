@@ -81,11 +81,13 @@ def test_a_run_ends_with_the_commands_to_look_at_it(
 ) -> None:
     lines = (home / f"{kind}-1" / "summary.txt").read_text().splitlines()
     commands = [shlex.split(line.removeprefix("next:")) for line in lines if line.startswith("next:")]
-    assert [command[1] for command in commands] == ["report", "ask", "eval", "merge"][: 3 + (kind == "lora")]
-    changed = {"suite.texts=HELD_OUT.jsonl": f"suite.texts={home / 'pairs.jsonl'}"}
+    assert [command[1] for command in commands] == ["report", "ask", "vote", "eval", "merge"][: 4 + (kind == "lora")]
+    pairs = home / "pairs.jsonl"
+    changed = {"suite.texts=HELD_OUT.jsonl": f"suite.texts={pairs}", "prompts=PROMPTS.jsonl": f"prompts={pairs}"}
     for _, verb, *words in commands:
         words = [str(tmp_path / "merged") if word.endswith("merged") else changed.get(word, word) for word in words]
         words += [f"dir={tmp_path / 'e'}", "suite.max_new_tokens=4", "suite.limit=2"] if verb == "eval" else []
+        words += [f"file={tmp_path / 'b.db'}", "max_new_tokens=4", "limit=2", "--no-serve"] if verb == "vote" else []
         assert burnish(verb, *words, *(["--max-new-tokens", "4"] if verb == "ask" else [])) == 0
 
 

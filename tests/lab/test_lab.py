@@ -279,6 +279,7 @@ def test_a_second_run_into_the_same_folder_gives_the_same_numbers(tmp_path: Path
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_the_reward_lab_runs_and_knows_gold(tmp_path: Path) -> None:
     """A smaller job of the same shape: the reward models beat chance on gold preferences, which have no noise."""
     from burnish.lab import reward

@@ -49,9 +49,9 @@ def test_a_hacked_run_names_the_step_of_gold_s_peak(tmp_path: Path, capsys: pyte
 
 
 def test_flat_gold_settles_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of forty flat runs at most four are said to have risen, fallen or peaked."""
-    kept = [report(write_run(tmp_path / str(s), lambda t: 0.5, seed=s), capsys)["verdict"]["keep"] for s in range(40)]
-    assert kept.count("unknown") >= 36
+    """Of sixteen flat runs at most three are said to have risen, fallen or peaked."""
+    kept = [report(write_run(tmp_path / str(s), lambda t: 0.5, seed=s), capsys)["verdict"]["keep"] for s in range(16)]
+    assert kept.count("unknown") >= 13
 
 
 def test_without_gold_and_held_out_groups_the_run_cannot_tell(

@@ -50,6 +50,9 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     "bfloat16_lora": ("llama", ["model.dtype=bfloat16", "adapter.kind=lora", "adapter.rank=4"]),
 }
 
+SLOW = pytest.mark.slow
+OFTEN = ("llama", "experts", "hybrid", "whole_step", "moving_reference", "live_adapter", "bfloat16_lora")  # else slow
+
 LOOSER = {"bfloat16": 0.05, "bfloat16_lora": 0.05, "hybrid": 1e-5}  # the last computes its recurrence in float32
 
 
@@ -98,7 +101,7 @@ def assert_same(one: Path, other: Path, tolerance: float) -> None:
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=5 * tolerance)
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", [k if k in OFTEN else pytest.param(k, marks=SLOW) for k in KINDS])
 def test_one_is_two_is_three(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
     family, settings = KINDS[kind]
     for count in (1, 2, 3):
@@ -148,7 +151,7 @@ def test_buffers_that_belong_to_the_files_are_handed_out_and_saved(
     assert_same(tmp_path / "1", tmp_path / "2", 0.05 if settings else 1e-5)  # both compute norms in float32
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral", "gemma3"])
+@pytest.mark.parametrize("family", ["llama", *(pytest.param(f, marks=SLOW) for f in ("gpt2", "mixtral", "gemma3"))])
 def test_gradients_in_float32(folders: dict[str, Path], tmp_path: Path, family: str) -> None:
     """After one step AdamW's first moment is (1 - beta1) x gradient."""
     moments = []
@@ -182,7 +185,9 @@ def test_the_reference_is_computed_once_and_shared(folders: dict[str, Path], tmp
             assert math.isclose(a["loss"], b["loss"], rel_tol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["llama", "lora", "running", "moving_reference"])
+@pytest.mark.parametrize(
+    "kind", ["lora", "moving_reference", *(pytest.param(k, marks=SLOW) for k in ("llama", "running"))]
+)
 def test_another_number_of_processes_goes_on(folders: dict[str, Path], tmp_path: Path, kind: str) -> None:
     """Two processes, then one, then three end where one would have: and one asked to stop is all asked to stop."""
     family, settings = KINDS[kind]

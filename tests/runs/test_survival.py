@@ -39,6 +39,7 @@ KINDS = {
     "bfloat16": ["model.dtype=bfloat16"],
     "dropout": ["adapter.kind=lora", "adapter.rank=4", "adapter.dropout=0.1"],
 }
+OFTEN = ("dpo", "dropout")  # else slow
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def same(left: Path, right: Path) -> None:
     assert all(torch.equal(ours[1][name], theirs[1][name]) for name in ours[1])
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", [k if k in OFTEN else pytest.param(k, marks=pytest.mark.slow) for k in KINDS])
 def test_killed_at_any_moment_it_goes_on_to_the_bit(kind: str, model_dir: Path, data: Path, tmp_path: Path) -> None:
     places = [f"model.path={model_dir}", f"data.train={data}", *SETTINGS, *KINDS[kind]]
     assert burnish("train", *places, f"run.dir={tmp_path / 'whole'}") == 0

@@ -16,13 +16,13 @@ def test_a_local_quadratic_gives_a_quadratic_back() -> None:
 
 @pytest.mark.parametrize(("width", "noise"), [(0.3, 0.02), (1.0, 0.05)])
 def test_the_interval_holds_the_peak(width: float, noise: float) -> None:
-    """150 noisy curves 1 / (1 + ((x - 1.5) / width)^2): 95 % less their noise."""
+    """60 noisy curves 1 / (1 + ((x - 1.5) / width)^2): 95 % less their noise."""
     x, held = np.linspace(0, 4, 100), 0
-    for seed in range(150):
+    for seed in range(60):
         y = 1 / (1 + ((x - 1.5) / width) ** 2) + np.random.default_rng(seed).normal(0, noise, 100)
         peak = peak_of(x, y, seed)
         held += peak.low <= 1.5 <= peak.high
-    assert held >= 0.91 * 150
+    assert held >= 0.9 * 60
 
 
 def test_a_flat_curve_may_be_highest_anywhere_and_a_rising_one_at_its_end() -> None:

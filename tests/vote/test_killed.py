@@ -67,7 +67,7 @@ def _surely(client: httpx.Client, way: str, path: str, body: dict[str, str] | No
 
 def test_no_vote_is_lost_or_counted_twice_when_the_server_is_killed(tmp_path: Path) -> None:
     ballot = ballot_of(tmp_path, [(f"one {i}", f"other {i}") for i in range(200)])
-    wanted = 20
+    wanted = 14
     server = Server(ballot, 0)
     address = next(line for line in server.lines if line.startswith("vote: ")).removeprefix("vote: ").strip()
     port = int(address.rpartition(":")[2])

@@ -39,7 +39,7 @@ def prompt_id(prompt: Group) -> str:
 
 
 def request_of(evaluation: EvaluationConfig, suite: AnswerSuite, source: str) -> AnswerRequest:
-    """What a suite asks: each different prompt of its source once, or the first so many of them. Raises DataError where there is none."""
+    """What a suite asks: each different prompt of its source once, up to `limit`. Raises DataError without any."""
     settings = load_partly(None, [])
     run = settings.model_copy(
         update={

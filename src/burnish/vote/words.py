@@ -63,7 +63,8 @@ def _anytime(row: Mapping[str, Any], name: str, other: str) -> str:
         )
         return f"enough: {verdict}. {told}"
     more = seen["more"]
-    ahead = "" if more is None else f"; about {_more(more[0])} prompts more decide it ({_more(more[1])} to {_more(more[2])})"
+    reach = "" if more is None else f"({_more(more[1])} to {_more(more[2])})"
+    ahead = "" if more is None else f"; about {_more(more[0])} prompts more decide it {reach}"
     return f"not decided: {told}{ahead}. You may look again after any vote"
 
 

@@ -188,7 +188,8 @@ def test_no_weight_is_read_and_the_command_says_it_all(
     (folder / "model.safetensors").write_bytes(b"no weights at all")
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
-    places = ["plan", f"model.path={folder}", f"data.train={data}", "optim.lr=1e-6", "optim.groups_per_step=4"]
+    places = ["plan", f"model.path={folder}", f"data.train={data}", "optim.lr=1e-6", "optim.groups_per_step=4",
+              "engine.token_budget=2048"]  # fmt: skip
     assert burnish(*places, "--device", "h100") == 0
     told = capsys.readouterr().out
     assert "12 groups of" in told and "optimiser" in told and "fits" in told and "TFLOP/s" in told
@@ -354,6 +355,6 @@ def test_a_plan_of_fresh_answers_needs_no_data_set(
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "What is 1+1?", "answer": "2"}\n', encoding="utf-8")
     fresh = [f"source.prompts={prompts}", "source.refresh_every=1", "judge.kind=verifier", "judge.name=gsm8k"]
-    words = ["objective.name=rloo", "source.max_new_tokens=8", "optim.groups_per_step=4", *fresh]
-    assert burnish("plan", f"model.path={folders['llama']}", *words) == 0
+    words = ["objective.name=rloo", "source.max_new_tokens=8", "optim.groups_per_step=4", "engine.token_budget=512"]
+    assert burnish("plan", f"model.path={folders['llama']}", *words, *fresh) == 0
     assert "data: 1 prompt, 4 answers each" in capsys.readouterr().out
