@@ -196,7 +196,7 @@ def test_no_weight_is_read_and_the_command_says_it_all(
     assert burnish(*places, "--json", "--device", "cpu") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["total"] == sum(said["bytes"].values()) and said["seconds"] > 0
-    assert burnish(*places, "--device", "cpu", "--memory", "0.01") == 0
+    assert burnish(*places, "--device", "cpu", "--memory", "0.002") == 0
     assert "does NOT fit" in capsys.readouterr().out
 
 
