@@ -65,7 +65,10 @@ def test_the_judge_reads_the_ballot(voted: Ballot) -> None:
     assert judge([group]) == [Preferences(((1, 0, 2.0),))]
 
 
-def test_audit_pairs_and_train_read_a_ballot(voted: Ballot, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_audit_and_pairs_read_a_ballot(
+    voted: Ballot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert burnish("audit", str(voted.path)) == 0
     assert burnish("pairs", str(voted.path), str(tmp_path / "pairs.jsonl")) == 0
     pairs = read(str(tmp_path / "pairs.jsonl")).groups

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from burnish.cli.frame import Settings, explained, file_and_words, quiet
 from burnish.config.balloting import ballot_toml, describe_ballot, load_ballot
 from burnish.errors import ConfigError
+from burnish.pages.numbers import nan_as_null
 
 if TYPE_CHECKING:
     from burnish.vote.store import Ballot
@@ -154,19 +155,11 @@ def _tell(found: dict[str, Any], file: Path, as_json: bool, page: Path | None) -
     if page is not None:
         write_whole(page, report.page(found, file.stem))
     if as_json:
-        typer.echo(json.dumps(_without_nan(found), indent=1))
+        typer.echo(json.dumps(nan_as_null(found), indent=1))
         return
     report.print_figures(found, Console(highlight=False, soft_wrap=True))
     if page is not None:
         typer.echo(f"page: {page}")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 def register(app: typer.Typer) -> None:

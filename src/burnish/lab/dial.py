@@ -22,6 +22,7 @@ from burnish.lab import cosine, dial_picture, quickstart, world
 from burnish.lab.curves import WINDOW, RunCurves, curves_of, smoothed
 from burnish.lab.quickstart import quiet_transformers
 from burnish.loop import train
+from burnish.pages.numbers import nan_as_null
 
 GOLD, RATER = "burnish.lab.gold:utility", "burnish.lab.gold:rater"
 ARMS = {
@@ -61,7 +62,7 @@ def run(out: Path, settings: DialSettings) -> dict[str, Any]:
                 curves[arm].append(run_curves)
     figures = summary(curves, [cosine_pair.figures() for cosine_pair in cosines])
     figures["seconds"] = round(time.perf_counter() - began, 1)
-    (out / "dial.json").write_text(json.dumps(_nan_as_null(figures), indent=1) + "\n", encoding="utf-8")
+    (out / "dial.json").write_text(json.dumps(nan_as_null(figures), indent=1) + "\n", encoding="utf-8")
     dial_picture.draw(out / "dial.png", curves, cosines)
     console.print(in_words(figures, out), markup=False)
     return figures
@@ -142,15 +143,6 @@ def summary(curves: dict[str, list[RunCurves]], cosines: list[dict[str, float]])
         "frozen reward model: its accuracy falls by more than 0.1": fall > 0.1,
     }
     return figures
-
-
-def _nan_as_null(value: Any) -> Any:
-    """What JSON can hold: null where there is no number."""
-    if isinstance(value, dict):
-        return {key: _nan_as_null(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_nan_as_null(inner) for inner in value]
-    return None if isinstance(value, float) and value != value else value
 
 
 def in_words(figures: dict[str, Any], out: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from burnish.findings import printable
 
@@ -60,3 +61,12 @@ def shorten(name: str) -> str:
 
 def minus(text: str) -> str:
     return text.replace("-", "\u2212")
+
+
+def nan_as_null(value: Any) -> Any:
+    """What JSON can hold: null where there is no number."""
+    if isinstance(value, dict):
+        return {key: nan_as_null(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [nan_as_null(inner) for inner in value]
+    return None if isinstance(value, float) and value != value else value
