@@ -50,9 +50,9 @@ class VotesWanted(BurnishError):
 
     exit_code = 76
 
-    def __init__(self, path: Path, done: int, needed: int, advice: str) -> None:
-        super().__init__(f"{path} waits for votes, {done} of {needed} so far. {advice}")
-        self.path, self.done, self.needed = path, done, needed
+    def __init__(self, path: Path, voted: int, needed: int, advice: str) -> None:
+        super().__init__(f"{path} waits for votes, {voted} of {needed} so far. {advice}")
+        self.path, self.voted, self.needed = path, voted, needed
 
 
 def out_of_memory(error: BaseException) -> bool:

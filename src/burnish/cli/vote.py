@@ -110,8 +110,8 @@ def status(
         from burnish.vote.figures import figures
         from burnish.vote.store import open_ballot
 
-        found = figures(open_ballot(file), without_named=without_named)
-        _tell(found, file, as_json, page)
+        result = figures(open_ballot(file), without_named=without_named)
+        _print(result, file, as_json, page)
 
 
 @verbs.command()
@@ -127,7 +127,7 @@ def close(
         ballot = open_ballot(file)
         if ballot.settings()["closed"] is None:
             ballot.set("closed", time.time())
-        _tell(figures(ballot), file, False, page or file.with_suffix(".html"))
+        _print(figures(ballot), file, False, page or file.with_suffix(".html"))
 
 
 @verbs.command()
@@ -148,16 +148,16 @@ def export(
             typer.echo(f"next: burnish audit {target}, burnish train data.train={target} ...")
 
 
-def _tell(found: dict[str, Any], file: Path, as_json: bool, page: Path | None) -> None:
+def _print(result: dict[str, Any], file: Path, as_json: bool, page: Path | None) -> None:
     from burnish.reports.evals.records import write_whole
     from burnish.vote import report
 
     if page is not None:
-        write_whole(page, report.page(found, file.stem))
+        write_whole(page, report.page(result, file.stem))
     if as_json:
-        typer.echo(json.dumps(nan_as_null(found), indent=1))
+        typer.echo(json.dumps(nan_as_null(result), indent=1))
         return
-    report.print_figures(found, Console(highlight=False, soft_wrap=True))
+    report.print_figures(result, Console(highlight=False, soft_wrap=True))
     if page is not None:
         typer.echo(f"page: {page}")
 

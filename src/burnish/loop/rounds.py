@@ -102,7 +102,7 @@ class KeptAnswers:
             return _read(file, asked, k)
         self.sampler.publish(self.version)
         answers = self.sampler(prompts, k, decoding, seed, step)
-        _write(file, {"prompts": asked, "answers": [[asdict(answer) for answer in own] for own in answers]})
+        _write(file, {"prompts": asked, "answers": [[asdict(answer) for answer in row] for row in answers]})
         return answers
 
 
@@ -125,19 +125,19 @@ def when_voted(
 
     Raises VotesWanted where `wait` is false, or the user asked to stop.
     """
-    told = -1
+    done = -1
     while True:
         try:
             return ask()
         except VotesWanted as wanted:
-            if told < 0:
+            if done < 0:
                 saved()
             if not wait or asked_to_stop():
                 raise
-            if wanted.done != told:
-                told = wanted.done
-                note(f"waiting for votes: {told} of {wanted.needed}; vote: burnish vote {wanted.path}")
-            _look_again(wanted.path, told, asked_to_stop)
+            if wanted.voted != done:
+                done = wanted.voted
+                note(f"waiting for votes: {done} of {wanted.needed}; vote: burnish vote {wanted.path}")
+            _look_again(wanted.path, done, asked_to_stop)
 
 
 def progress(ballot: Ballot) -> tuple[int, int]:
@@ -173,10 +173,8 @@ def _pairs(groups: Sequence[Group]) -> list[BallotPair]:
 def _read(file: Path, asked: Sequence[str], k: int) -> list[list[Sampled]]:
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
-        answers = [
-            [Sampled(tuple(row["ids"]), tuple(row["logps"]), row["finish"]) for row in own] for own in kept["answers"]
-        ]
-        same = kept["prompts"] == list(asked) and all(len(own) == k for own in answers)
+        answers = [[Sampled(tuple(a["ids"]), tuple(a["logps"]), a["finish"]) for a in row] for row in kept["answers"]]
+        same = kept["prompts"] == list(asked) and all(len(row) == k for row in answers)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file} cannot be read: {error}; name another run.dir") from error
     if not same:

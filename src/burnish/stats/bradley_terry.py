@@ -69,7 +69,7 @@ def _wider(robust: NDArray[np.float64], inverse: NDArray[np.float64], row: NDArr
     return robust if row @ robust @ row >= row @ inverse @ row else inverse
 
 
-def next_pair(found: Ranking, candidates: list[tuple[int, int]]) -> tuple[int, int]:
+def next_pair(current: Ranking, candidates: list[tuple[int, int]]) -> tuple[int, int]:
     """The pair of models whose vote would lower the total variance of the abilities most.
 
     A vote on (a, b) adds v d d' to the information, v = p (1 - p), d = e_a - e_b; by Sherman & Morrison the trace of
@@ -77,8 +77,8 @@ def next_pair(found: Ranking, candidates: list[tuple[int, int]]) -> tuple[int, i
     """
 
     def gain(pair: tuple[int, int]) -> float:
-        p = found.beats(*pair)
-        moved = found.covariance[:, pair[0]] - found.covariance[:, pair[1]]
+        p = current.beats(*pair)
+        moved = current.covariance[:, pair[0]] - current.covariance[:, pair[1]]
         spread = p * (1 - p)
         return float(spread * (moved @ moved) / (1 + spread * (moved[pair[0]] - moved[pair[1]])))
 
@@ -93,12 +93,12 @@ def _abilities(
 
     kinds = {1.0: evalica.Winner.X, 0.5: evalica.Winner.Draw, 0.0: evalica.Winner.Y}
     pairs = list(combinations(range(models), 2))
-    found = evalica.bradley_terry(
+    solution = evalica.bradley_terry(
         [*a.tolist(), *(pair[0] for pair in pairs)], [*b.tolist(), *(pair[1] for pair in pairs)],
         [*(kinds[x] for x in outcomes.tolist()), *([evalica.Winner.Draw] * len(pairs))],
         weights=[*([1.0] * len(a)), *([PRIOR] * len(pairs))], tolerance=1e-10, limit=20_000,
     )  # fmt: skip
-    logs = np.log(np.array([float(found.scores[model]) for model in range(models)]))
+    logs = np.log(np.array([float(solution.scores[model]) for model in range(models)]))
     centred: NDArray[np.float64] = logs - logs[0]
     return centred
 

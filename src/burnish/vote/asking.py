@@ -120,9 +120,9 @@ def _task(db: sqlite3.Connection, rater: int, task: str, settings: Settings) -> 
 
 def _wanted(db: sqlite3.Connection, rater: int, settings: Settings) -> int:
     """Pairs that the rater may still be given, this one included."""
-    found = db.execute(
+    row = db.execute(
         "SELECT COUNT(*) AS n FROM pairs WHERE rater IS NULL AND NOT alike AND NOT EXISTS (SELECT 1 FROM tasks AS own "
         "WHERE own.pair = pairs.id AND own.rater = ? AND own.state != 'open') AND (SELECT COUNT(*) FROM tasks "
         "WHERE tasks.pair = pairs.id AND repeats IS NULL AND state = 'voted') < ?", (rater, settings["overlap"])
     ).fetchone()  # fmt: skip
-    return int(found["n"])
+    return int(row["n"])

@@ -35,7 +35,7 @@ def kinds_of(texts: Sequence[str], named: Sequence[str]) -> list[str]:
     count = min(count, len({tuple(row.indices) for row in table}))
     if count < 2:
         return [""] * len(texts)
-    found = KMeans(count, n_init=4, random_state=0).fit(table)
+    fitted = KMeans(count, n_init=4, random_state=0).fit(table)
     words = vectorizer.get_feature_names_out()
-    titles = [", ".join(words[i] for i in centre.argsort()[::-1][:3]) for centre in found.cluster_centers_]
-    return [titles[label] for label in found.labels_]
+    titles = [", ".join(words[i] for i in centre.argsort()[::-1][:3]) for centre in fitted.cluster_centers_]
+    return [titles[label] for label in fitted.labels_]

@@ -27,7 +27,7 @@ from burnish.vote.records import Settings, Vote
 from burnish.vote.store import Ballot
 
 Estimate = list[float]  # value, low, high
-FEWEST = 5  # votes of a part (a rater, a kind of prompt) that is told
+FEWEST = 5  # votes of a part (a rater, a kind of prompt) that gets figures
 
 
 def figures(ballot: Ballot, *, without_named: bool = False) -> dict[str, Any]:
@@ -57,24 +57,24 @@ def _comparison(
     pairs: Sequence[Any], votes: Sequence[Vote], a: int, b: int, models: Sequence[str], settings: Settings
 ) -> dict[str, Any]:
     """Two models: how often b's answer is preferred to a's."""
-    own = [vote for vote in votes if (vote.a, vote.b) == (a, b)]
+    pair_votes = [vote for vote in votes if (vote.a, vote.b) == (a, b)]
     rows = [row for row in pairs if (row["a"], row["b"]) == (a, b)]
     spread = len({row["weight"] for row in rows}) == 1
-    found: dict[str, Any] = {
-        "model": models[b], "against": models[a], "votes": len(own), "prompts": len(rows),
-        "chosen": _counts(_word(vote, models) for vote in own), "evenly": spread,
+    comparison: dict[str, Any] = {
+        "model": models[b], "against": models[a], "votes": len(pair_votes), "prompts": len(rows),
+        "chosen": _counts(_word(vote, models) for vote in pair_votes), "evenly": spread,
     }  # fmt: skip
-    outcomes = _complete(rows, own, settings["overlap"])
+    outcomes = _complete(rows, pair_votes, settings["overlap"])
     tests = math.comb(len(models), 2)
     if spread:
-        found["anytime"] = _anytime(outcomes, float(settings["width"]), 0.05 / tests, ahead=tests == 1)
-    if own:
-        found["wins"] = _wins(own, a, b)
-        found["kinds"] = _by(own, lambda vote: vote.kind)
-        found["raters"] = _by(own, lambda vote: vote.rater)
+        comparison["anytime"] = _anytime(outcomes, float(settings["width"]), 0.05 / tests, ahead=tests == 1)
+    if pair_votes:
+        comparison["wins"] = _wins(pair_votes, a, b)
+        comparison["kinds"] = _by(pair_votes, lambda vote: vote.kind)
+        comparison["raters"] = _by(pair_votes, lambda vote: vote.rater)
     if any(row["verdict"] is not None for row in rows):
-        found["judge"] = _judged(rows, own)
-    return found
+        comparison["judge"] = _judged(rows, pair_votes)
+    return comparison
 
 
 def _complete(rows: Sequence[Any], votes: Sequence[Vote], overlap: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -90,21 +90,22 @@ def _complete(rows: Sequence[Any], votes: Sequence[Vote], overlap: int) -> np.nd
 
 def _anytime(outcomes: Any, width: float, level: float, *, ahead: bool) -> dict[str, Any]:
     """The interval that holds whenever one looks, and whether it is enough."""
-    found = sequential(outcomes, level)
-    enough = found.decided(width)
+    interval = sequential(outcomes, level)
+    enough = interval.decided(width)
     more = outcomes_ahead(outcomes, width) if ahead and not enough else None
     return {
-        "value": [found.value, found.low, found.high], "evidence": found.evidence, "prompts": found.outcomes,
+        "value": [interval.value, interval.low, interval.high], "evidence": interval.evidence,
+        "prompts": interval.outcomes,
         "enough": enough, "more": more and [more.median, more.low, more.high],
     }  # fmt: skip
 
 
 def _wins(votes: Sequence[Vote], a: int, b: int) -> dict[str, Any]:
     """b's win rate at one look: raw and at equal length, and whether raters prefer the longer."""
-    own = [vote for vote in votes if (vote.a, vote.b) == (a, b)]
-    prompts = np.unique([vote.prompt for vote in own], return_inverse=True)[1].astype(np.int64)
-    outcomes = np.array([1 - vote.outcome for vote in own])
-    longer = np.array([float(vote.length_b - vote.length_a) for vote in own])
+    pair_votes = [vote for vote in votes if (vote.a, vote.b) == (a, b)]
+    prompts = np.unique([vote.prompt for vote in pair_votes], return_inverse=True)[1].astype(np.int64)
+    outcomes = np.array([1 - vote.outcome for vote in pair_votes])
+    longer = np.array([float(vote.length_b - vote.length_a) for vote in pair_votes])
     rate = win_rate(Verdicts(prompts, outcomes, longer))
     decided = (outcomes != 0.5) & (longer != 0)
     took_longer = ((outcomes > 0.5) == (longer > 0)).astype(np.float64)[decided]
@@ -124,10 +125,10 @@ def _by(votes: Sequence[Vote], key: Any) -> dict[str, dict[str, Any]]:
     if len(parts) < 2:
         return {}
     rows = {}
-    for name, own in sorted(parts.items(), key=lambda item: -len(item[1])):
-        prompts = np.unique([vote.prompt for vote in own], return_inverse=True)[1].astype(np.int64)
-        share = clustered_share(np.array([1 - vote.outcome for vote in own]), prompts)
-        rows[name] = {"votes": len(own), "value": _estimate(share) if len(own) >= FEWEST else None}
+    for name, part in sorted(parts.items(), key=lambda item: -len(item[1])):
+        prompts = np.unique([vote.prompt for vote in part], return_inverse=True)[1].astype(np.int64)
+        share = clustered_share(np.array([1 - vote.outcome for vote in part]), prompts)
+        rows[name] = {"votes": len(part), "value": _estimate(share) if len(part) >= FEWEST else None}
     return rows
 
 
@@ -147,13 +148,13 @@ def _judged(rows: Sequence[Any], votes: Sequence[Vote]) -> dict[str, Any]:
     judge = np.array([verdicts[p] for p in prompts])
     inclusion = chances(np.array([weights[p] for p in prompts]), int((~np.isnan(people)).sum()))
     both = predicted_win_rate(judge, people, inclusion)
-    told = [(verdicts[v.prompt], 1 - v.outcome, v.prompt) for v in votes if verdicts.get(v.prompt, 0.5) != 0.5]
-    told = [row for row in told if row[1] != 0.5]
-    clusters = np.unique([row[2] for row in told], return_inverse=True)[1].astype(np.int64)
-    same = np.array([float((row[0] > 0.5) == (row[1] > 0.5)) for row in told])
+    sided = [(verdicts[v.prompt], 1 - v.outcome, v.prompt) for v in votes if verdicts.get(v.prompt, 0.5) != 0.5]
+    sided = [row for row in sided if row[1] != 0.5]
+    clusters = np.unique([row[2] for row in sided], return_inverse=True)[1].astype(np.int64)
+    same = np.array([float((row[0] > 0.5) == (row[1] > 0.5)) for row in sided])
     return {
         "verdicts": len(prompts), "value": float(judge.mean()), "same": _estimate(clustered_share(same, clusters)),
-        "decided": len(told), "both": [both.value, both.low, both.high], "worth": both.worth, "trust": both.trust,
+        "decided": len(sided), "both": [both.value, both.low, both.high], "worth": both.worth, "trust": both.trust,
         "voted": both.votes,
     }  # fmt: skip
 
@@ -164,10 +165,10 @@ def _ranked(votes: Sequence[Vote], models: Sequence[str]) -> list[dict[str, Any]
         return []
     a, b = (np.array([getattr(vote, side) for vote in votes], dtype=np.int64) for side in "ab")
     clusters = np.unique([vote.prompt for vote in votes], return_inverse=True)[1].astype(np.int64)
-    found = ranking(a, b, np.array([vote.outcome for vote in votes]), clusters, len(models))
+    fit = ranking(a, b, np.array([vote.outcome for vote in votes]), clusters, len(models))
     rows = [
-        {"model": name, "ability": [float(found.abilities[i]), float(found.low[i]), float(found.high[i])],
-         "beats_first": found.beats(i, 0), "votes": int(((a == i) | (b == i)).sum())}
+        {"model": name, "ability": [float(fit.abilities[i]), float(fit.low[i]), float(fit.high[i])],
+         "beats_first": fit.beats(i, 0), "votes": int(((a == i) | (b == i)).sum())}
         for i, name in enumerate(models)
     ]  # fmt: skip
     return sorted(rows, key=lambda row: -row["ability"][0])
@@ -178,10 +179,10 @@ def _agreement(votes: Sequence[Vote]) -> dict[str, Any] | None:
     by_pair: dict[int, dict[str, float]] = defaultdict(dict)
     for vote in votes:
         by_pair[vote.pair][vote.rater] = vote.outcome
-    found = krippendorff(list(by_pair.values()))
-    if not found.items:
+    agreement = krippendorff(list(by_pair.values()))
+    if not agreement.items:
         return None
-    return {"alpha": [found.alpha, found.low, found.high], "pairs": found.items}
+    return {"alpha": [agreement.alpha, agreement.low, agreement.high], "pairs": agreement.items}
 
 
 def _sides(votes: Sequence[Vote]) -> Estimate | None:
@@ -209,12 +210,12 @@ def _raters(votes: Sequence[Vote], models: Sequence[str]) -> list[dict[str, Any]
     """Each rater: votes, how steady, which side, how long a vote takes."""
     rows = []
     for name in sorted({vote.rater for vote in votes}):
-        own = [vote for vote in votes if vote.rater == name]
-        counted = [vote for vote in own if vote.repeats is None]
-        seconds = sorted(vote.seconds for vote in own)
+        cast = [vote for vote in votes if vote.rater == name]
+        counted = [vote for vote in cast if vote.repeats is None]
+        seconds = sorted(vote.seconds for vote in cast)
         rows.append(
             {"rater": name, "votes": len(counted), "seconds": seconds[len(seconds) // 2], "left": _sides(counted),
-             "steady": _steady(own)}
+             "steady": _steady(cast)}
         )  # fmt: skip
     return rows
 

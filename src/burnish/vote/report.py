@@ -15,23 +15,23 @@ from burnish.pages.template import render
 from burnish.vote.words import interval, words
 
 
-def page(found: Mapping[str, Any], name: str) -> str:
+def page(figures: Mapping[str, Any], name: str) -> str:
     """The organiser's page."""
     from burnish import __version__
 
     return render(
-        "vote/report.html.jinja", heading=f"Ballot {name}", version=__version__, f=found, words=words(found),
-        state=state(found), pictures=[(row, _picture(row)) for row in found["comparisons"] if row["votes"]],
+        "vote/report.html.jinja", heading=f"Ballot {name}", version=__version__, f=figures, words=words(figures),
+        state=state(figures), pictures=[(row, _picture(row)) for row in figures["comparisons"] if row["votes"]],
         interval=interval,
     )  # fmt: skip
 
 
-def print_figures(found: Mapping[str, Any], console: Console) -> None:
+def print_figures(figures: Mapping[str, Any], console: Console) -> None:
     """The same on a screen."""
-    console.print(printable(state(found)), markup=False)
-    for line in words(found):
+    console.print(printable(state(figures)), markup=False)
+    for line in words(figures):
         console.print(f"  {printable(line)}", markup=False)
-    for row in found["raters"]:
+    for row in figures["raters"]:
         steady = (
             f", the same again on {share(row['steady']['same'][0])} of {row['steady']['pairs']}"
             if row["steady"]
@@ -44,14 +44,14 @@ def print_figures(found: Mapping[str, Any], console: Console) -> None:
         )  # fmt: skip
 
 
-def state(found: Mapping[str, Any]) -> str:
+def state(figures: Mapping[str, Any]) -> str:
     """How far the ballot is."""
-    ended = "closed" if found["closed"] is not None else "open"
-    own = found["round"]
-    whose = f"the answers of {own['run']} after step {own['step']:,}, " if own else ""
+    ended = "closed" if figures["closed"] is not None else "open"
+    round = figures["round"]
+    whose = f"the answers of {round['run']} after step {round['step']:,}, " if round else ""
     return (
-        f"{whose}{ended}: {counted(found['votes'], 'vote')} by {counted(len(found['raters']), 'rater')} on "
-        f"{counted(found['prompts'], 'prompt')}, {found['overlap']} wanted on each"
+        f"{whose}{ended}: {counted(figures['votes'], 'vote')} by {counted(len(figures['raters']), 'rater')} on "
+        f"{counted(figures['prompts'], 'prompt')}, {figures['overlap']} wanted on each"
     )
 
 

@@ -164,10 +164,10 @@ def _votes(app: FastAPI, ballot: Ballot, live: LiveAnswers | None) -> None:
     @app.get("/api/whole/{side}")
     def whole(side: Literal["left", "right"], request: Request) -> Response:
         """All of an answer that was too long for the page."""
-        found = next_task(ballot, _rater(ballot, request))
-        if found is None:
+        current = next_task(ballot, _rater(ballot, request))
+        if current is None:
             raise HTTPException(404)
-        return PlainTextResponse(getattr(found, side))
+        return PlainTextResponse(getattr(current, side))
 
 
 def _asking(app: FastAPI, ballot: Ballot, live: LiveAnswers) -> None:
@@ -182,10 +182,10 @@ def _asking(app: FastAPI, ballot: Ballot, live: LiveAnswers) -> None:
     def again(body: TaskBody, request: Request) -> dict[str, str]:
         """The open task's prompt answered anew by the same two models."""
         rater = _rater(ballot, request)
-        found = next_task(ballot, rater)
-        if found is None or found.id != body.task:
+        current = next_task(ballot, rater)
+        if current is None or current.id != body.task:
             raise HTTPException(409, "that pair is no longer open")
-        return {"answers": live.again(rater, found)}
+        return {"answers": live.again(rater, current)}
 
     @app.get("/api/answers/{answers}")
     def stream(answers: str, request: Request) -> Response:
@@ -208,10 +208,10 @@ def _with_session(response: Response, secret: str) -> Response:
 def _state(ballot: Ballot, rater: int, live: LiveAnswers | None) -> dict[str, Any]:
     """What the page shows: the rater's task, or that there is none."""
     settings = ballot.settings()
-    found = next_task(ballot, rater)
-    if found is None:
+    current = next_task(ballot, rater)
+    if current is None:
         return {"task": None, "closed": settings["closed"] is not None, "can_ask": live is not None}
-    return {**shown_task(found), "reasons": settings["reasons"], "can_ask": live is not None}
+    return {**shown_task(current), "reasons": settings["reasons"], "can_ask": live is not None}
 
 
 def shown_task(task: Task) -> dict[str, Any]:
@@ -219,8 +219,8 @@ def shown_task(task: Task) -> dict[str, Any]:
     marked = show.differences(task.left, task.right)
     sides = {}
     for place, (name, text) in enumerate((("left", task.left), ("right", task.right))):
-        seen = show.shown(text)
-        sides[name] = {"html": seen.html, "raw": seen.raw, "more": seen.more,
+        rendered = show.shown(text)
+        sides[name] = {"html": rendered.html, "raw": rendered.raw, "more": rendered.more,
                        "marked": None if marked is None else marked[place]}  # fmt: skip
     return {
         "task": task.id, "number": task.number, "total": task.total, "prompt": show.shown_turns(task.turns), **sides,

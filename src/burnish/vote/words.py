@@ -9,19 +9,17 @@ from burnish.findings import counted
 from burnish.pages.numbers import share
 from burnish.stats.anytime import MOST
 
-FEW = 20  # votes below which sides and lengths are told with care
 
-
-def words(found: Mapping[str, Any]) -> list[str]:
+def words(figures: Mapping[str, Any]) -> list[str]:
     """What the votes allow to be said, the decision first."""
-    lines = [line for row in found["comparisons"] for line in comparison(row)]
-    if found["ranking"]:
-        lines.append(ranking(found))
-    if found["asked_wins"]:
-        row = found["comparisons"][0]
-        lines.append(f"on {counted(found['asked'], 'prompt')} that raters asked themselves {row['model']} wins "
-                     f"{interval(found['asked_wins']['raw'])}; these do not count above")  # fmt: skip
-    return [*lines, *about_raters(found)]
+    lines = [line for row in figures["comparisons"] for line in comparison(row)]
+    if figures["ranking"]:
+        lines.append(ranking(figures))
+    if figures["asked_wins"]:
+        row = figures["comparisons"][0]
+        lines.append(f"on {counted(figures['asked'], 'prompt')} that raters asked themselves {row['model']} wins "
+                     f"{interval(figures['asked_wins']['raw'])}; these do not count above")  # fmt: skip
+    return [*lines, *about_raters(figures)]
 
 
 def comparison(row: Mapping[str, Any]) -> list[str]:
@@ -39,21 +37,21 @@ def comparison(row: Mapping[str, Any]) -> list[str]:
     )
     if wins["prefers_longer"]:
         _, low, high = wins["prefers_longer"]
-        told = "prefer" if low > 0.5 else "avoid" if high < 0.5 else "are not seen to prefer"
+        habit = "prefer" if low > 0.5 else "avoid" if high < 0.5 else "are not seen to prefer"
         taken = interval(wins["prefers_longer"])
-        lines.append(f"raters {told} the longer answer: they took it in {taken} of the votes that took a side")
+        lines.append(f"raters {habit} the longer answer: they took it in {taken} of the votes that took a side")
     if "judge" in row:
         lines += _judge(row["judge"], name)
     return lines
 
 
 def _anytime(row: Mapping[str, Any], name: str, other: str) -> str:
-    seen = row["anytime"]
-    if not seen["prompts"]:
+    anytime = row["anytime"]
+    if not anytime["prompts"]:
         return f"{name} against {other}: no prompt has all its votes yet"
-    _, low, high = seen["value"]
-    told = f"{name} wins {interval(seen['value'])} of {counted(seen['prompts'], 'prompt')} against {other}"
-    if seen["enough"]:
+    _, low, high = anytime["value"]
+    sentence = f"{name} wins {interval(anytime['value'])} of {counted(anytime['prompts'], 'prompt')} against {other}"
+    if anytime["enough"]:
         verdict = (
             f"{name} is better"
             if low > 0.5
@@ -61,11 +59,11 @@ def _anytime(row: Mapping[str, Any], name: str, other: str) -> str:
             if high < 0.5
             else "they are alike within the width"
         )
-        return f"enough: {verdict}. {told}"
-    more = seen["more"]
+        return f"enough: {verdict}. {sentence}"
+    more = anytime["more"]
     reach = "" if more is None else f"({_more(more[1])} to {_more(more[2])})"
     ahead = "" if more is None else f"; about {_more(more[0])} prompts more decide it {reach}"
-    return f"not decided: {told}{ahead}. You may look again after any vote"
+    return f"not decided: {sentence}{ahead}. You may look again after any vote"
 
 
 def _more(count: int) -> str:
@@ -84,36 +82,36 @@ def _judge(judge: Mapping[str, Any], name: str) -> list[str]:
     return lines
 
 
-def ranking(found: Mapping[str, Any]) -> str:
+def ranking(figures: Mapping[str, Any]) -> str:
     """Several models, best first."""
     rows = [
         f"{row['model']} {row['ability'][0]:+.2f} ({row['ability'][1]:+.2f} to {row['ability'][2]:+.2f})"
-        for row in found["ranking"]
+        for row in figures["ranking"]
     ]
-    return f"Bradley-Terry, log-odds over {found['models'][0]}: " + ", ".join(rows)
+    return f"Bradley-Terry, log-odds over {figures['models'][0]}: " + ", ".join(rows)
 
 
-def about_raters(found: Mapping[str, Any]) -> list[str]:
+def about_raters(figures: Mapping[str, Any]) -> list[str]:
     """How far the raters can be relied on, and what may be wrong with the ballot."""
     lines = []
-    if found["agreement"]:
-        value, low, high = found["agreement"]["alpha"]
+    if figures["agreement"]:
+        value, low, high = figures["agreement"]["alpha"]
         lines.append(f"raters agree with one another: Krippendorff's alpha {value:.2f} ({low:.2f} to {high:.2f}) on "
-                     f"{counted(found['agreement']['pairs'], 'pair')}; 0 is chance, 1 is always")  # fmt: skip
-    if found["steady"]:
-        lines.append(f"raters agree with themselves on {interval(found['steady']['same'])} of "
-                     f"{counted(found['steady']['pairs'], 'pair')} shown again with sides swapped")  # fmt: skip
-    if found["sides"] and (found["sides"][1] > 0.5 or found["sides"][2] < 0.5):
-        lines.append(f"the left was taken in {interval(found['sides'])} of the votes that took a side: a bias, which "
+                     f"{counted(figures['agreement']['pairs'], 'pair')}; 0 is chance, 1 is always")  # fmt: skip
+    if figures["steady"]:
+        lines.append(f"raters agree with themselves on {interval(figures['steady']['same'])} of "
+                     f"{counted(figures['steady']['pairs'], 'pair')} shown again with sides swapped")  # fmt: skip
+    if figures["sides"] and (figures["sides"][1] > 0.5 or figures["sides"][2] < 0.5):
+        lines.append(f"the left was taken in {interval(figures['sides'])} of the votes that took a side: a bias, which "
                      "balanced sides cancel")  # fmt: skip
-    if found["alike"]:
-        lines.append(f"{counted(found['alike'], 'pair')} of {found['pairs']:,} are alike: ties without asking")
-    if found["named"]:
+    if figures["alike"]:
+        lines.append(f"{counted(figures['alike'], 'pair')} of {figures['pairs']:,} are alike: ties without asking")
+    if figures["named"]:
         lines.append(
-            f"in {counted(found['named'], 'vote')} an answer said who made it; --without-named leaves them out"
+            f"in {counted(figures['named'], 'vote')} an answer said who made it; --without-named leaves them out"
         )
-    if found["flagged"]:
-        lines.append(f"{counted(found['flagged'], 'vote')} flagged; the export has them with their notes")
+    if figures["flagged"]:
+        lines.append(f"{counted(figures['flagged'], 'vote')} flagged; the export has them with their notes")
     return lines
 
 

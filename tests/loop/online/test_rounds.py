@@ -103,7 +103,7 @@ def test_the_judge_says_what_people_voted(tmp_path: Path) -> None:
     assert vote(judge.file(".db"), rater="ann") == 3
     with pytest.raises(VotesWanted) as wanted:
         judge([group])
-    assert (wanted.value.done, wanted.value.needed) == (0, 3)
+    assert (wanted.value.voted, wanted.value.needed) == (0, 3)
     assert vote(judge.file(".db"), rater="bo") == 3
     (feedback,) = judge([group])
     assert isinstance(feedback, Preferences)
@@ -113,12 +113,12 @@ def test_the_judge_says_what_people_voted(tmp_path: Path) -> None:
 def test_a_round_that_goes_on_asks_nothing_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(VotesWanted) as wanted:
         start(place, "kept")
-    assert wanted.value.done == 0 and "burnish vote" in str(wanted.value) and "run.resume=true" in str(wanted.value)
+    assert wanted.value.voted == 0 and "burnish vote" in str(wanted.value) and "run.resume=true" in str(wanted.value)
     vote(wanted.value.path, most=3)
     monkeypatch.setattr(ProcessSampler, "__call__", lambda *_: pytest.fail("the policy was asked again"))
     with pytest.raises(VotesWanted) as again:
         start(place, "kept", "run.resume=true")
-    assert again.value.path == wanted.value.path and again.value.done == 3
+    assert again.value.path == wanted.value.path and again.value.voted == 3
 
 
 def test_enough_is_a_share_or_a_closed_ballot(place: Path) -> None:
@@ -172,7 +172,7 @@ def test_another_runs_ballot_is_refused_and_overwrite_throws_it_away(place: Path
     vote(wanted.value.path)
     with pytest.raises(VotesWanted) as anew:
         start(place, "other", "run.overwrite=true")
-    assert anew.value.done == 0
+    assert anew.value.voted == 0
 
 
 def test_waiting_may_be_chosen_when_a_run_goes_on(place: Path) -> None:
