@@ -65,6 +65,9 @@ def check(
 def merge(
     adapter: Annotated[str, typer.Argument(help="folder of an adapter, or of the run that trained it")],
     out: Annotated[str, typer.Argument(help="new folder for the merged model")],
+    strength: Annotated[
+        float, typer.Option(help="times the adapter's change: 0 is the base, 1 as trained, above 1 is extrapolated")
+    ] = 1.0,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with the base model.")
     ] = False,
@@ -77,7 +80,7 @@ def merge(
         quiet()
         from burnish.engine import merge as merging
 
-        line = merging.merge(adapter, out, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
+        line = merging.merge(adapter, out, strength, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle)
     typer.echo(f"{line}\nmerged model written to {out}")
 
 
