@@ -13,7 +13,7 @@ import pytest
 
 from burnish.data.readers import read
 from burnish.errors import DataError
-from burnish.group import Completion, Group, Labels, Message, Preferences, Scores, from_json, to_json
+from burnish.group import Completion, Group, Labels, Message, Preferences, Scores, Unjudged, from_json, to_json
 
 PAIR = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
 USER, GOOD, BAD = (
@@ -71,6 +71,24 @@ def test_containers_hold_the_same_rows(tmp_path: Path, pack: str) -> None:
     elif pack == "folder":
         path = tmp_path
     assert [g.prompt for g in read(str(path)).groups] == ["Why?", "How? \u2028 é"]
+
+
+def test_corrections(tmp_path: Path) -> None:
+    """With the answer that was given, a pair; without it, an answer to imitate; both may stand in one file."""
+    rows = [{"prompt": "p", "better": "yes", "worse": "well, yes"}, {"prompt": "q", "better": "no"},
+            {"prompt": "r", "better": "same", "worse": "same"}]  # fmt: skip
+    result = read(write(tmp_path, *rows))
+    assert result.format == "corrections"
+    pair, alone = result.groups
+    assert pair.feedback == Preferences(((0, 1, 1.0),)) and [c.messages for c in pair.completions] == [
+        "yes",
+        "well, yes",
+    ]
+    assert len(alone.completions) == 1 and isinstance(alone.feedback, Unjudged)
+    with pytest.raises(DataError, match="not written the same way"):
+        read(write(tmp_path, {"prompt": "p", "better": "a", "worse": [{"role": "assistant", "content": "b"}]}))
+    with pytest.raises(DataError, match="worse"):
+        read(write(tmp_path, {"prompt": "p", "better": "a", "wrose": "b"}))
 
 
 def test_ranked_and_unpaired_and_sft(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ In what order to read it:
     ballot      a ballot's file -> its voted pairs
     files       files, folders and hub data sets -> rows with their places
     messages    messages and tools as files hold them -> as chat templates take them
-    shapes      the common formats: pairs, hh, ranked, unpaired, sft, burnish's record
+    shapes      the common formats: pairs, hh, ranked, unpaired, sft, corrections, burnish's record
     misspelt    columns that nearly have a name that is read
     columns     what the formats of single projects share
     formats     the formats of single projects; votes: two answers and a vote; factory: LLaMA-Factory's

@@ -22,6 +22,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {  # what the rows of a format may hold, b
     "ranked": ("prompt", "completions", "scores"),
     "unpaired": ("prompt", "completion", "messages", "label"),
     "sft": ("prompt", "completion", "messages", "label"),
+    "corrections": ("prompt", "better", "worse"),
     "prompts": (*PAIR, "completion", "completions", "messages", "label"),
 }
 ANY = tuple(dict.fromkeys(chain(*COLUMNS.values())))

@@ -72,7 +72,7 @@ def _ifeval(row: Row, where: str) -> Group:
 def _is_prompts(row: Row) -> bool:
     return (
         "prompt" in row
-        and not {"instruction_id_list", "replies"} & set(row)
+        and not {"instruction_id_list", "replies", "better"} & set(row)
         and not _answered(row)
         and not _is_tree(row)
     )

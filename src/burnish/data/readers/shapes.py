@@ -242,6 +242,20 @@ def _sft(row: Row, where: str) -> Group:
     return Group(prompt, (Completion(_answer(_field(row, "completion", where), where, "completion")),), where=where)
 
 
+def _corrections(row: Row, where: str) -> Group:
+    """How an answer should have been: `prompt`, `better`, and `worse` where the answer that was given is known."""
+    prompt = conversation(_field(row, "prompt", where), where, "prompt")
+    better = _answer(_field(row, "better", where), where, "better")
+    if row.get("worse") is None:
+        return Group(prompt, (Completion(better),), where=where)
+    worse = _answer(row["worse"], where, "worse")
+    if isinstance(better, str) != isinstance(worse, str):
+        raise DataError(f"{where}: better and worse are not written the same way: give both as text, or as messages")
+    if better == worse:
+        raise Useless("better equals worse")
+    return Group(prompt, (Completion(better), Completion(worse)), Preferences(((0, 1, 1.0),)), where=where)
+
+
 def _burnish(row: Row, where: str) -> Group:
     """burnish's record; empty answers make the row useless, as in every format."""
     if "completions" not in row and isinstance(row.get("group_json"), str):  # a Parquet file that `convert` wrote
@@ -262,6 +276,7 @@ SHAPES: dict[str, Callable[[Row, str], Group]] = {
     "ranked": _ranked,
     "unpaired": _unpaired,
     "sft": _sft,
+    "corrections": _corrections,
 }
 
 
@@ -290,4 +305,5 @@ RECOGNISED: dict[str, Callable[[Row], bool]] = {
     "unpaired": lambda row: "label" in row and ({"prompt", "completion"} <= set(row) or "messages" in row),
     "sft": lambda row: ("messages" in row and not {"chosen", "label"} & set(row))
     or ({"prompt", "completion"} <= set(row) and not {"label", "baseline_completion"} & set(row)),
+    "corrections": lambda row: {"prompt", "better"} <= set(row),
 }  # fmt: skip
