@@ -7,7 +7,9 @@ what people do without one, a fixed 95 % interval (mean +- 1.96 standard errors,
 looked at until it excludes one half. The fixed test looks once, at the number of votes that its power asks for.
 
 The truth that an interval is to hold is the mean of the votes' chances so far, which moves where raters drift. The
-sequence holds it after t votes exactly where the wealth there is below 1/0.05 (`stats.anytime.log_wealth`).
+sequence holds it after t votes exactly where the wealth there is below 1/0.05 (`stats.anytime.log_wealth`). That wealth
+depends on how many votes were wins and ties and not on their order, so it is computed once for each such count that
+occurs; at one half a tie costs nothing, and the wealth there depends on wins and losses alone.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import machine
+from common import machine, versions
 from numpy.typing import NDArray
 
 from burnish.stats.anytime import _PRIOR, _STAKES, LEVEL, log_wealth, sequential  # as the library bets
 from burnish.stats.predicted import asking_order, chances, predicted_win_rate, unsure_first
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
 FIRST = 20  # votes before a fixed interval is looked at
 LONGEST = 3000  # votes of a ballot
 Z, POWERS = 1.959964, {0.8: 0.841621, 0.9: 1.281552}
@@ -78,33 +82,54 @@ class Seen:
     above_fixed: NDArray[np.bool_]
 
 
-def watched(kind: Ballots, count: int, seed: int) -> Seen:
-    """So many ballots of a kind, looked at after every vote."""
+def watched(kind: Ballots, count: int, seed: int, *, holds: bool = True) -> Seen:
+    """So many ballots of a kind, looked at after every vote; without `holds` only their decisions."""
     rng = np.random.default_rng(seed)
-    wealth = np.tile(_PRIOR, (count, 1))
-    table = {value: np.log1p(value * _STAKES) for value in (0.0, 0.5, 1.0)}
-    bets = np.stack([table[value] for value in (0.0, 0.5, 1.0)])
-    total, squares, truth = np.zeros(count), np.zeros(count), 0.0
-    no, never = (lambda: np.zeros(count, dtype=bool)), (lambda: np.zeros(count, dtype=np.int64))
-    seen = Seen(no(), no(), never(), no(), never(), no())
-    most = -math.log(LEVEL)
+    needed = _needed(kind.votes)
+    wins, ties, truth = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64), 0.0
+    lost, lost_fixed, above, above_fixed = (np.zeros(count, dtype=bool) for _ in range(4))
+    stop, stop_fixed = (np.zeros(count, dtype=np.int64) for _ in range(2))
     for place in range(kind.votes):
         won = rng.random(count) < kind.rate(place / kind.votes)
-        codes = np.where(rng.random(count) < kind.ties, 1, 2 * won)
-        wealth += bets[codes]
-        total += codes / 2
-        squares += (codes / 2) ** 2
+        tied = rng.random(count) < kind.ties
+        wins += won & ~tied
+        ties += tied
         votes = place + 1
         truth += (kind.mean(place) - truth) / votes
-        mean = total / votes
-        seen.lost |= log_wealth(wealth, votes, truth) >= most
-        out = log_wealth(wealth, votes, 0.5) >= most
-        _note(out, seen.stop, seen.above, votes, mean)
+        mean = (wins + ties / 2) / votes
+        if holds:
+            lost |= _outside(wins, ties, votes, truth)
+        decided = votes - ties
+        _note(np.maximum(wins, decided - wins) >= needed[decided], stop, above, votes, mean)
         if votes >= FIRST:
-            half = Z * np.sqrt(np.maximum(squares / votes - mean**2, 0) / (votes - 1))
-            seen.lost_fixed |= np.abs(mean - truth) > half
-            _note(np.abs(mean - 0.5) > half, seen.stop_fixed, seen.above_fixed, votes, mean)
-    return seen
+            half = Z * np.sqrt(np.maximum((wins + ties / 4) / votes - mean**2, 0) / (votes - 1))
+            lost_fixed |= np.abs(mean - truth) > half
+            _note(np.abs(mean - 0.5) > half, stop_fixed, above_fixed, votes, mean)
+    return Seen(lost, lost_fixed, stop, above, stop_fixed, above_fixed)
+
+
+def _outside(wins: Counts, ties: Counts, votes: int, mean: float) -> NDArray[np.bool_]:
+    """Whether the sequence of ballots with so many wins and ties excludes this mean."""
+    cells, places = np.unique(wins * (votes + 1) + ties, return_inverse=True)
+    wealth = _PRIOR + np.outer(cells // (votes + 1), np.log1p(_STAKES)) + np.outer(
+        cells % (votes + 1), np.log1p(_STAKES / 2)
+    )  # fmt: skip
+    out: NDArray[np.bool_] = (log_wealth(wealth, votes, mean) >= -math.log(LEVEL))[places]
+    return out
+
+
+@cache
+def _needed(votes: int) -> Counts:
+    """How many of n votes without ties the better side must win until one half is excluded, for n = 0 ... votes."""
+    needed = np.full(votes + 1, votes + 1, dtype=np.int64)
+    for n in range(1, votes + 1):
+        low, high = n // 2, n + 1  # no and yes
+        while high - low > 1:
+            middle = (low + high) // 2
+            wealth = _PRIOR + middle * np.log1p(_STAKES)
+            low, high = (low, middle) if float(log_wealth(wealth, n, 0.5)) >= -math.log(LEVEL) else (middle, high)
+        needed[n] = high
+    return needed
 
 
 def _note(out: NDArray[np.bool_], stop: NDArray[np.int64], above: NDArray[np.bool_], votes: int, mean: Floats) -> None:
@@ -132,7 +157,7 @@ def decisions(count: int) -> list[dict[str, Any]]:
     for ties in (0.0, 0.2):
         for number, rate in enumerate(RATES):
             kind = Ballots(f"{rate:.0%}", steady(rate), ties, LONGEST)
-            seen = watched(kind, count, 100 + number)
+            seen = watched(kind, count, 100 + number, holds=False)
             row: dict[str, Any] = {"rate": kind.mean(0), "ties": ties, "at most": LONGEST}
             for name, stop, above in (
                 ("sequence", seen.stop, seen.above), ("peeking", seen.stop_fixed, seen.above_fixed)
@@ -140,7 +165,8 @@ def decisions(count: int) -> list[dict[str, Any]]:
                 stops = np.where(stop == 0, LONGEST, stop)
                 row[name] = {
                     "median": float(np.median(stops)), "mean": float(stops.mean()),
-                    "10 %": float(np.quantile(stops, 0.1)), "90 %": float(np.quantile(stops, 0.9)),
+                    "10 %": float(np.quantile(stops, 0.1)), "80 %": float(np.quantile(stops, 0.8)),
+                    "90 %": float(np.quantile(stops, 0.9)),
                     "decided": float((stop > 0).mean()), "for the worse": float(((stop > 0) & ~above).mean()),
                 }  # fmt: skip
             if rate == 0.5:
@@ -181,9 +207,12 @@ def with_a_judge(worlds: int) -> list[dict[str, Any]]:
 
 
 def judged(prompts: int, votes: int, agreement: float, unsure: bool, worlds: int) -> dict[str, Any]:
-    """A judge of two orders: it agrees with people where it is sure more often than where its orders contradict."""
+    """A judge of two orders: it agrees with people where it is sure more often than where its orders contradict.
+
+    `worth` is how many evenly drawn votes alone would have its mean squared error; `told` is what the library says.
+    """
     rng = np.random.default_rng(prompts + votes + round(100 * agreement) + unsure)
-    rate, held, worth, spent = 0.6, 0, [], "unsure first" if unsure else "evenly"
+    rate, held, worth, errors, spent = 0.6, 0, [], [], "unsure first" if unsure else "evenly"
     for _ in range(worlds):
         people = (rng.random(prompts) < rate).astype(np.float64)
         easy = rng.beta(4, 4, prompts) * 2 * (agreement - 0.5) + 0.5  # chance that one order agrees
@@ -196,9 +225,10 @@ def judged(prompts: int, votes: int, agreement: float, unsure: bool, worlds: int
         both = predicted_win_rate(verdicts, seen, chances(weights, votes))
         held += both.low <= rate <= both.high
         worth.append(both.worth)
+        errors.append((both.value - rate) ** 2)
     return {
         "prompts": prompts, "votes": votes, "an order agrees": agreement, "spent": spent,
-        "holds": held / worlds, "worth": float(np.median(worth)),
+        "holds": held / worlds, "worth": rate * (1 - rate) / float(np.mean(errors)), "told": float(np.median(worth)),
     }  # fmt: skip
 
 
@@ -220,8 +250,8 @@ def main() -> None:
     check()
     began = time.perf_counter()
     found = {
-        "machine": machine(), "ballots": options.ballots, "coverage": coverage(options.ballots),
-        "decisions": decisions(options.ballots), "with a judge": with_a_judge(max(50, options.ballots // 5)),
+        "machine": machine(), "versions": versions(), "ballots": options.ballots, "coverage": coverage(options.ballots),
+        "decisions": decisions(options.ballots), "with a judge": with_a_judge(options.ballots),
     }  # fmt: skip
     found["seconds"] = round(time.perf_counter() - began)
     options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

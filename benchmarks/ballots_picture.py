@@ -29,8 +29,9 @@ def draw(found: Mapping[str, Any], file: Path) -> None:
     votes.plot(
         rates, [row["median"] for row in own], "o-", color=OURS, label="look after every vote: median, 10 to 90 %"
     )
+    votes.plot(rates, [row["80 %"] for row in own], ":", color=OURS, lw=2, label="... 80 % of ballots have ended")
     single = [row["one look"]["power 0.8"]["votes"] for row in rows]
-    votes.plot(rates, single, "s--", color=FIXED, label="one look, planned for power 0.8")
+    votes.plot(rates, single, "s--", color=FIXED, label="one look, 80 % power")
     votes.set(yscale="log", xlabel="true win rate, %", ylabel="votes", title="Votes until the better model is known")
     ticks = [10, 30, 100, 300, 1000, 3000]
     votes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -143,6 +143,26 @@ def test_people_and_judge_together(tmp_path: Path) -> None:
     assert row["judge"]["same"][0] == pytest.approx(agree) and "the judge and people agree" in told(ballot)
 
 
+def test_alike_answers_are_known_for_sure_and_no_sample(tmp_path: Path) -> None:
+    """Of thirty prompts ten are alike: their ties count with a chance of 1, the four votes with 4 of 20."""
+    pairs = [
+        BallotPair(
+            f"p{i}", f"prompt {i}", 0, 1, f"one {i}", f"one {i}" if i < 10 else f"other {i}", 0.5 if i < 10 else 0.0
+        )
+        for i in range(30)
+    ]
+    settings = {"overlap": 1, "repeats": 0.0, "width": 0.1, "reasons": [], "raters": []}
+    ballot = create(tmp_path / "alike.db", ("base", "tuned"), pairs, settings)
+    who = rater(ballot, "ann")
+    for _ in range(4):
+        task = next_task(ballot, who)
+        assert task is not None
+        ballot.vote(who, Reply(task.id, "left" if task.left.startswith("other") else "right"))
+    judge = figures(ballot)["comparisons"][0]["judge"]
+    assert judge["voted"] == 4 and judge["both"][0] == pytest.approx((10 * 0.5 + 20) / 30)
+    assert judge["both"][1] < judge["both"][0] and judge["worth"] > 0
+
+
 def test_before_any_vote(tmp_path: Path) -> None:
     ballot = ballot_of(tmp_path, [("one", "other")])
     assert "no vote yet" in told(ballot) and "no vote yet" in report.page(figures(ballot), "empty").lower()

@@ -95,6 +95,7 @@ def test_what_is_too_large_or_not_meant_is_refused_without_a_traceback(tmp_path:
     browser = joined(ballot)
     task = browser.get("/api/task").json()["task"]
     assert browser.post("/api/vote", content=b"x" * (LONGEST + 1)).status_code == 403
+    assert browser.post("/api/vote", content=iter([b"x"] * 10)).status_code == 403  # in chunks, of unknown size
     for body in ({}, {"task": task}, {"task": task, "choice": "both"}, {"task": 5, "choice": "left"}, [],
                  {"task": task, "choice": "left", "seconds": -1},
                  {"task": task, "choice": "left", "note": "x" * 5000}):  # fmt: skip

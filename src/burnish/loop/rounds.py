@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from burnish.answers.judges import human
+from burnish.answers.judges.human import Human
 from burnish.answers.sampler import Decoding, Sampled, Sampler
 from burnish.config import HumanConfig, Run
+from burnish.data.identity import prompt_key
 from burnish.data.prompts import Prompt
 from burnish.errors import StoreError, VotesWanted
-from burnish.group import Feedback, Group, Unjudged, last_text
-from burnish.vote.records import BallotPair
+from burnish.group import Feedback, Group, last_text
+from burnish.vote.records import BallotPair, outcome_of
 from burnish.vote.store import Ballot, create, open_ballot
 
 T = TypeVar("T")
@@ -47,9 +49,7 @@ class People:
         needed = -(-round(wanted * self.config.share * 1e9) // 10**9)  # the ceiling, but for rounding
         if done < needed and ballot.settings()["closed"] is None:
             raise VotesWanted(ballot.path, done, needed, self._advice(ballot.path))
-        if not ballot.votes():
-            return [Unjudged("the ballot was closed, and nobody had voted") for _ in groups]
-        return human.of_ballot(ballot.path)(groups)
+        return Human(self.name, _preferences(ballot, groups))(groups)
 
     def keeping(self, sampler: Sampler) -> KeptAnswers:
         """The sampler, with each round's answers kept until they are judged."""
@@ -149,6 +149,23 @@ def progress(ballot: Ballot) -> tuple[int, int]:
         ).fetchall()
         overlap = json.loads(db.execute("SELECT value FROM settings WHERE name = 'overlap'").fetchone()["value"])
     return sum(row["had"] >= overlap for row in rows), len(rows)
+
+
+def _preferences(ballot: Ballot, groups: Sequence[Group]) -> dict[tuple[str, str, str], float]:
+    """(prompt, winner's text, loser's text) -> votes. An empty answer is voted on like any other."""
+    keys = {group.id: prompt_key(group) for group in groups}
+    votes: dict[tuple[str, str, str], float] = defaultdict(float)
+    with ballot.reading() as db:
+        rows = db.execute(
+            "SELECT prompt, answer_a, answer_b, choice, swapped FROM votes JOIN tasks ON tasks.id = votes.task "
+            "JOIN pairs ON pairs.id = tasks.pair WHERE tasks.repeats IS NULL"
+        ).fetchall()
+    for row in rows:
+        outcome = outcome_of(row["choice"], bool(row["swapped"]))
+        if outcome != 0.5:
+            texts = (row["answer_a"], row["answer_b"])
+            votes[keys[row["prompt"]], *(texts if outcome == 1 else texts[::-1])] += 1
+    return dict(votes)
 
 
 def _look_again(path: Path, done: int, asked_to_stop: Callable[[], bool]) -> None:

@@ -35,7 +35,8 @@ def predicted_win_rate(
     n / N). With z_i = l f_i + (y_i - l f_i) xi_i / pi_i, xi_i whether it was voted, the mean of z is unbiased for any l
     that does not depend on the votes (Angelopoulos et al. 2023, prediction-powered inference; Zrnic & Candes 2024 for
     pi that depends on f); l, the trust, minimises its variance, in [0, 1] (PPI++). The interval is
-    t(n - 1) s_z / sqrt N, n the votes of equal weight worth as much. Raises ValueError where the lengths differ, or a
+    t(n - 1) s_z / sqrt N, n the votes of equal weight worth as much; a win and a loss more widen the variance of the
+    votes where they are nearly unanimous, whose own says nothing. Raises ValueError where the lengths differ, or a
     prompt was voted that could not be asked.
     """
     voted = ~np.isnan(votes)
@@ -53,11 +54,12 @@ def predicted_win_rate(
     trust = min(1.0, max(0.0, -float((people * judge).mean()) / spread)) if spread > 1e-15 else 0.0
     value = mean + trust * float((verdicts - weight * verdicts).mean())
     equal = max(2.0, float(weight.sum() ** 2 / (weight**2).sum()))  # votes of equal weight worth as much (Kish 1965)
-    error = float(np.sqrt(((people + trust * judge) ** 2).mean() / len(votes)) * math.sqrt(equal / (equal - 1)))
-    half = t95(int(equal) - 1) * error
-    alone = float((people**2).mean())
-    worth = count * alone / max(1e-15, float(((people + trust * judge) ** 2).mean()))
-    return Predicted(value, max(0.0, value - half), min(1.0, value + half), trust, count, worth)
+    both = float(((people + trust * judge) ** 2).mean()) / len(votes)  # the variance of the combined mean
+    spread = float((weight * np.where(voted, (votes - mean) ** 2, 0.0)).mean())  # of one vote
+    wider = max(spread, (equal * spread + (1 - mean) ** 2 + mean**2) / (equal + 2))
+    both += (wider - spread) / equal
+    half = t95(int(equal) - 1) * math.sqrt(both * equal / (equal - 1))
+    return Predicted(value, max(0.0, value - half), min(1.0, value + half), trust, count, wider / both)
 
 
 def chances(weights: NDArray[np.float64], count: int) -> NDArray[np.float64]:

@@ -140,13 +140,16 @@ def _judged(rows: Sequence[Any], votes: Sequence[Vote]) -> dict[str, Any]:
     for vote in votes:
         if vote.prompt in verdicts:
             by_prompt[vote.prompt].append(1 - vote.outcome)
-    for row in rows:
-        if row["alike"] and row["prompt"] in verdicts:
-            by_prompt[row["prompt"]] = [0.5]
+    alike = {row["prompt"] for row in rows if row["alike"] and row["prompt"] in verdicts}
+    by_prompt.update({prompt: [0.5] for prompt in alike})
     prompts = list(verdicts)
     people = np.array([float(np.mean(by_prompt[p])) if p in by_prompt else math.nan for p in prompts])
     judge = np.array([verdicts[p] for p in prompts])
-    inclusion = chances(np.array([weights[p] for p in prompts]), int((~np.isnan(people)).sum()))
+    asked = np.array([p not in alike for p in prompts])  # the others are ties for sure
+    voted = int((asked & ~np.isnan(people)).sum())
+    inclusion = np.ones(len(prompts))
+    if asked.any():
+        inclusion[asked] = chances(np.array([weights[p] for p in prompts])[asked], voted)
     both = predicted_win_rate(judge, people, inclusion)
     sided = [(verdicts[v.prompt], 1 - v.outcome, v.prompt) for v in votes if verdicts.get(v.prompt, 0.5) != 0.5]
     sided = [row for row in sided if row[1] != 0.5]
@@ -155,7 +158,7 @@ def _judged(rows: Sequence[Any], votes: Sequence[Vote]) -> dict[str, Any]:
     return {
         "verdicts": len(prompts), "value": float(judge.mean()), "same": _estimate(clustered_share(same, clusters)),
         "decided": len(sided), "both": [both.value, both.low, both.high], "worth": both.worth, "trust": both.trust,
-        "voted": both.votes,
+        "voted": voted,
     }  # fmt: skip
 
 

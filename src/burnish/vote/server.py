@@ -79,7 +79,8 @@ def app_of(ballot: Ballot, gate: Gate, live: LiveAnswers | None, organiser: Call
 
     @app.middleware("http")
     async def guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        if not gate.admits(request) or int(request.headers.get("content-length") or 0) > LONGEST:
+        size = request.headers.get("content-length", "0" if request.method == "GET" else "")
+        if not gate.admits(request) or not size.isdecimal() or int(size) > LONGEST:  # a body of unknown size is none
             response: Response = PlainTextResponse("refused", 403)
         else:
             response = await call_next(request)

@@ -96,7 +96,7 @@ def test_leaving_and_going_on_is_waiting_to_the_bit(place: Path) -> None:
 
 def test_the_judge_says_what_people_voted(tmp_path: Path) -> None:
     """Three answers in a ring, two people: a preference for each vote that took a side, with their number as weight."""
-    group = Group("2+3=", (Completion("0123"), Completion("99"), Completion("5")), Unjudged(), id="one")
+    group = Group("2+3=", (Completion("0123"), Completion("99"), Completion("")), Unjudged(), id="one")
     judge = People(HumanConfig(overlap=2), tmp_path)
     with pytest.raises(VotesWanted):
         judge([group])
